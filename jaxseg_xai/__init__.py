@@ -1,0 +1,1 @@
+"""Explain segmentation models at scale: MiSuRe and PdCR's ATE in JAX."""
