@@ -1,0 +1,149 @@
+"""What every data set asks of an image and a label map before it hands them out as a `Sample`.
+
+Each function raises `DataError` with one line that names the item and the remedy, so that a sweep
+can record a bad item as failed and go on.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxseg_xai.errors import ConfigError, DataError
+
+Window = tuple[float, float]
+
+
+def check_window(window: Window | None) -> Window | None:
+    """Return `window` = (lo, hi) as floats; raise `ConfigError` unless lo < hi, both finite."""
+    if window is None:
+        return None
+    try:
+        lo, hi = (float(edge) for edge in window)
+    except (TypeError, ValueError):
+        raise ConfigError(f"window={window!r}: give two numbers (lo, hi), e.g. (0, 255)") from None
+    if not (np.isfinite(lo) and np.isfinite(hi) and lo < hi):
+        raise ConfigError(f"window={window!r}: lo must be below hi, and both must be finite")
+    return lo, hi
+
+
+def apply_window(raw: np.ndarray, window: Window) -> np.ndarray:
+    """Map [lo, hi] linearly to [0, 1] and clip; float32 [...] of any `raw` [...]."""
+    lo, hi = window
+    scaled = (raw.astype(np.float64) - lo) / (hi - lo)
+    return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+
+
+def scale_integers(raw: np.ndarray, name: str) -> np.ndarray:
+    """Scale by the range of the dtype: u8 / 255, u16 / 65535, bool as it is; floats stay.
+
+    Args:
+      raw: [...] of any real dtype.
+      name: what the error message calls the item.
+
+    Returns:
+      float32 [...]; in [0, 1] for unsigned integers and bool.
+
+    Raises:
+      DataError: signed integers have no natural range; they need a window.
+    """
+    if raw.dtype.kind == "u":
+        return (raw / np.float64(np.iinfo(raw.dtype).max)).astype(np.float32)
+    if raw.dtype.kind == "i":
+        raise DataError(f"{name}: {raw.dtype} has no natural range; give window=(lo, hi)")
+    return to_float(raw, name)
+
+
+def to_float(raw: np.ndarray, name: str) -> np.ndarray:
+    """The numbers as they are, as float32; raise `DataError` for complex numbers, text, ..."""
+    if raw.dtype.kind not in "buif":
+        raise DataError(f"{name}: an image of dtype {raw.dtype}; store it as integers or floats")
+    return raw.astype(np.float32)
+
+
+def check_image(image: np.ndarray, name: str, channels: int | None = None) -> np.ndarray:
+    """Check a scaled image and give it a channel axis.
+
+    Args:
+      image: float32 [H, W] or [H, W, C].
+      name: what the error message calls the item.
+      channels: the C that is needed; None takes any.
+
+    Returns:
+      float32 [H, W, C], contiguous, finite, and not constant.
+
+    Raises:
+      DataError: other shape, no pixels, NaN or infinity, the same value everywhere, other C.
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.size == 0:
+        raise DataError(f"{name}: an image of shape {image.shape}; it must be [H, W] or [H, W, C]")
+    if channels is not None and image.shape[-1] != channels:
+        raise DataError(
+            f"{name}: {image.shape[-1]} channels, but {channels} are needed; convert the image, or"
+            " use a model with as many input channels"
+        )
+    if not np.isfinite(image).all():
+        raise DataError(f"{name}: NaN or infinite pixels; replace them (numpy.nan_to_num)")
+    if np.array_equal(image.min((0, 1)), image.max((0, 1))):
+        raise DataError(
+            f"{name}: a constant image, so there is nothing to explain; leave it out, or check the"
+            " window if you gave one"
+        )
+    return np.ascontiguousarray(image)
+
+
+def check_labels(
+    labels: np.ndarray, name: str, size: tuple[int, int], class_names: Sequence[str] = ()
+) -> np.ndarray:
+    """Check a label map against its image and the classes.
+
+    Args:
+      labels: [H, W] or [H, W, 1], integers, bool, or floats that hold whole numbers.
+      name: what the error message calls the item.
+      size: (H, W) of the image.
+      class_names: the classes; an empty sequence leaves the upper end of the range unchecked.
+
+    Returns:
+      int32 [H, W], contiguous; in [0, len(class_names)) if there are class names.
+
+    Raises:
+      DataError: other shape, another size than the image, fractions, values out of range.
+    """
+    if labels.ndim == 3 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if labels.ndim != 2 or labels.dtype.kind not in "buif":
+        raise DataError(
+            f"{name}: a label map of shape {labels.shape} and dtype {labels.dtype}; store class"
+            " indices, one number a pixel"
+        )
+    if labels.shape != size:
+        raise DataError(
+            f"{name}: the label map is {labels.shape[0]}x{labels.shape[1]}, its image"
+            f" {size[0]}x{size[1]}; resize one of them (labels without interpolation)"
+        )
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
+        raise DataError(f"{name}: the label map holds fractions or NaN; store class indices")
+    low, high = int(labels.min()), int(labels.max())
+    limit = len(class_names) or np.iinfo(np.int32).max
+    if low < 0 or high >= limit:
+        bad = low if low < 0 else high
+        raise DataError(
+            f"{name}: label {bad} is out of range (0 to {limit - 1}); name every class in"
+            " class_names, or map the value to one of them"
+        )
+    return np.ascontiguousarray(labels, dtype=np.int32)
+
+
+def check_index(index: int, length: int) -> int:
+    """Return `index` if 0 <= index < length, else raise `IndexError` (which ends iteration)."""
+    if not 0 <= index < length:
+        raise IndexError(f"item {index} of a data set with {length} items")
+    return int(index)
+
+
+def check_split(split: str, splits: Sequence[str]) -> str:
+    """Return `split` if it is one of `splits`, else raise `ConfigError`."""
+    if split not in splits:
+        raise ConfigError(f"split={split!r}: choose one of {', '.join(splits)}")
+    return split

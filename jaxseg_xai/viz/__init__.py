@@ -1,0 +1,1 @@
+"""Pictures of explanations and the HTML report; needs the extra `report`."""
