@@ -21,4 +21,6 @@ class MissingExtraError(JaxsegError, ImportError):
     """An optional dependency is absent."""
 
     def __init__(self, purpose: str, extra: str) -> None:
-        super().__init__(f"{purpose} needs an optional dependency: pip install 'jaxseg-xai[{extra}]'")
+        super().__init__(
+            f"{purpose} needs an optional dependency: pip install 'jaxseg-xai[{extra}]'"
+        )

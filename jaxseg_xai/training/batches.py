@@ -1,0 +1,60 @@
+"""Batches for training: shuffled by epoch, augmented, read ahead; the same after a restart."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from jaxseg_xai.errors import DataError
+from jaxseg_xai.types import Dataset
+
+_MAX_SHIFT = 16
+
+
+def training_batches(
+    dataset: Dataset, batch_size: int, *, seed: int, augment: bool, first_step: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless (images float32 [B, H, W, C], labels int32 [B, H, W]) from step `first_step` on.
+
+    Batch k depends on (seed, k) only, so that an interrupted run continues as if it had not been.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        step = first_step
+        ahead = pool.submit(_batch, dataset, batch_size, seed, augment, step)
+        while True:
+            batch = ahead.result()
+            step += 1
+            ahead = pool.submit(_batch, dataset, batch_size, seed, augment, step)
+            yield batch
+
+
+def _batch(dataset: Dataset, batch_size: int, seed: int, augment: bool, step: int):
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    images, labels = [], []
+    for place in places:
+        epoch, position = divmod(int(place), len(dataset))
+        order = np.random.default_rng([seed, epoch]).permutation(len(dataset))
+        sample = dataset[int(order[position])]
+        if sample.labels is None:
+            raise DataError(f"{sample.id}: has no label map; training needs one for every image")
+        image, label = sample.image, sample.labels
+        if augment:
+            image, label = _augment(image, label, np.random.default_rng([seed, 1, int(place)]))
+        images.append(image)
+        labels.append(label)
+    if len({image.shape for image in images}) > 1:
+        raise DataError("the training images differ in size; crop or resize them to one size")
+    return np.stack(images), np.stack(labels)
+
+
+def _augment(
+    image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Left-right flip, shift, contrast (gamma), gain and noise; the image stays in [0, 1]."""
+    if rng.random() < 0.5:
+        image, labels = image[:, ::-1], labels[:, ::-1]
+    shift = tuple(rng.integers(-_MAX_SHIFT, _MAX_SHIFT + 1, 2))
+    image, labels = np.roll(image, shift, (0, 1)), np.roll(labels, shift, (0, 1))
+    image = image ** rng.uniform(0.8, 1.25) * rng.uniform(0.9, 1.1)
+    image = image + rng.normal(0, rng.uniform(0, 0.03), image.shape)
+    return np.clip(image, 0, 1).astype(np.float32), np.ascontiguousarray(labels)

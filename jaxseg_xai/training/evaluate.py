@@ -1,0 +1,42 @@
+"""Held-out Dice of a model."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg_xai.metrics.dice import hard_dice
+from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels
+from jaxseg_xai.types import Dataset, Predict
+
+
+def evaluate(
+    predict: Predict, variables: Any, dataset: Dataset, *, batch_size: int = 16
+) -> dict[str, float]:
+    """Mean Dice per foreground class over the images in which it occurs (truth or prediction).
+
+    Args:
+      predict: the model.
+      variables: its weights.
+      dataset: labelled images of one size.
+      batch_size: images at a time, over all devices.
+
+    Returns:
+      Class name -> Dice in [0, 1] (NaN where the class occurs nowhere); "mean" over those classes.
+    """
+    mesh = device_mesh()
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    found: list[list[float]] = [[] for _ in dataset.class_names[1:]]
+    for start in range(0, len(dataset), batch_size):
+        samples = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+        # Every batch has the same size, so that nothing recompiles for the last one.
+        images = pad_batch(np.stack([sample.image for sample in samples]), batch_size)
+        predicted = np.asarray(predict_labels(predict, variables, images, mesh))
+        for sample, labels in zip(samples, predicted, strict=False):
+            for index, dices in enumerate(found, start=1):
+                truth, segment = sample.labels == index, labels == index
+                if truth.any() or segment.any():
+                    dices.append(float(hard_dice(jax.numpy.asarray(truth), segment)))
+    means = [float(np.mean(dices)) if dices else float("nan") for dices in found]
+    result = dict(zip(dataset.class_names[1:], means, strict=True))
+    return result | {"mean": float(np.nanmean(means)) if any(map(len, found)) else 0.0}

@@ -1,0 +1,185 @@
+"""Train a segmentation model: cross-entropy plus soft Dice, AdamW, data-parallel."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+from tqdm.auto import tqdm
+
+from jaxseg_xai.data import open_dataset
+from jaxseg_xai.errors import DataError
+from jaxseg_xai.metrics.dice import soft_dice
+from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
+from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.parallel.mesh import AXIS, device_mesh
+from jaxseg_xai.training.batches import training_batches
+from jaxseg_xai.training.checkpoints import Checkpoints
+from jaxseg_xai.training.config import TrainConfig
+from jaxseg_xai.training.evaluate import evaluate
+from jaxseg_xai.types import Dataset
+
+
+def train(config: TrainConfig, command: str = "") -> dict[str, float]:
+    """Train, keep the model with the best validation Dice in `config.out`, and test it.
+
+    Args:
+      config: the run; one that was interrupted continues from its last checkpoint.
+      command: how to repeat it, for the model card.
+
+    Returns:
+      Dice per class on the test split (the validation split where there is no test split), and
+      their mean under "mean".
+    """
+    train_set = open_dataset(config.data, "train", **config.data_options())
+    validation = open_dataset(config.data, "validation", **config.data_options())
+    in_channels, num_classes = _inspect(train_set, config)
+    architecture = config.architecture(in_channels, num_classes)
+    model = architecture.build(nnx.Rngs(config.seed))
+    model.train()
+    graphdef, params, statistics = nnx.split(model, nnx.Param, ...)
+    optimizer = optax.adamw(_schedule(config), weight_decay=config.weight_decay)
+
+    mesh = device_mesh()
+    replicated = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(AXIS if config.batch_size % mesh.size == 0 else None))
+    # Made under the same sharding as the step's outputs, so that the step compiles once.
+    state = jax.jit(lambda p, s: (p, s, optimizer.init(p)), out_shardings=replicated)(
+        params, statistics
+    )
+    step_fn = jax.jit(
+        _make_step(graphdef, optimizer),
+        donate_argnums=0,
+        in_shardings=(replicated, split, split),
+        out_shardings=replicated,
+    )
+    config.out.mkdir(parents=True, exist_ok=True)
+    card = ModelCard(
+        architecture="unet",
+        config=dataclasses.asdict(architecture),
+        class_names=train_set.class_names,
+        name_map={},
+        about={"data": config.data, "command": command, "licence": config.licence}
+        | {"seed": config.seed, "versions": {"jax": jax.__version__}},
+    )
+
+    def validate(state: Any) -> float:
+        trained = nnx.merge(graphdef, state[0], state[1])
+        predict, variables = from_nnx(trained, stride=architecture.stride)
+        return evaluate(predict, variables, validation)["mean"]
+
+    with Checkpoints(config.out / "checkpoints") as checkpoints:
+        first, best = 0, -1.0
+        if (found := checkpoints.latest()) is not None:
+            first, best = found
+            state = checkpoints.load(first, state)
+        batches = training_batches(
+            train_set,
+            config.batch_size,
+            seed=config.seed,
+            augment=config.augment,
+            first_step=first,
+        )
+        progress = tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step")
+        for step, (images, labels) in zip(progress, batches, strict=False):
+            state, loss = step_fn(state, images, labels)
+            done = step + 1
+            if done % config.eval_every and done != config.steps:
+                continue
+            dice = validate(state)
+            checkpoints.save(done, state, dice)
+            _log(config.out, step=done, loss=float(loss), validation_dice=dice)
+            progress.set_postfix(loss=f"{float(loss):.4f}", dice=f"{dice:.4f}")
+            if dice > best:
+                best = dice
+                save_model(config.out, nnx.merge(graphdef, state[0], state[1]), card)
+        batches.close()
+    return _test(config, card)
+
+
+def _make_step(graphdef: Any, optimizer: optax.GradientTransformation) -> Callable:
+    def step(state: tuple, images: jax.Array, labels: jax.Array) -> tuple[tuple, jax.Array]:
+        params, statistics, optimizer_state = state
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            model = nnx.merge(graphdef, params, statistics, copy=True)
+            loss = segmentation_loss(model(images), labels)
+            return loss, nnx.split(model, nnx.Param, ...)[2]
+
+        (loss, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        update, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+        return (optax.apply_updates(params, update), statistics, optimizer_state), loss
+
+    return step
+
+
+def segmentation_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean cross-entropy plus 1 - mean soft Dice of the foreground classes over the batch.
+
+    Args:
+      logits: [B, H, W, K], or K = 1 for logits (0, z).
+      labels: int [B, H, W].
+    """
+    if logits.shape[-1] == 1:
+        logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
+    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    truth = jax.nn.one_hot(labels, logits.shape[-1])
+    # Classes first, the whole batch as one tall image: small objects count by their pixels.
+    tall = [
+        jnp.moveaxis(x, -1, 0)[1:].reshape(x.shape[-1] - 1, -1, x.shape[2])
+        for x in (jax.nn.softmax(logits), truth)
+    ]
+    return entropy + 1 - jnp.mean(soft_dice(*tall))
+
+
+def _schedule(config: TrainConfig) -> optax.Schedule:
+    warmup = min(max(1, config.steps // 20), max(1, config.steps - 1))
+    return optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, warmup, max(config.steps, warmup + 1)
+    )
+
+
+def _inspect(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
+    if not len(dataset):
+        raise DataError(f"{config.data}: no training images")
+    sample = dataset[0]
+    num_classes = len(dataset.class_names)
+    if num_classes < 2:
+        raise DataError(f"{config.data}: name at least two classes, background first")
+    height, width, channels = sample.image.shape
+    stride = 2**config.depth
+    if height % stride or width % stride:
+        raise DataError(
+            f"{sample.id}: {height}x{width} is not a multiple of {stride}; "
+            f"choose a smaller depth than {config.depth}, or pad the images"
+        )
+    return channels, num_classes
+
+
+def _test(config: TrainConfig, card: ModelCard) -> dict[str, float]:
+    """Dice of the kept model on held-out images, noted on its card."""
+    bundle: Bundle = load_model(config.out)
+    try:
+        split, held_out = "test", open_dataset(config.data, "test", **config.data_options())
+    except DataError:
+        split = "validation"
+        held_out = open_dataset(config.data, split, **config.data_options())
+    dices = evaluate(bundle.predict, bundle.variables, held_out)
+    noted = {name: None if math.isnan(d) else round(d, 4) for name, d in dices.items()}
+    about = card.about | {"dice": noted, "dice_split": split, "dice_images": len(held_out)}
+    card = dataclasses.replace(card, about=about)
+    (config.out / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n")
+    return dices
+
+
+def _log(out: Path, **entry: float) -> None:
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({k: float(np.round(v, 6)) for k, v in entry.items()}) + "\n")
