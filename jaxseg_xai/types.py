@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-Array = jax.Array | np.ndarray
+#: A leaf of a pytree: a JAX array or tracer on the device, a NumPy array on the host, a ShapeDtype
+#: struct when tracing. Shapes and dtypes stand in the docstrings.
+Array = Any
 
 
 class Status(enum.IntEnum):
@@ -58,7 +60,11 @@ class Dataset(Protocol):
     """Random access to samples; `[i]` raises `DataError` for an item that cannot be used."""
 
     class_names: tuple[str, ...]
-    ids: Sequence[str]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Unique name of every item."""
+        ...
 
     def __len__(self) -> int:
         """Number of items."""

@@ -1,7 +1,7 @@
 """Adam with a bias correction that float32 does not spoil."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ import optax
 
 
 class AdamState(NamedTuple):
-    """Step count int32 [] and the two moments, shaped as the parameters."""
+    """Number of steps, int32 [], and the two moments, shaped as the parameters."""
 
-    count: jax.Array
+    steps: jax.Array
     first: optax.Updates
     second: optax.Updates
 
@@ -38,10 +38,10 @@ def scale_by_adam(
         return jax.tree.map(lambda moment: moment / bias.astype(moment.dtype), moments)
 
     def update(
-        updates: optax.Updates, state: AdamState, params: optax.Params | None = None
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **_: Any
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        count = state.count + 1
+        count = state.steps + 1
         first = optax.tree.update_moment(updates, state.first, decay_first, 1)
         second = optax.tree.update_moment(updates, state.second, decay_second, 2)
         scaled = jax.tree.map(

@@ -1,4 +1,4 @@
-"""Average treatment effect of input blocks on a region's Dice, as PdCR does it (arXiv 2602.20511)."""
+"""Average treatment effect of input blocks on a region's Dice: PdCR (arXiv 2602.20511)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,8 +10,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxseg_xai.data.patches import PatchPool, draw_patches
+from jaxseg_xai.data.patches import draw_patches
 from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.explainers.base import Batch
 from jaxseg_xai.parallel.mesh import AXIS
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget, Status
 
@@ -81,24 +82,22 @@ class Ate:
             if getattr(self, name) < 1:
                 raise ConfigError(f"ate.{name} is {getattr(self, name)}; it must be at least 1")
 
-    def draw(
-        self,
-        images: jax.Array,
-        image_ids: jax.Array,
-        class_indices: jax.Array,
-        pool: PatchPool | None,
-        key: jax.Array,
-    ) -> Draws:
-        """Draw the patches of a batch; they depend on the key, the image's id and the class only.
+    @property
+    def needs_pool(self) -> bool:
+        """Whether patches of other images are put into the blocks."""
+        return self.perturbation == "patches"
 
-        Args:
-          images: [B, H, W, C].
-          image_ids: uint32 [B], as in the pool, which leaves out an image's own patches.
-          class_indices: int32 [B].
-          pool: patches of many images; None with `perturbation="zero"`.
-          key: from `jax.random.key`.
-        """
-        batch, height, width, channels = images.shape
+    def explain_batch(
+        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
+    ) -> Explanation:
+        """`explain` with patches drawn from the batch's pool."""
+        draws = self.draw(batch)
+        return self.explain(predict, variables, batch.images, batch.targets, draws, mesh)
+
+    def draw(self, of: Batch) -> Draws:
+        """Draw the patches; they depend on the key, the image's id, the class and the block."""
+        batch, height, width, channels = of.images.shape
+        pool = of.pool
         blocks = int(np.prod(self.grid(height, width)))
         if self.perturbation == "zero" or pool is None:
             patches = jnp.zeros((1, self.block_size, self.block_size, channels))
@@ -106,15 +105,11 @@ class Ate:
             return Draws(patches, nothing, jnp.zeros((batch, blocks, 1), jnp.int32))
 
         def draw(image_id: jax.Array, class_index: jax.Array) -> jax.Array:
-            folded = jax.random.fold_in(key, class_index)
-            return draw_patches(
-                folded, image_id, pool, blocks, self.num_screen + self.num_patches
-            )
+            folded = jax.random.fold_in(of.key, class_index)
+            return draw_patches(folded, image_id, pool, blocks, self.num_screen + self.num_patches)
 
-        indices = jax.vmap(draw)(image_ids, class_indices)
-        return Draws(
-            pool.patches, indices[..., : self.num_screen], indices[..., self.num_screen :]
-        )
+        indices = jax.vmap(draw)(of.image_ids, of.targets.class_index)
+        return Draws(pool.patches, indices[..., : self.num_screen], indices[..., self.num_screen :])
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of blocks of an image."""
@@ -220,7 +215,10 @@ class Ate:
             explanation,
             attribution=jnp.where(targets.region, 0.0, pixels),
             maps={"prediction": labels.astype(jnp.int32)},
-            scores=explanation.scores | {"num_interventions": interventions.astype(jnp.float32)},
+            scores={
+                **explanation.scores,
+                "num_interventions": interventions.astype(jnp.float32),
+            },
         )
 
     def _summarise(self, ate, visited, status, base) -> Explanation:
@@ -259,9 +257,14 @@ class Ate:
     def _replace(self, image: jax.Array, patch: jax.Array, corner: jax.Array) -> jax.Array:
         """Put a patch [b, b, C] at a corner [2] of an image, cut off at the edges."""
         height, width, _ = image.shape
-        extra = [side - size for side, size in zip(
-            [n * self.block_size for n in self.grid(height, width)], (height, width), strict=True
-        )]
+        extra = [
+            side - size
+            for side, size in zip(
+                [n * self.block_size for n in self.grid(height, width)],
+                (height, width),
+                strict=True,
+            )
+        ]
         room = jnp.pad(image, [(0, extra[0]), (0, extra[1]), (0, 0)])
         return lax.dynamic_update_slice(room, patch, (*corner, 0))[:height, :width]
 

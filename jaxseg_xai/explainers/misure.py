@@ -1,15 +1,19 @@
 """MiSuRe: minimally sufficient regions of a segmentation (arXiv 2406.12173)."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.adam import scale_by_adam
+from jaxseg_xai.explainers.base import Batch
 from jaxseg_xai.metrics.dice import hard_dice, soft_dice
+from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.perturbations.dilation import dilate, ellipse
 from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget, Status
 
@@ -78,6 +82,7 @@ class Misure:
     """
 
     name: ClassVar[str] = "misure"
+    needs_pool: ClassVar[bool] = False
     tau: float = 0.9
     learning_rate: float = 0.01
     weight_decay: float = 0.01
@@ -105,9 +110,23 @@ class Misure:
                 raise ConfigError(f"misure.{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("weight_decay", "cut", *(f"{t}_weight" for t in _TERMS)):
             if not getattr(self, name) >= 0:
-                raise ConfigError(f"misure.{name} is {getattr(self, name)}; it must not be negative")
+                raise ConfigError(
+                    f"misure.{name} is {getattr(self, name)}; it must not be negative"
+                )
         if not self.tv_power >= 1:
             raise ConfigError(f"misure.tv_power is {self.tv_power}; it must be at least 1")
+
+    def explain_batch(
+        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
+    ) -> Explanation:
+        """`explain` for every example of a batch, the examples split over the mesh."""
+
+        def lanes(shared: tuple, examples: tuple) -> Explanation:
+            explainer, variables = shared
+            one = functools.partial(explainer.explain, predict, variables)
+            return jax.vmap(one)(*examples)
+
+        return shard_examples(lanes, mesh)((self, variables), (batch.images, batch.targets))
 
     def explain(
         self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
@@ -191,7 +210,7 @@ class Misure:
 
         loss, gradient = jax.value_and_grad(objective)(state.mask)
         update, optimizer = self._optimizer().update(gradient, state.optimizer, state.mask)
-        mask = jnp.clip(optax.apply_updates(state.mask, update), 0.0, 1.0)
+        mask = jnp.clip(jnp.asarray(optax.apply_updates(state.mask, update)), 0.0, 1.0)
         return state._replace(mask=mask, optimizer=optimizer), loss
 
     def finish(
@@ -263,7 +282,7 @@ class Misure:
         shape = [-(-side // self.mask_stride) for side in mask.shape]
         return jax.image.resize(mask, shape, "linear")
 
-    def _to_pixels(self, mask: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    def _to_pixels(self, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return mask if self.mask_stride == 1 else jax.image.resize(mask, shape, "linear")
 
 

@@ -103,7 +103,7 @@ def load_model(name: str | Path, **options: Any) -> Bundle:
     card = read_card(folder) if (folder / _CARD).is_file() else None
     if card is None:
         raise ModelError(
-            f"{name}: no such model; use one of {', '.join(bundled)}, or a folder with {_CARD}"
+            f"{name}: no such model; use {', '.join(bundled)}, or a folder with {_CARD} in it"
         )
     config = card.architecture_config()
     model = config.build(nnx.Rngs(0))

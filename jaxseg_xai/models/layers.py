@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+
 def conv_general_dilated(
     lhs: jax.Array,
     rhs: jax.Array,

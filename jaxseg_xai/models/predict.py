@@ -81,9 +81,7 @@ def from_nnx(model: nnx.Module, **options: Any) -> tuple[FlaxPredict, Any]:
     Returns:
       (predict, variables).
     """
-    frozen = nnx.view(
-        model, deterministic=True, use_running_average=True, raise_if_not_found=False
-    )
+    frozen = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
     graphdef, variables = nnx.split(frozen)
     return FlaxPredict(apply=_ApplyNNX(graphdef), **options), variables
 

@@ -1,4 +1,4 @@
-"""Weight files, ours and PyTorch's, into the state of a Flax model; every name checked both ways."""
+"""Weight files, ours and PyTorch's, into a Flax model; every name checked both ways."""
 
 import pickle
 import zipfile
@@ -116,8 +116,12 @@ def load_weights(
     missing = sorted(state.keys() - found.keys())
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(items)}" for kind, items in problems.items() if items)
-        raise ModelError(f"the weights are those of another architecture, or need a name map; {listed}")
+        listed = "; ".join(
+            f"{kind}: {', '.join(items)}" for kind, items in problems.items() if items
+        )
+        raise ModelError(
+            f"the weights are those of another architecture, or need a name map; {listed}"
+        )
     for target, value in found.items():
         state[target].set_value(jnp.asarray(value, state[target].dtype))
 

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ def use_cpu_cores(count: int | None = None) -> None:
     jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
 
 
-def device_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def device_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """One-dimensional mesh over `devices` (default: all of this process)."""
     devices = jax.local_devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
@@ -36,7 +36,7 @@ def shard_examples(function: Callable, mesh: Mesh) -> Callable:
     `function` run as long as that part needs.
 
     Args:
-      function: (shared pytree, batch pytree with leading axis B/n) -> pytree with that leading axis.
+      function: (shared pytree, batch pytree of leading axis B/n) -> pytree of that leading axis.
       mesh: from `device_mesh`.
 
     Returns:

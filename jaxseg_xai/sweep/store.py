@@ -121,6 +121,14 @@ class ExplanationStore:
         """Number of rows planned for an explainer."""
         return self._tables[explainer].num_rows
 
+    def plan_row(self, explainer: str, row: int) -> PlanRow:
+        """One row of the plan."""
+        return layout.plan_row(self._images, self._tables[explainer], row)
+
+    def reason(self, explainer: str, row: int) -> str:
+        """Why a row failed, "" where it did not."""
+        return str(self._tables[explainer].columns["reason"][row])
+
     def statuses(self, explainer: str) -> np.ndarray:
         """Status of every row, int8 [explanation], -1 = pending."""
         return self._tables[explainer].columns["status"].copy()
@@ -254,9 +262,9 @@ class ExplanationStore:
         return StoredExplanation(
             explainer=explainer,
             row=row,
-            plan=layout.plan_row(self._images, table, row),
+            plan=self.plan_row(explainer, row),
             status=None if status == PENDING else Status(status),
-            reason=str(columns["reason"][row]),
+            reason=self.reason(explainer, row),
             attribution=maps.pop("attribution", None),
             region=maps.pop("region", None),
             reference=maps.pop("reference", None),

@@ -17,8 +17,9 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._checkpointer = ocp.training.Checkpointer(
-            folder.resolve(),
-            preservation_policy=_POLICIES.AnyPreservationPolicy(
+            str(folder.resolve()),
+            # Orbax annotates its own policies too narrowly.
+            preservation_policy=_POLICIES.AnyPreservationPolicy(  # pyright: ignore[reportArgumentType]
                 [
                     _POLICIES.LatestN(1),
                     _POLICIES.BestN(n=1, get_metric_fn=lambda metrics: metrics["dice"]),
@@ -38,11 +39,10 @@ class Checkpoints:
 
     def latest(self) -> tuple[int, float] | None:
         """Step of the latest checkpoint and the best Dice so far, or None."""
-        saved = self._checkpointer.checkpoints
+        saved: list[Any] = list(self._checkpointer.checkpoints)
         if not saved:
             return None
-        dices = [(c.metrics or {}).get("dice", 0.0) for c in saved]
-        return max(c.step for c in saved), max(dices)
+        return max(c.step for c in saved), max(c.metrics["dice"] for c in saved)
 
     def load(self, step: int, like: Any) -> Any:
         """Load the pytree saved at a step, shaped and sharded as `like`.

@@ -101,7 +101,6 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
             if dice > best:
                 best = dice
                 save_model(config.out, nnx.merge(graphdef, state[0], state[1]), card)
-        batches.close()
     return _test(config, card)
 
 

@@ -10,30 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxseg_xai.errors import MissingExtraError
-from jaxseg_xai.types import Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-#: Why an explanation is not what one would expect; shown in every figure and in the report.
-STATUS_NOTES = {
-    None: "Pending: this explanation has not been computed yet.",
-    Status.OK: "",
-    Status.EMPTY_TARGET: "Nothing to explain: the class has no pixel in this image.",
-    Status.EMPTY_REGION: "Nothing to explain: the region has no pixel.",
-    Status.NOT_REACHED: "Not reached: no dilation brought the Dice to the threshold, so the region "
-    "shown is only the largest tried.",
-    Status.NON_FINITE: "The image, the model's output or the result held NaN or infinity; "
-    "the maps are zeros.",
-    Status.FAILED: "This explanation failed.",
-}
 PANEL = 2.7  # inches
 
 
-def new_figure(num_rows: int, num_columns: int, shape: tuple[int, ...]) -> "tuple[Figure, Any]":
-    """An empty figure of panels that fit images [H, W]; returns it and its axes [rows, columns]."""
+def new_figure(
+    num_rows: int, num_columns: int, shape: tuple[int, ...], *, text_height: float
+) -> "tuple[Figure, Any]":
+    """An empty figure of panels that fit images [H, W].
+
+    Returns:
+      The figure, with `text_height` inches left for what stands above and below the panels, and
+      its axes [rows, columns].
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -41,15 +35,17 @@ def new_figure(num_rows: int, num_columns: int, shape: tuple[int, ...]) -> "tupl
         raise MissingExtraError("Drawing figures", "report") from error
     # Strips of one pixel would make a figure too flat, or too tall, to carry its titles.
     aspect = min(max(shape[0] / shape[1], 0.4), 2.5)
-    size = (PANEL * num_columns, (PANEL * aspect + 0.55) * num_rows + 0.65)
+    size = (PANEL * num_columns, (PANEL * aspect + 0.45) * num_rows + text_height)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.08, h_pad=0.08)
     return figure, figure.subplots(num_rows, num_columns, squeeze=False)
 
 
 def show(axes: "Axes", picture: np.ndarray, title: str, **style: Any) -> "AxesImage":
     """Draw a picture without ticks, under a title."""
-    axes.set_title(title, fontsize=9.5)
+    axes.set_title(title, fontsize=9.5, parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])
     return axes.imshow(picture, interpolation="nearest", **style)
@@ -72,23 +68,20 @@ def outline(axes: "Axes", mask: np.ndarray | None, colour: Any, style: str = "so
 
 
 def colour_bar(axes: "Axes", mappable: Any, label: str, **options: Any) -> None:
-    """A colour bar as tall as the picture, at its right."""
-    bar = axes.figure.colorbar(mappable, cax=axes.inset_axes((1.03, 0, 0.045, 1)), **options)
+    """A colour bar as wide as the picture, under it (beside it, panels would differ in width)."""
+    place = axes.inset_axes((0, -0.08, 1, 0.05))
+    bar = axes.figure.colorbar(mappable, cax=place, orientation="horizontal", **options)
     bar.ax.tick_params(labelsize=7.5)
-    bar.set_label(label, fontsize=8)
+    # As the panel's own label, below the bar: the layout makes room for that, not for an inset's.
+    axes.set_xlabel(label, fontsize=8, labelpad=31)
 
 
-def footer(figure: "Figure", text: str, warning: str = "") -> None:
-    """Lines under the panels: what the numbers are and, in red, what is wrong."""
-    lines = [line for line in (text, warning) if line]
-    figure.supxlabel(
-        "\n".join(lines), fontsize=9, color="#a4000f" if warning else "#222222", linespacing=1.5
-    )
-
-
-def number(value: float, digits: int = 2, unit: str = "") -> str:
-    """A number for a caption; "–" where it is not defined."""
-    return f"{value:.{digits}f}{unit}" if np.isfinite(value) else "–"
+def caption(figure: "Figure", text: str, warning: str = "") -> None:
+    """Lines under the panels that say what the numbers are; above them, in red, what is wrong."""
+    plain: Any = {"fontsize": 9, "linespacing": 1.4, "parse_math": False}
+    figure.supxlabel(text, color="#222222", **plain)
+    if warning:
+        figure.suptitle(warning, color="#a4000f", **plain)
 
 
 def to_png(figure: "Figure", dpi: int = 80) -> bytes:

@@ -1,0 +1,241 @@
+"""The command line: `jaxseg-xai COMMAND`, settings from a TOML file, flags, or both."""
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+
+from jaxseg_xai import demo
+from jaxseg_xai.errors import ConfigError, JaxsegError
+from jaxseg_xai.explainers import EXPLAINERS
+from jaxseg_xai.models.bundle import bundled_models, read_card
+from jaxseg_xai.parallel.mesh import use_cpu_cores
+from jaxseg_xai.sweep.config import SweepConfig, read_toml
+from jaxseg_xai.sweep.run import SweepResult, run_sweep
+from jaxseg_xai.sweep.store import ExplanationStore
+from jaxseg_xai.training.config import TrainConfig
+
+EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplainConfig(SweepConfig):
+    """A few images, one model, one or more explainers: PNG figures (and a small store).
+
+    Attributes:
+      out: folder for the figures; the store is `explanations.zarr` in it.
+    """
+
+    out: Path = Path("runs/explain")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """One self-contained HTML page from a store.
+
+    Attributes:
+      store: made by `sweep` or `explain`.
+      out: the page to write; beside the store where empty.
+      max_items: show at most so many figures, evenly spaced.
+    """
+
+    store: Path = Path("runs/sweep.zarr")
+    out: Path | None = None
+    max_items: int = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class _Command:
+    config: type
+    run: Callable[..., int]
+    summary: str
+    example: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code.
+
+    0: done. 1: done, but some images failed (the store says which and why). 2: bad input, in one
+    line on standard error. 130: interrupted; the same command continues.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return EXIT_OK if arguments else EXIT_BAD_INPUT
+    name, *rest = arguments
+    try:
+        if name in _LISTINGS:
+            if rest:
+                raise ConfigError(f"{name} takes no arguments, not {' '.join(rest)}")
+            _LISTINGS[name]()
+            return EXIT_OK
+        if name not in COMMANDS:
+            known = ", ".join([*COMMANDS, *_LISTINGS])
+            raise ConfigError(f"unknown command {name!r}; there is {known}")
+        command = COMMANDS[name]
+        config = _parse(name, command, rest)
+        use_cpu_cores()
+        _keep_compiled_programs()
+        return command.run(config, shlex.join(["jaxseg-xai", *arguments]))
+    except JaxsegError as error:
+        print(f"jaxseg-xai: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("jaxseg-xai: interrupted; the same command continues", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parse(name: str, command: _Command, arguments: list[str]) -> Any:
+    """Flags over the TOML file of `--config`, over the defaults."""
+    default, arguments = _config_file(arguments, command.config)
+    return tyro.cli(
+        command.config,
+        args=arguments,
+        default=default,
+        prog=f"jaxseg-xai {name}",
+        description=f"{(command.config.__doc__ or '').split('Attributes:')[0].strip()}\n\n"
+        f"--config FILE.toml sets the same names, flags come on top.\n\nExample: {command.example}",
+    )
+
+
+def _config_file(arguments: list[str], cls: type) -> tuple[Any, list[str]]:
+    rest = list(arguments)
+    for place, argument in enumerate(rest):
+        if argument == "--config" or argument.startswith("--config="):
+            value = argument.partition("=")[2] if "=" in argument else None
+            if value is None and place + 1 == len(rest):
+                raise ConfigError("--config needs the path of a TOML file")
+            path = Path(rest[place + 1] if value is None else value)
+            del rest[place : place + (2 if value is None else 1)]
+            return read_toml(path, cls), rest
+    return cls(), rest
+
+
+def _keep_compiled_programs() -> None:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxseg_xai" / "xla"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def _demo(config: demo.DemoConfig, _: str) -> int:
+    return _exit_code(demo.run_demo(config))
+
+
+def _train(config: TrainConfig, command: str) -> int:
+    from jaxseg_xai.training.loop import train  # Orbax takes a second to import
+
+    dices = train(config, command)
+    print("held-out Dice: " + ", ".join(f"{name} {dice:.4f}" for name, dice in dices.items()))
+    print(f"model: {config.out}")
+    return EXIT_OK
+
+
+def _sweep(config: SweepConfig, _: str) -> int:
+    result = run_sweep(config)
+    print(describe(result))
+    print(f"store: {config.out}")
+    return _exit_code(result)
+
+
+def _explain(config: ExplainConfig, _: str) -> int:
+    from jaxseg_xai.viz.files import save_figures
+
+    store = config.out / "explanations.zarr"
+    result = run_sweep(dataclasses.replace(config, out=store))
+    print(describe(result))
+    for path in save_figures(ExplanationStore.open(store), config.out):
+        print(path)
+    return _exit_code(result)
+
+
+def _report(config: ReportConfig, _: str) -> int:
+    from jaxseg_xai.viz.gallery import write_report
+
+    out = config.out or config.store.with_suffix(".html")
+    print(write_report(ExplanationStore.open(config.store), out, max_items=config.max_items))
+    return EXIT_OK
+
+
+def describe(result: SweepResult) -> str:
+    """Counts by status and speeds of a sweep, a line per explainer."""
+    lines = []
+    for name, counts in result.counts.items():
+        line = f"{name}: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+        if result.computed[name]:
+            seconds = result.compute_seconds[name]
+            line += f"; {result.computed[name]} computed in {seconds:.1f} s"
+            line += f" ({result.computed[name] / seconds:.2f}/s)"
+        lines.append(line)
+    lines.append(f"compiling took {result.compile_seconds:.1f} s")
+    return "\n".join(lines)
+
+
+def _exit_code(result: SweepResult) -> int:
+    return EXIT_SOME_FAILED if result.num_failed else EXIT_OK
+
+
+def _list_models() -> None:
+    for name, folder in bundled_models().items():
+        card = read_card(folder)
+        dice = card.about.get("dice", {}).get("mean")
+        print(f"{name:14} {card.architecture}, classes {', '.join(card.class_names)}")
+        print(f"{'':14} trained on {card.about.get('data')}, held-out Dice {dice}")
+
+
+def _list_explainers() -> None:
+    for name, cls in EXPLAINERS.items():
+        print(f"{name:8} {(cls.__doc__ or '').splitlines()[0]}")
+
+
+COMMANDS = {
+    "demo": _Command(
+        demo.DemoConfig,
+        _demo,
+        "explain real brain MRI slices and write a report",
+        "jaxseg-xai demo",
+    ),
+    "explain": _Command(
+        ExplainConfig,
+        _explain,
+        "a few images: figures as PNG",
+        "jaxseg-xai explain --model brain --data.source brain --data.limit 2 --explainers misure",
+    ),
+    "sweep": _Command(
+        SweepConfig,
+        _sweep,
+        "a data set x classes x explainers: a store",
+        "jaxseg-xai sweep --config sweep.toml --data.limit 100 --out runs/sweep.zarr",
+    ),
+    "report": _Command(
+        ReportConfig,
+        _report,
+        "a store: one HTML page",
+        "jaxseg-xai report --store runs/sweep.zarr --out report.html",
+    ),
+    "train": _Command(
+        TrainConfig,
+        _train,
+        "train a U-Net: a model folder",
+        "jaxseg-xai train --data triangle --steps 2500 --out runs/triangle",
+    ),
+}
+_LISTINGS = {"models": _list_models, "explainers": _list_explainers}
+
+
+def _help() -> str:
+    lines = ["jaxseg-xai COMMAND [options]: explain segmentation models at scale.", ""]
+    lines += [f"  {name:11} {command.summary}" for name, command in COMMANDS.items()]
+    lines += ["  models      the bundled models", "  explainers  the explanation methods", ""]
+    lines += ["jaxseg-xai COMMAND --help tells a command's options. Examples:", ""]
+    lines += [f"  {command.example}" for command in COMMANDS.values()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

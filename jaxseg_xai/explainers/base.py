@@ -1,0 +1,58 @@
+"""The contract between explainers and whoever runs them over many images."""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, Protocol
+
+import jax
+from jax.sharding import Mesh
+
+from jaxseg_xai.data.patches import PatchPool
+from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What an explainer is given at once.
+
+    Attributes:
+      images: float32 [B, H, W, C].
+      targets: [B, ...].
+      image_ids: uint32 [B], `data.image_id` of the images' names.
+      pool: patches of other images, for explainers that need them.
+      key: `jax.random.key`; an explainer folds the image's id and the class into it, so that no
+        result depends on the batch, its order or the number of devices.
+    """
+
+    images: Array
+    targets: SegmentTarget
+    image_ids: Array
+    pool: PatchPool | None
+    key: jax.Array
+
+
+class Explainer(Protocol):
+    """A frozen pytree dataclass: static fields change the program, numbers are traced."""
+
+    name: ClassVar[str]
+    #: Whether `Batch.pool` must be there.
+    needs_pool: bool
+
+    def validate(self) -> None:
+        """Raise `ConfigError` naming the first value out of its range."""
+        ...
+
+    def explain_batch(
+        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
+    ) -> Explanation:
+        """Explain a batch, B a multiple of the mesh's size; leaves of the result are [B, ...]."""
+        ...
+
+
+@functools.partial(jax.jit, static_argnames=("predict", "mesh"))
+def explain(
+    explainer: Any, variables: Any, batch: Batch, *, predict: Predict, mesh: Mesh
+) -> Explanation:
+    """Any explainer's `explain_batch`, compiled once per shape and static setting."""
+    return explainer.explain_batch(predict, variables, batch, mesh)

@@ -1,0 +1,177 @@
+"""What can be set about a sweep, from a TOML file or from flags; both are validated here."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxseg_xai.data import open_dataset
+from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.explainers import EXPLAINERS, Ate, Misure
+from jaxseg_xai.models.bundle import from_dict
+from jaxseg_xai.models.predict import Pad
+from jaxseg_xai.types import Dataset
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images.
+
+    Attributes:
+      source: brain, triangle, triangle-cue, a folder of images, or one image file (its siblings in
+        the folder then give the patches for the ATE).
+      split: train, validation or test, where the data set has splits.
+      items: names of the only images to explain; all where empty.
+      limit: at most so many images, evenly spaced; 0 means all.
+      labels: folder of label maps, for a folder of images.
+      window: two intensities that become 0 and 1, for a folder of images.
+      size: side of the generated images; 0 means the usual one (triangle data sets).
+    """
+
+    source: str = "brain"
+    split: Literal["train", "validation", "test"] = "test"
+    items: tuple[str, ...] = ()
+    limit: int = 0
+    labels: Path | None = None
+    window: tuple[float, float] | None = None
+    size: int = 0
+
+    def open(self, class_names: tuple[str, ...], channels: int) -> tuple[Dataset, list[int]]:
+        """The data set for a model of these classes and channels, and which of its items to use."""
+        source, items = Path(self.source).expanduser(), self.items
+        if source.is_file():
+            name = source.name.removesuffix(".gz")
+            source, items = source.parent, (*items, Path(name).stem)
+        options: dict[str, Any] = {}
+        if self.labels is not None:
+            options["labels"] = self.labels
+        if self.window is not None:
+            options["window"] = self.window
+        if self.size:
+            options["size"] = self.size
+        if source.is_dir():
+            options |= {"class_names": class_names, "channels": channels}
+        dataset = open_dataset(str(source), self.split, **options)
+        return dataset, self._select(dataset, items)
+
+    def _select(self, dataset: Dataset, items: tuple[str, ...]) -> list[int]:
+        chosen = list(range(len(dataset)))
+        if items:
+            known = {name: index for index, name in enumerate(dataset.ids)}
+            # A volume's slices are named volume#017: its name alone means all of them.
+            families = {
+                item: [i for n, i in known.items() if n.split("#")[0] == item] for item in items
+            }
+            unknown = [item for item in items if item not in known and not families[item]]
+            if unknown:
+                raise ConfigError(
+                    f"no item {', '.join(unknown)} in {self.source}; it has "
+                    f"{', '.join(dataset.ids[:3])}, ... ({len(dataset)} items)"
+                )
+            chosen = [
+                i for item in items for i in ([known[item]] if item in known else families[item])
+            ]
+        if self.limit and self.limit < len(chosen):
+            step = len(chosen) / self.limit
+            chosen = [chosen[int((k + 0.5) * step)] for k in range(self.limit)]
+        return chosen
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoiConfig:
+    """The region R of the output whose Dice the ATE is about.
+
+    Attributes:
+      kind: "box" around the innermost pixel of the class's largest component, or that "component".
+      side: of the box in pixels.
+      corner: top and left of the box, to put it elsewhere.
+      reference: the segmentation T that Dice is measured against: "truth" where there are label
+        maps (else the prediction), or always the "prediction".
+    """
+
+    kind: Literal["box", "component"] = "box"
+    side: int = 32
+    corner: tuple[int, int] | None = None
+    reference: Literal["truth", "prediction"] = "truth"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """A model, the images and classes to explain, and how.
+
+    Attributes:
+      out: the store to write (Zarr); the same configuration continues where it stopped.
+      model: a bundled model (see `jaxseg-xai models`) or a folder with model.json.
+      data: which images.
+      classes: names of the classes to explain; all but the background where empty.
+      explainers: which methods (see `jaxseg-xai explainers`).
+      misure: settings of MiSuRe.
+      ate: settings of the ATE.
+      roi: the region the ATE is about.
+      pool_source: data set that gives the patches; that of the images where empty.
+      pool_patches: patches in the pool.
+      batch_size: explanations at a time, over all devices.
+      pad: what to do with sizes that the model's stride does not divide.
+      dtype: type the model computes in.
+      seed: of the patches and their draws.
+      overwrite: delete an existing store first.
+    """
+
+    out: Path = Path("runs/sweep.zarr")
+    model: str = "brain"
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    classes: tuple[str, ...] = ()
+    explainers: tuple[str, ...] = ("misure", "ate")
+    misure: Misure = dataclasses.field(default_factory=Misure)
+    ate: Ate = dataclasses.field(default_factory=Ate)
+    roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
+    pool_source: str = ""
+    pool_patches: int = 1000
+    batch_size: int = 8
+    pad: Pad = "refuse"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    overwrite: bool = False
+
+    def validate(self) -> None:
+        """Raise `ConfigError` naming the first value out of its range."""
+        unknown = [name for name in self.explainers if name not in EXPLAINERS]
+        if unknown or not self.explainers:
+            raise ConfigError(
+                f"unknown explainer {', '.join(unknown) or '(none given)'}; "
+                f"there is {', '.join(EXPLAINERS)}"
+            )
+        for name in self.explainers:
+            getattr(self, name).validate()
+        if self.batch_size < 1 or self.roi.side < 1 or self.pool_patches < 2:
+            raise ConfigError(
+                f"batch_size={self.batch_size}, roi.side={self.roi.side}, "
+                f"pool_patches={self.pool_patches}: at least 1, 1 and 2"
+            )
+        if self.data.limit < 0 or self.data.size < 0 or self.seed < 0:
+            raise ConfigError("data.limit, data.size and seed must not be negative")
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a sweep to be continued, as JSON values."""
+        fields = dataclasses.asdict(self)
+        # Neither where the results go nor how many are computed at once changes them.
+        for name in ("out", "overwrite", "batch_size"):
+            del fields[name]
+        del fields["ate"]["batch_size"]
+        return _as_json(fields)
+
+
+def read_toml(path: Path, cls: type) -> Any:
+    """Read a configuration dataclass from TOML; unknown keys and wrong types are errors."""
+    try:
+        return from_dict(cls, tomllib.loads(path.read_text()))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_as_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

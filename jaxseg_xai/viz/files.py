@@ -1,0 +1,38 @@
+"""Figures of a store as PNG files."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxseg_xai.errors import JaxsegError
+from jaxseg_xai.sweep.store import ExplanationStore
+from jaxseg_xai.viz import common, figures, panels
+
+
+def save_figures(store: ExplanationStore, folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write one PNG per explanation that is not pending: IMAGE-CLASS-EXPLAINER.png.
+
+    Args:
+      store: an open store.
+      folder: where to write; made if it is missing.
+
+    Yields:
+      The path of each file, once written.
+
+    Raises:
+      JaxsegError: the folder cannot be written.
+    """
+    for stored in store:
+        class_name = common.class_name(stored.plan.class_index, store.class_names)
+        name = f"{stored.plan.image_id}-{class_name}-{stored.explainer}"
+        path = Path(folder) / (re.sub(r"[^\w.-]+", "_", name) + ".png")
+        image = store.read_image(stored.plan.image_index)
+        parameters = store.parameters(stored.explainer)
+        png = panels.to_png(figures.draw(stored, image, store.class_names, parameters))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png)
+        except OSError as error:
+            raise JaxsegError(f"{path}: cannot be written ({error.strerror})") from error
+        yield path

@@ -1,0 +1,56 @@
+"""The figure of a MiSuRe explanation."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxseg_xai.sweep.records import StoredExplanation, StoredImage
+from jaxseg_xai.viz import common, overlays, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ORANGE, BLUE = "#e69f00", "#56b4e9"
+
+
+def misure_figure(
+    stored: StoredExplanation,
+    image: StoredImage | None,
+    class_names: Sequence[str],
+    parameters: Mapping[str, Any],
+) -> "Figure":
+    """MiSuRe: from the prediction to the mask that suffices to get it back.
+
+    Six panels: image; prediction; sufficient region; soft mask in [0, 1]; image * mask; what the
+    model segments from that.
+    """
+    mask, picture = common.pictures(stored, image)
+    name = common.class_name(stored.plan.class_index, class_names)
+    label = stored.plan.class_index
+    prediction = common.prediction_of(stored, image)
+    explained = None if prediction is None else prediction == label
+    figure, axes = panels.new_figure(2, 3, mask.shape, text_height=0.9)
+    panels.show(axes[0, 0], picture, "Image")
+    common.show_prediction(axes[0, 1], picture, prediction, label, f"Prediction: {name}")
+    panels.show(axes[0, 2], picture, f"Sufficient region (blue)\ngrown from the {name} (orange)")
+    panels.outline(axes[0, 2], stored.maps.get("sufficient_region"), BLUE)
+    panels.outline(axes[0, 2], explained, ORANGE)
+    title = "Minimally sufficient mask\nbright: the model needs it"
+    soft = panels.show(axes[1, 0], mask, title, cmap="viridis", vmin=0, vmax=1)
+    panels.colour_bar(axes[1, 0], soft, "share of the pixel kept")
+    kept = overlays.blend(np.zeros_like(picture), picture, np.clip(mask, 0, 1))
+    panels.show(axes[1, 1], kept, "What the model is shown\nimage × mask")
+    title = "What it segments from that\n(orange line: the original)"
+    common.show_prediction(axes[1, 2], kept, stored.maps.get("masked_prediction"), label, title)
+    panels.outline(axes[1, 2], explained, ORANGE)
+    scores = common.Scores(stored)
+    panels.caption(
+        figure,
+        f"{scores('num_dilations', 0)} dilations  ·  Dice with the original: "
+        f"region {scores('dice_sufficient', 3)}, mask {scores('dice_minimal', 3)}  ·  "
+        f"area: prediction {scores('area_target', 0)} px, "
+        f"region {scores('area_sufficient')}×, mask {scores('area_minimal')}× that",
+        common.STATUS_NOTES[stored.status],
+    )
+    return figure
