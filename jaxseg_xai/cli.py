@@ -1,5 +1,6 @@
 """The command line: `jaxseg-xai COMMAND`, settings from a TOML file, flags, or both."""
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -22,6 +23,7 @@ from jaxseg_xai.sweep.store import ExplanationStore
 from jaxseg_xai.training.config import TrainConfig
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+_MAX_REASONS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     try:
         if name in _LISTINGS:
+            if rest in (["-h"], ["--help"]):
+                print(_help())
+                return EXIT_OK
             if rest:
                 raise ConfigError(f"{name} takes no arguments, not {' '.join(rest)}")
             _LISTINGS[name]()
@@ -80,11 +85,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"unknown command {name!r}; there is {known}")
         command = COMMANDS[name]
         config = _parse(name, command, rest)
-        use_cpu_cores()
+        with contextlib.suppress(RuntimeError):  # JAX already runs where Python code calls `main`
+            use_cpu_cores()
         _keep_compiled_programs()
         return command.run(config, shlex.join(["jaxseg-xai", *arguments]))
     except JaxsegError as error:
         print(f"jaxseg-xai: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            "jaxseg-xai: out of memory; lower batch_size (or ate.batch_size), then the same "
+            "command continues",
+            file=sys.stderr,
+        )
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"jaxseg-xai: {where}{error.strerror or error}; check the path, its permissions and "
+            "the free space",
+            file=sys.stderr,
+        )
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("jaxseg-xai: interrupted; the same command continues", file=sys.stderr)
@@ -139,6 +162,7 @@ def _train(config: TrainConfig, command: str) -> int:
 def _sweep(config: SweepConfig, _: str) -> int:
     result = run_sweep(config)
     print(describe(result))
+    _print_reasons(result)
     print(f"store: {config.out}")
     return _exit_code(result)
 
@@ -149,6 +173,7 @@ def _explain(config: ExplainConfig, _: str) -> int:
     store = config.out / "explanations.zarr"
     result = run_sweep(dataclasses.replace(config, out=store))
     print(describe(result))
+    _print_reasons(result)
     for path in save_figures(ExplanationStore.open(store), config.out):
         print(path)
     return _exit_code(result)
@@ -174,6 +199,14 @@ def describe(result: SweepResult) -> str:
         lines.append(line)
     lines.append(f"compiling took {result.compile_seconds:.1f} s")
     return "\n".join(lines)
+
+
+def _print_reasons(result: SweepResult) -> None:
+    for reason in result.reasons[:_MAX_REASONS]:
+        print(f"failed: {reason}", file=sys.stderr)
+    more = len(result.reasons) - _MAX_REASONS
+    if more > 0:
+        print(f"failed: {more} more; the store and its report have them all", file=sys.stderr)
 
 
 def _exit_code(result: SweepResult) -> int:

@@ -99,7 +99,9 @@ class Ate:
         batch, height, width, channels = of.images.shape
         pool = of.pool
         blocks = int(np.prod(self.grid(height, width)))
-        if self.perturbation == "zero" or pool is None:
+        if self.needs_pool and pool is None:
+            raise ConfigError("ate with perturbation=patches needs a patch pool; give the batch one")
+        if pool is None or not self.needs_pool:
             patches = jnp.zeros((1, self.block_size, self.block_size, channels))
             nothing = jnp.zeros((batch, blocks, 0), jnp.int32)
             return Draws(patches, nothing, jnp.zeros((batch, blocks, 1), jnp.int32))
@@ -123,6 +125,7 @@ class Ate:
         targets: SegmentTarget,
         draws: Draws,
         mesh: Mesh,
+        blocks: jax.Array | None = None,
     ) -> Explanation:
         """ATE of every block for a batch of images, all their interventions spread over the mesh.
 
@@ -133,6 +136,7 @@ class Ate:
           targets: [B, ...]; `reference` is T, `region` is R.
           draws: from `draw`, or given.
           mesh: from `device_mesh`.
+          blocks: bool [B, rows, columns], the only blocks to intervene on; default: all.
 
         Returns:
           Explanation with leading axis B. Attribution [H, W] in Dice points, 0 inside the region.
@@ -142,8 +146,11 @@ class Ate:
           pixel in the region), EMPTY_REGION and NON_FINITE come with maps of zeros.
         """
 
-        def on_each_device(variables, images, targets, draws):
-            return self._explain(predict, variables, images, targets, draws, mesh.size)
+        if blocks is None:
+            blocks = jnp.ones((images.shape[0], *self.grid(*images.shape[1:3])), bool)
+
+        def on_each_device(variables, images, targets, draws, blocks):
+            return self._explain(predict, variables, images, targets, draws, blocks, mesh.size)
 
         # check_vma: the loops below start from replicated zeros and end in a sum over devices.
         return jax.shard_map(
@@ -152,9 +159,9 @@ class Ate:
             in_specs=PartitionSpec(),
             out_specs=PartitionSpec(),
             check_vma=False,
-        )(variables, images, targets, draws)
+        )(variables, images, targets, draws, blocks)
 
-    def _explain(self, predict, variables, images, targets, draws: Draws, num_devices: int):
+    def _explain(self, predict, variables, images, targets, draws: Draws, wanted, num_devices: int):
         batch, height, width, _ = images.shape
         rows, columns = self.grid(height, width)
         logits = predict(variables, images)
@@ -170,7 +177,7 @@ class Ate:
         base = jax.vmap(outcome)(logits, targets)
 
         touched = jax.vmap(self._any_in_block)(targets.region)
-        visited = (~touched & (status == Status.OK)[:, None, None]).reshape(-1)
+        visited = (wanted & ~touched & (status == Status.OK)[:, None, None]).reshape(-1)
 
         def effects(blocks: jax.Array, patch_of: jax.Array) -> jax.Array:
             """Effects [B*n, k] of patches `patch_of` [B*n, k] on the blocks marked in [B*n]."""

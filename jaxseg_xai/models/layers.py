@@ -98,8 +98,8 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     Selections between strided slices: a cheaper gradient than that of `reduce_window`, and like
     there the first of several equal maxima gets it.
     """
-    rows = _first_larger(x[:, 0::2], x[:, 1::2])
-    return _first_larger(rows[:, :, 0::2], rows[:, :, 1::2])
+    wide = _first_larger(x[:, :, 0::2], x[:, :, 1::2])
+    return _first_larger(wide[:, 0::2], wide[:, 1::2])
 
 
 def _first_larger(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -2,15 +2,17 @@
 
 import dataclasses
 import tomllib
+import typing
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxseg_xai.data import open_dataset
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers import EXPLAINERS, Ate, Misure
-from jaxseg_xai.models.bundle import from_dict
 from jaxseg_xai.models.predict import Pad
 from jaxseg_xai.types import Dataset
+
+_BUILT_IN = ("brain", "triangle", "triangle-cue")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,18 @@ class DataConfig:
             options["window"] = self.window
         if self.size:
             options["size"] = self.size
-        if source.is_dir():
+        if source.is_dir() and self.source not in _BUILT_IN:
             options |= {"class_names": class_names, "channels": channels}
         dataset = open_dataset(str(source), self.split, **options)
         return dataset, self._select(dataset, items)
+
+    def open_pool(self, source: str, channels: int) -> Dataset:
+        """Another data set that only gives patches, its images read as these are."""
+        if source in _BUILT_IN:
+            return open_dataset(source, self.split)
+        # Its label maps may be of other classes: no names, no check.
+        pool = dataclasses.replace(self, source=source, labels=None, items=(), limit=0, size=0)
+        return pool.open((), channels)[0]
 
     def _select(self, dataset: Dataset, items: tuple[str, ...]) -> list[int]:
         chosen = list(range(len(dataset)))
@@ -68,9 +78,9 @@ class DataConfig:
                     f"no item {', '.join(unknown)} in {self.source}; it has "
                     f"{', '.join(dataset.ids[:3])}, ... ({len(dataset)} items)"
                 )
-            chosen = [
-                i for item in items for i in ([known[item]] if item in known else families[item])
-            ]
+            named = [[known[item]] if item in known else families[item] for item in items]
+            # Once each, however often it was named.
+            chosen = list(dict.fromkeys(i for group in named for i in group))
         if self.limit and self.limit < len(chosen):
             step = len(chosen) / self.limit
             chosen = [chosen[int((k + 0.5) * step)] for k in range(self.limit)]
@@ -164,9 +174,54 @@ class SweepConfig:
 def read_toml(path: Path, cls: type) -> Any:
     """Read a configuration dataclass from TOML; unknown keys and wrong types are errors."""
     try:
-        return from_dict(cls, tomllib.loads(path.read_text()))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
+        return _from_table(cls, tomllib.loads(path.read_text()), "")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; check the path of --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _from_table(cls: type, table: dict[str, Any], prefix: str) -> Any:
+    """A dataclass from a TOML table; `prefix` names the table in messages ("ate.")."""
+    kinds = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"unknown key {prefix}{key}; the keys are {', '.join(known)}")
+    return cls(**{key: _from_toml(kinds[key], table[key], prefix + key) for key in table})
+
+
+def _from_toml(kind: Any, value: Any, key: str) -> Any:
+    """One TOML value as the type of its field: arrays to tuples, integers to floats where due."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        return _from_table(kind, value, f"{key}.")
+    arguments = typing.get_args(kind)
+    if type(None) in arguments:
+        return _from_toml(arguments[0], value, key)
+    origin = typing.get_origin(kind)
+    if origin is tuple and isinstance(value, list):
+        of = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        if len(of) == len(value):
+            return tuple(_from_toml(k, v, key) for k, v in zip(of, value, strict=True))
+    elif kind is Path and isinstance(value, str):
+        return Path(value)
+    elif kind is float and type(value) is int:
+        return float(value)
+    elif (origin is Literal and value in arguments) or type(value) is kind:
+        return value
+    raise ConfigError(f"{key} is {value!r}; it must be of the type {_describe(kind)}")
+
+
+def _describe(kind: Any) -> str:
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(str, arguments))
+    if typing.get_origin(kind) is tuple:
+        return f"[{', '.join('...' if a is ... else _describe(a) for a in arguments)}]"
+    words = {str: "text", Path: "path", int: "integer", float: "number", bool: "true or false"}
+    return words.get(kind, "table")
 
 
 def _as_json(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import platform
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import jaxseg_xai
-from jaxseg_xai.data import PatchPool, build_patch_pool, image_id, open_dataset
+from jaxseg_xai.data import PatchPool, build_patch_pool, image_id
 from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.explainers import Batch, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
@@ -35,6 +36,7 @@ class SweepResult:
       compile_seconds: spent compiling in this run.
       compute_seconds: explainer -> seconds spent computing in this run, reading and writing apart.
       computed: explainer -> explanations computed in this run.
+      reasons: why rows failed, each reason once, earlier runs included.
     """
 
     counts: dict[str, dict[str, int]]
@@ -42,6 +44,7 @@ class SweepResult:
     compile_seconds: float
     compute_seconds: dict[str, float]
     computed: dict[str, int]
+    reasons: tuple[str, ...] = ()
 
     @property
     def num_failed(self) -> int:
@@ -71,6 +74,9 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     channels = bundle.card.architecture_config().in_channels
     dataset, chosen = config.data.open(bundle.card.class_names, channels)
     classes = _class_indices(config, bundle)
+    _check_classes(config, bundle, dataset)
+    # Before the store, so that a pool that cannot be made leaves nothing behind.
+    pool = _make_pool(config, bundle, dataset, chosen)
     plan = {
         name: [
             PlanRow(
@@ -87,7 +93,7 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     store = ExplanationStore.create_or_resume(
         config.out,
         plan=plan,
-        config=config.identity(),
+        config=config.identity() | {"weights_checksum": _checksum(bundle.variables)},
         attrs={
             "seed": config.seed,
             "model": bundle.name,
@@ -103,7 +109,7 @@ def run_sweep(config: SweepConfig) -> SweepResult:
         parameters={name: dataclasses.asdict(getattr(config, name)) for name in plan},
         overwrite=config.overwrite,
     )
-    return _Sweep(config, bundle, dataset, chosen, plan, store).run()
+    return _Sweep(config, bundle, dataset, chosen, plan, store, pool).run()
 
 
 class _Sweep:
@@ -117,12 +123,12 @@ class _Sweep:
         chosen: list[int],
         plan: dict[str, list[PlanRow]],
         store: ExplanationStore,
+        pool: PatchPool | None,
     ) -> None:
         self._config, self._bundle, self._dataset = config, bundle, dataset
-        self._chosen, self._store = chosen, store
+        self._chosen, self._store, self._pool = chosen, store, pool
         self._mesh = device_mesh()
         self._size = -(-config.batch_size // self._mesh.size) * self._mesh.size
-        self._pool = self._make_pool()
         self._key = jax.random.key(config.seed)
         self._compiled: dict[Any, Callable] = {}
         self._queues: dict[tuple[str, tuple[int, ...]], list[_Job]] = defaultdict(list)
@@ -153,29 +159,8 @@ class _Sweep:
             compile_seconds=self._compile_seconds,
             compute_seconds=self._compute_seconds,
             computed=self._computed,
+            reasons=_reasons(self._store),
         )
-
-    def _make_pool(self) -> PatchPool | None:
-        config = self._config
-        if not any(getattr(config, name).needs_pool for name in config.explainers):
-            return None
-        source = self._dataset
-        if config.pool_source:
-            source = open_dataset(config.pool_source, config.data.split)
-        pool = build_patch_pool(
-            source,
-            block_size=config.ate.block_size,
-            num_patches=config.pool_patches,
-            seed=config.seed,
-        )
-        channels = self._bundle.card.architecture_config().in_channels
-        if pool.patches.shape[-1] != channels:
-            raise DataError(
-                f"patch pool: {pool.patches.shape[-1]} channels, the model takes {channels}; "
-                "choose another pool_source"
-            )
-        pool.check([image_id(self._dataset.ids[index]) for index in self._chosen])
-        return pool
 
     def _read_ahead(self, positions: list[int]) -> Iterator[list[tuple[int, Sample | JaxsegError]]]:
         """Samples, a batch at a time, the next one read while this one is explained."""
@@ -187,7 +172,8 @@ class _Sweep:
                 return position, error
 
         groups = [positions[i : i + self._size] for i in range(0, len(positions), self._size)]
-        with ThreadPoolExecutor(2) as pool:
+        # One thread: a data set need not be safe to read from two.
+        with ThreadPoolExecutor(1) as pool:
             ahead: list[list[Future]] = []
             for group in groups:
                 ahead.append([pool.submit(read, position) for position in group])
@@ -316,7 +302,65 @@ def _class_indices(config: SweepConfig, bundle: Bundle) -> list[int]:
         raise ConfigError(
             f"unknown class {', '.join(unknown)}; {bundle.name} knows {', '.join(names)}"
         )
-    return [names.index(name) for name in config.classes or names[1:]]
+    return [names.index(name) for name in dict.fromkeys(config.classes) or names[1:]]
+
+
+def _check_classes(config: SweepConfig, bundle: Bundle, dataset: Dataset) -> None:
+    """Label maps are compared with predictions by number: the numbers must mean the same."""
+    ours, theirs = bundle.card.class_names, dataset.class_names
+    if "ate" in config.explainers and config.roi.reference == "truth" and theirs not in ((), ours):
+        raise ConfigError(
+            f"{config.data.source} is labelled {', '.join(theirs)}, but {bundle.name} segments "
+            f"{', '.join(ours)}; set roi.reference to prediction, or choose another model"
+        )
+
+
+def _make_pool(
+    config: SweepConfig, bundle: Bundle, dataset: Dataset, chosen: list[int]
+) -> PatchPool | None:
+    if not any(getattr(config, name).needs_pool for name in config.explainers):
+        return None
+    channels = bundle.card.architecture_config().in_channels
+    if config.pool_source:
+        dataset_of_pool = config.data.open_pool(config.pool_source, channels)
+    else:
+        dataset_of_pool = dataset
+    try:
+        pool = build_patch_pool(
+            dataset_of_pool,
+            block_size=config.ate.block_size,
+            num_patches=config.pool_patches,
+            seed=config.seed,
+        )
+        pool.check([image_id(dataset.ids[index]) for index in chosen])
+    except DataError as error:
+        raise DataError(
+            f"{error} (pool_source names a data set for the patches, ate.perturbation=zero needs "
+            "none)"
+        ) from error
+    if pool.patches.shape[-1] != channels:
+        raise DataError(
+            f"patch pool: {pool.patches.shape[-1]} channels, the model takes {channels}; "
+            "choose another pool_source"
+        )
+    return pool
+
+
+def _checksum(variables: Any) -> int:
+    """Of the weights: a model trained anew under the same name is another one."""
+    checksum = 0
+    for leaf in jax.tree.leaves(jax.device_get(variables)):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
+    return checksum
+
+
+def _reasons(store: ExplanationStore) -> tuple[str, ...]:
+    failed = [
+        store.reason(name, int(row))
+        for name in store.explainers
+        for row in np.flatnonzero(store.statuses(name) == Status.FAILED)
+    ]
+    return tuple(dict.fromkeys(failed))
 
 
 def _nothing(class_index: int, shape: tuple[int, ...]) -> tuple[Explanation, SegmentTarget]:

@@ -43,7 +43,7 @@ def _batch(dataset: Dataset, batch_size: int, seed: int, augment: bool, step: in
         images.append(image)
         labels.append(label)
     if len({image.shape for image in images}) > 1:
-        raise DataError("the training images differ in size; crop or resize them to one size")
+        raise DataError("the training images differ in shape; crop or resize them to one size")
     return np.stack(images), np.stack(labels)
 
 

@@ -4,8 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from jaxseg_xai.data import open_dataset
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.models.unet import Norm, UNetConfig, Upsample
+from jaxseg_xai.types import Dataset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,9 +15,11 @@ class TrainConfig:
     """A U-Net, the data it learns, and how long.
 
     Attributes:
-      out: folder to write: `model.json`, `weights.safetensors`, `metrics.jsonl`, `checkpoints/`. A
-        run that finds its own checkpoints there continues from the last.
-      data: brain, triangle, triangle-cue, or a folder with train/ and validation/ in it.
+      out: folder to write: `model.json`, `weights.safetensors`, `metrics.jsonl`, `train.json`,
+        `checkpoints/`. A run that finds its own checkpoints there continues from the last.
+      data: brain, triangle, triangle-cue, or a folder with train/ and validation/ in it, each with
+        images/ and labels/.
+      classes: names of the classes of a folder's label maps, background first.
       size: side of the generated images (triangle data sets only).
       width: channels at full resolution.
       depth: number of poolings.
@@ -33,6 +37,7 @@ class TrainConfig:
 
     out: Path = Path("runs/train")
     data: str = "triangle"
+    classes: tuple[str, ...] = ()
     size: int = 128
     width: int = 16
     depth: int = 4
@@ -51,12 +56,30 @@ class TrainConfig:
         for name in ("size", "width", "depth", "steps", "batch_size", "eval_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must not be negative")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise ConfigError("learning_rate must be positive and weight_decay not negative")
 
-    def data_options(self) -> dict[str, Any]:
-        """Options for `open_dataset`."""
-        return {"size": self.size} if self.data.startswith("triangle") else {}
+    def open(self, split: str, channels: int | None = None) -> Dataset:
+        """A split of the data; the images of a folder must have so many channels."""
+        if self.data in ("triangle", "triangle-cue"):
+            return open_dataset(self.data, split, size=self.size)
+        if self.data == "brain":
+            return open_dataset(self.data, split)
+        if len(self.classes) < 2:
+            raise ConfigError(
+                f"{self.data}: classes has {len(self.classes)} entries; name the classes of the "
+                "label maps, background first"
+            )
+        return open_dataset(self.data, split, class_names=self.classes, channels=channels)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to be continued, as JSON values."""
+        fields = dataclasses.asdict(self)
+        for name in ("out", "licence"):
+            del fields[name]
+        return fields | {"classes": list(self.classes)}
 
     def architecture(self, in_channels: int, num_classes: int) -> UNetConfig:
         """The U-Net for data of so many channels and classes."""

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxseg_xai.errors import DataError
 from jaxseg_xai.metrics.dice import hard_dice
 from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels
-from jaxseg_xai.types import Dataset, Predict
+from jaxseg_xai.types import Dataset, Predict, Sample
 
 
 def evaluate(
@@ -23,12 +24,16 @@ def evaluate(
 
     Returns:
       Class name -> Dice in [0, 1] (NaN where the class occurs nowhere); "mean" over those classes.
+
+    Raises:
+      DataError: an image without a label map, or images of different sizes.
     """
     mesh = device_mesh()
     batch_size = -(-batch_size // mesh.size) * mesh.size
     found: list[list[float]] = [[] for _ in dataset.class_names[1:]]
     for start in range(0, len(dataset), batch_size):
         samples = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+        _check(samples)
         # Every batch has the same size, so that nothing recompiles for the last one.
         images = pad_batch(np.stack([sample.image for sample in samples]), batch_size)
         predicted = np.asarray(predict_labels(predict, variables, images, mesh))
@@ -40,3 +45,14 @@ def evaluate(
     means = [float(np.mean(dices)) if dices else float("nan") for dices in found]
     result = dict(zip(dataset.class_names[1:], means, strict=True))
     return result | {"mean": float(np.nanmean(means)) if any(map(len, found)) else 0.0}
+
+
+def _check(samples: list[Sample]) -> None:
+    for sample in samples:
+        if sample.labels is None:
+            raise DataError(f"{sample.id}: has no label map; evaluating needs one for every image")
+        if sample.image.shape != samples[0].image.shape:
+            raise DataError(
+                f"{sample.id}: is of shape {sample.image.shape}, {samples[0].id} of "
+                f"{samples[0].image.shape}; crop or resize the images to one size"
+            )

@@ -15,8 +15,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
-from jaxseg_xai.data import open_dataset
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.metrics.dice import soft_dice
 from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
 from jaxseg_xai.models.predict import from_nnx
@@ -39,9 +38,9 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
       Dice per class on the test split (the validation split where there is no test split), and
       their mean under "mean".
     """
-    train_set = open_dataset(config.data, "train", **config.data_options())
-    validation = open_dataset(config.data, "validation", **config.data_options())
-    in_channels, num_classes = _inspect(train_set, config)
+    in_channels, num_classes = _inspect(config.open("train"), config)
+    train_set, validation = (config.open(s, in_channels) for s in ("train", "validation"))
+    _claim(config)
     architecture = config.architecture(in_channels, num_classes)
     model = architecture.build(nnx.Rngs(config.seed))
     model.train()
@@ -61,7 +60,6 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
         in_shardings=(replicated, split, split),
         out_shardings=replicated,
     )
-    config.out.mkdir(parents=True, exist_ok=True)
     card = ModelCard(
         architecture="unet",
         config=dataclasses.asdict(architecture),
@@ -81,6 +79,7 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
         if (found := checkpoints.latest()) is not None:
             first, best = found
             state = checkpoints.load(first, state)
+            _forget_after(config.out, first)
         batches = training_batches(
             train_set,
             config.batch_size,
@@ -94,13 +93,20 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
             done = step + 1
             if done % config.eval_every and done != config.steps:
                 continue
+            if not math.isfinite(loss):
+                raise JaxsegError(
+                    f"the loss is {float(loss)} at step {done}: training diverged; lower "
+                    "learning_rate and choose another out folder"
+                )
             dice = validate(state)
-            checkpoints.save(done, state, dice)
-            _log(config.out, step=done, loss=float(loss), validation_dice=dice)
             progress.set_postfix(loss=f"{float(loss):.4f}", dice=f"{dice:.4f}")
+            _log(config.out, step=done, loss=float(loss), validation_dice=dice)
+            # The model before the checkpoint: a run killed between the two repeats this step, and
+            # does not take a best model for kept that it never wrote.
             if dice > best:
                 best = dice
                 save_model(config.out, nnx.merge(graphdef, state[0], state[1]), card)
+            checkpoints.save(done, state, dice)
     return _test(config, card)
 
 
@@ -150,9 +156,6 @@ def _inspect(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     if not len(dataset):
         raise DataError(f"{config.data}: no training images")
     sample = dataset[0]
-    num_classes = len(dataset.class_names)
-    if num_classes < 2:
-        raise DataError(f"{config.data}: name at least two classes, background first")
     height, width, channels = sample.image.shape
     stride = 2**config.depth
     if height % stride or width % stride:
@@ -160,23 +163,55 @@ def _inspect(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
             f"{sample.id}: {height}x{width} is not a multiple of {stride}; "
             f"choose a smaller depth than {config.depth}, or pad the images"
         )
-    return channels, num_classes
+    return channels, len(dataset.class_names)
+
+
+def _claim(config: TrainConfig) -> None:
+    """Note the settings in `config.out`, or find that a run of the same settings did."""
+    path, new = config.out / "train.json", config.identity()
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(json.dumps(new, indent=2) + "\n")
+        old = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise JaxsegError(
+            f"{path}: cannot be read or written ({error}); choose another out folder"
+        ) from error
+    changes = [
+        f"{name} was {old.get(name, 'absent')}, is {new.get(name, 'absent')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if changes:
+        raise ConfigError(
+            f"{config.out} holds another run: {'; '.join(changes)}; choose another out folder, or "
+            "delete this one to start again"
+        )
 
 
 def _test(config: TrainConfig, card: ModelCard) -> dict[str, float]:
     """Dice of the kept model on held-out images, noted on its card."""
     bundle: Bundle = load_model(config.out)
     try:
-        split, held_out = "test", open_dataset(config.data, "test", **config.data_options())
+        split, held_out = "test", config.open("test")
     except DataError:
-        split = "validation"
-        held_out = open_dataset(config.data, split, **config.data_options())
+        split, held_out = "validation", config.open("validation")
     dices = evaluate(bundle.predict, bundle.variables, held_out)
     noted = {name: None if math.isnan(d) else round(d, 4) for name, d in dices.items()}
     about = card.about | {"dice": noted, "dice_split": split, "dice_images": len(held_out)}
     card = dataclasses.replace(card, about=about)
     (config.out / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n")
     return dices
+
+
+def _forget_after(out: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint that a run continues from: it comes again."""
+    path = out / "metrics.jsonl"
+    if path.exists():
+        # A line without its end was cut off when the run was killed.
+        lines = [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
+        path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def _log(out: Path, **entry: float) -> None:

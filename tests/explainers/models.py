@@ -1,0 +1,39 @@
+"""Models simple enough that their explanations are known."""
+
+import jax.numpy as jnp
+from jax import lax
+
+
+def two_classes(score):
+    return jnp.stack([jnp.zeros_like(score), score], axis=-1)
+
+
+def bright_pixels(variables, images):
+    """Class 1 where the pixel itself is brighter than 0.5: needs nothing but itself."""
+    return two_classes(20 * (images[..., 0] - 0.5))
+
+
+def blurred_brightness(variables, images):
+    """Class 1 where the 15x15 mean is above `variables`: needs its surroundings."""
+    kernel = jnp.full((15, 15, 1, 1), 1 / 225)
+    mean = lax.conv_general_dilated(
+        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return two_classes(50 * (mean[..., 0] - variables))
+
+
+def cued(variables, images):
+    """Class 1 where bright, and only if the cue pixel (3, 29) is bright too."""
+    cue = images[:, 3, 29, 0] > 0.5
+    return two_classes(jnp.where((images[..., 0] > 0.5) & cue[:, None, None], 1.0, -1.0))
+
+
+def broken(variables, images):
+    """NaN logits."""
+    return bright_pixels(variables, images) * jnp.nan
+
+
+def impossible(variables, images):
+    """Class 1 everywhere, but only for an image without a black pixel."""
+    whole = jnp.all(images > 0, axis=(1, 2, 3))
+    return two_classes(jnp.where(whole[:, None, None], 1.0, -1.0) * jnp.ones(images.shape[:3]))

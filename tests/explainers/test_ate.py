@@ -1,0 +1,256 @@
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg_xai.data import PatchPool
+from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.explainers import Ate, Batch, explain
+from jaxseg_xai.explainers.ate import outcome
+from jaxseg_xai.parallel.mesh import device_mesh
+from jaxseg_xai.types import SegmentTarget, Status
+from tests.explainers import models
+
+HEIGHT, WIDTH = 20, 36  # blocks of 8: the last row and column are cut off
+SMALL = Ate(num_screen=2, num_patches=4, batch_size=3)
+
+
+def image(seed=0, cue=1.0):
+    pixels = np.random.default_rng(seed).random((HEIGHT, WIDTH, 1)).astype(np.float32)
+    pixels[3, 29] = cue
+    return pixels
+
+
+def make_pool(count=40, size=8, value=None):
+    patches = np.random.default_rng(9).random((count, size, size, 1)).astype(np.float32)
+    if value is not None:
+        patches[:] = value
+    return PatchPool(patches=patches, sources=np.sort(np.arange(count) % 5 + 100).astype(np.uint32))
+
+
+def make_batch(images, pool, region=None, reference=None, first_id=1):
+    count = len(images)
+    if region is None:
+        region = np.zeros((count, HEIGHT, WIDTH), bool)
+        region[:, 8:16, 8:16] = True
+    if reference is None:
+        reference = images[..., 0] > 0.5
+    return Batch(
+        images=images,
+        targets=SegmentTarget(
+            class_index=np.ones(count, np.int32), region=region, reference=reference
+        ),
+        image_ids=np.arange(first_id, first_id + count, dtype=np.uint32),
+        pool=pool,
+        key=jax.random.key(5),
+    )
+
+
+def run(predict, batch, explainer=SMALL, devices=None):
+    explained = explain(
+        explainer, jnp.float32(0.4), batch, predict=predict, mesh=device_mesh(devices)
+    )
+    chex.assert_tree_all_finite((explained.attribution, explained.maps, explained.traces))
+    return explained
+
+
+def test_the_cue_block_carries_everything_and_its_effect_is_known():
+    batch = make_batch(image()[None], make_pool(value=0.2))
+    explained = run(models.cued, batch)
+    expected = np.zeros((HEIGHT, WIDTH))
+    expected[0:8, 24:32] = -100  # without the cue nothing is segmented: Dice falls from 100 to 0
+    np.testing.assert_allclose(explained.attribution[0], expected, atol=1e-4)
+    scores = {name: float(score[0]) for name, score in explained.scores.items()}
+    blocks = 3 * 5 - 1  # the region is one block
+    assert scores == {
+        "base_dice": pytest.approx(100),
+        "num_negative": 1,
+        "num_positive": 0,
+        "num_zero": blocks - 1,
+        "num_interventions": blocks * 2 + 4,
+    }
+    assert explained.traces["histogram"][0].tolist() == [1, 0, 0, 0, blocks - 1, 0, 0, 0, 0]
+
+
+def test_content_that_hurts_is_positive():
+    batch = make_batch(image(cue=0.0)[None], make_pool(value=0.9))
+    explained = run(models.cued, batch)
+    assert explained.scores["base_dice"][0] == 0
+    assert explained.attribution[0, 3, 29] == pytest.approx(100, abs=1e-3)
+    assert explained.scores["num_positive"][0] == 1
+
+
+def brute_force(predict, batch, explainer, draws):
+    """The published algorithm: block by block, patch by patch."""
+    variables, size = jnp.float32(0.4), explainer.block_size
+    rows, columns = explainer.grid(HEIGHT, WIDTH)
+    maps = np.zeros((len(batch.images), HEIGHT, WIDTH), np.float32)
+    for b, picture in enumerate(batch.images):
+        target = jax.tree.map(lambda leaf, b=b: jnp.asarray(leaf[b]), batch.targets)
+
+        def dice(pixels, target=target):
+            return float(outcome(predict(variables, jnp.asarray(pixels)[None])[0], target))
+
+        base = dice(picture)
+        for block in range(rows * columns):
+            y, x = block // columns * size, block % columns * size
+            here = (slice(y, y + size), slice(x, x + size))
+            if batch.targets.region[b][here].any():
+                continue
+
+            def effect(patch, picture=picture, here=here, dice=dice, base=base):
+                changed = picture.copy()
+                area = changed[here]
+                changed[here] = np.asarray(draws.patches)[patch][: area.shape[0], : area.shape[1]]
+                return dice(changed) - base
+
+            if all(abs(effect(p)) < explainer.threshold for p in draws.screen[b, block]):
+                continue
+            ate = np.mean([effect(p) for p in draws.full[b, block]])
+            maps[b][here] = ate if abs(ate) >= explainer.threshold else 0
+    return maps
+
+
+def test_equals_the_algorithm_done_one_at_a_time():
+    batch = make_batch(np.stack([image(0), image(1)]), make_pool())
+    draws = SMALL.draw(batch)
+    expected = brute_force(models.blurred_brightness, batch, SMALL, draws)
+    assert (expected != 0).any()
+    assert ((expected == 0) & ~batch.targets.region).any()
+    found = run(models.blurred_brightness, batch)
+    np.testing.assert_allclose(found.attribution, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 200])
+def test_no_result_depends_on_chunks_or_devices(batch_size):
+    batch = make_batch(np.stack([image(0), image(1)]), make_pool())
+    wanted = run(models.blurred_brightness, batch)
+    other = dataclasses.replace(SMALL, batch_size=batch_size)
+    for devices in (jax.devices()[:1], jax.devices()):
+        chex.assert_trees_all_equal(run(models.blurred_brightness, batch, other, devices), wanted)
+
+
+def test_no_result_depends_on_the_other_images():
+    images = np.stack([image(seed) for seed in range(3)])
+    together = run(models.blurred_brightness, make_batch(images, make_pool()))
+    alone = run(models.blurred_brightness, make_batch(images[1:2], make_pool(), first_id=2))
+    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[1:2], together), alone)
+
+
+def test_an_image_never_gets_its_own_patches():
+    pool = make_pool()
+    pool = dataclasses.replace(
+        pool, patches=np.where((pool.sources == 102)[:, None, None, None], 0.0, 0.9).astype("f4")
+    )
+    own = run(models.cued, make_batch(image()[None], pool, first_id=102))
+    assert not own.attribution.any()  # the other images' patches are bright: the cue stays
+    other = run(models.cued, make_batch(image()[None], pool, first_id=101), SMALL)
+    assert other.attribution[0, 3, 29] <= 0
+
+
+def test_zero_ablation_is_one_intervention_a_block():
+    zero = Ate(perturbation="zero")
+    explained = run(models.cued, make_batch(image()[None], None), zero)
+    assert explained.attribution[0, 3, 29] == pytest.approx(-100, abs=1e-3)
+    assert explained.scores["num_interventions"][0] == 14
+
+
+def test_without_screening_every_block_gets_all_patches():
+    explained = run(
+        models.cued,
+        make_batch(image()[None], make_pool()),
+        dataclasses.replace(SMALL, num_screen=0),
+    )
+    assert explained.scores["num_interventions"][0] == 14 * 4
+
+
+def test_only_the_wanted_blocks():
+    batch = make_batch(image()[None], make_pool())
+    wanted = np.zeros((1, 3, 5), bool)
+    wanted[0, 2, 1] = True
+    everywhere = SMALL.explain(
+        models.blurred_brightness,
+        0.4,
+        batch.images,
+        batch.targets,
+        SMALL.draw(batch),
+        device_mesh(),
+    )
+    there = SMALL.explain(
+        models.blurred_brightness,
+        0.4,
+        batch.images,
+        batch.targets,
+        SMALL.draw(batch),
+        device_mesh(),
+        blocks=wanted,
+    )
+    expected = np.zeros((HEIGHT, WIDTH))
+    expected[16:, 8:16] = everywhere.attribution[0, 16:, 8:16]
+    assert expected.any()
+    np.testing.assert_array_equal(there.attribution[0], expected)
+
+
+def test_statuses_side_by_side():
+    images = np.stack([image(seed) for seed in range(4)])
+    images[2, 0, 0] = np.nan
+    region = np.zeros((4, HEIGHT, WIDTH), bool)
+    region[:, 8:16, 8:16] = True
+    region[1] = False
+    reference = images[..., 0] > 0.5
+    reference[0] = False
+    explained = run(
+        models.bright_pixels, make_batch(images, make_pool(), region=region, reference=reference)
+    )
+    assert explained.status.tolist() == [
+        Status.EMPTY_TARGET,
+        Status.EMPTY_REGION,
+        Status.NON_FINITE,
+        Status.OK,
+    ]
+    assert not explained.attribution[:3].any()
+    assert np.isnan(explained.scores["base_dice"][:3]).all()
+    assert explained.scores["num_interventions"][:3].tolist() == [0, 0, 0]
+
+
+def test_logits_that_are_not_finite():
+    explained = run(models.broken, make_batch(image()[None], make_pool()))
+    assert explained.status.tolist() == [Status.NON_FINITE]
+
+
+def test_the_outcome_is_the_published_dice():
+    logits = jnp.array([[[0.0, 1.0], [0.0, -1.0], [0.0, 2.0]]])
+    target = SegmentTarget(
+        class_index=jnp.int32(1),
+        region=jnp.array([[True, True, False]]),
+        reference=jnp.array([[True, True, True]]),
+    )
+    assert outcome(logits, target) == pytest.approx(100 * 2 / 3)
+    nothing = dataclasses.replace(target, reference=jnp.zeros((1, 3), bool))
+    assert outcome(-logits.at[..., 1].set(9.0), nothing) == 0
+
+
+def test_a_missing_pool_is_refused():
+    with pytest.raises(ConfigError, match="needs a patch pool"):
+        SMALL.draw(make_batch(image()[None], None))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("threshold", -1.0),
+        ("threshold", float("nan")),
+        ("perturbation", "blur"),
+        ("block_size", 0),
+        ("num_patches", 0),
+        ("num_screen", -1),
+        ("batch_size", 0),
+    ],
+)
+def test_values_out_of_range_are_named(field, value):
+    with pytest.raises(ConfigError, match=f"ate.{field} is {value!r}"):
+        dataclasses.replace(SMALL, **{field: value}).validate()
+    SMALL.validate()

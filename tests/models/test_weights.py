@@ -1,0 +1,165 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import nnx
+
+from jaxseg_xai.errors import ConfigError, ModelError
+from jaxseg_xai.models import weights
+from jaxseg_xai.models.bundle import ModelCard, bundled_models, load_model, save_model
+from jaxseg_xai.models.unet import UNetConfig
+
+CONFIG = UNetConfig.of_width(2, 1, in_channels=1)
+
+
+def make_card(**changes):
+    fields = {
+        "architecture": "unet",
+        "config": {"in_channels": 1, "encoder_channels": [2, 2], "decoder_channels": [2]},
+        "class_names": ["background", "object"],
+        "name_map": {},
+    }
+    return ModelCard(**fields | changes)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(tmp_path / "model", CONFIG.build(nnx.Rngs(3)), make_card())
+    return tmp_path / "model"
+
+
+def edit_card(folder, **changes):
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_save_and_load_round_trip(folder):
+    bundle = load_model(folder)
+    wanted = nnx.state(CONFIG.build(nnx.Rngs(3)))
+    for found, expected in zip(
+        jax.tree.leaves(bundle.variables), jax.tree.leaves(wanted), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    assert bundle.predict.stride == 2
+
+
+def torch_state(config, seed=0):
+    """A state dict in PyTorch's names and layouts, as NumPy arrays."""
+    rng = np.random.default_rng(seed)
+    state = {}
+
+    def add_conv(name, n_in, n_out, size):
+        state[f"{name}.weight"] = rng.normal(size=(n_out, n_in, size, size)).astype(np.float32)
+        state[f"{name}.bias"] = rng.normal(size=n_out).astype(np.float32)
+
+    def add_block(name, n_in, n_out):
+        for k, channels in ((1, n_in), (2, n_out)):
+            add_conv(f"{name}.conv{k}", channels, n_out, 3)
+            for leaf in ("weight", "bias", "running_mean", "running_var"):
+                state[f"{name}.bn{k}.{leaf}"] = rng.uniform(0.5, 1, n_out).astype(np.float32)
+            state[f"{name}.bn{k}.num_batches_tracked"] = np.array(7)
+
+    add_block("inc", config.in_channels, 2)
+    add_block("d1", 2, 2)
+    add_block("u1", 4, 2)
+    add_conv("out", 2, 1, 1)
+    return state
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pth"])
+def test_every_file_format_gives_the_same_model(tmp_path, suffix):
+    state = torch_state(CONFIG)
+    path = tmp_path / f"net.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **state)
+    elif suffix == "safetensors":
+        safetensors.numpy.save_file(state, path)
+    else:
+        torch = pytest.importorskip("torch", reason="only .pth files need torch (extra peers)")
+        torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
+    (tmp_path / "model.json").write_text(
+        json.dumps(vars(make_card(weights=path.name, name_map=None)))
+    )
+    kernel = load_model(tmp_path).variables["encoder"][1]["conv2"]["kernel"][...]
+    np.testing.assert_array_equal(kernel, state["d1.conv2.weight"].transpose(2, 3, 1, 0))
+
+
+def test_transposed_convolutions_are_imported_as_torch_applies_them():
+    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    theirs = torch.nn.ConvTranspose2d(3, 5, 2, stride=2)
+    ours = nnx.Dict(
+        up=nnx.ConvTranspose(3, 5, (2, 2), strides=(2, 2), padding="VALID", rngs=nnx.Rngs(0))
+    )
+    state = {f"up.{name}": value.detach().numpy() for name, value in theirs.named_parameters()}
+    weights.load_weights(ours, state)
+    x = np.random.default_rng(0).normal(size=(1, 4, 6, 3)).astype(np.float32)
+    expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2))).detach().numpy()
+    np.testing.assert_allclose(ours["up"](x), expected.transpose(0, 2, 3, 1), atol=1e-5)
+
+
+def test_names_are_checked_both_ways():
+    state = torch_state(CONFIG)
+    del state["d1.conv1.bias"]
+    state["u9.conv1.weight"] = np.zeros((1, 1, 1, 1), np.float32)
+    state["out.weight"] = state["out.weight"][:, :1]
+    with pytest.raises(ModelError) as error:
+        weights.load_weights(CONFIG.build(nnx.Rngs(0)), state, CONFIG.torch_names())
+    message = str(error.value)
+    assert "missing: encoder/1/conv1/bias" in message
+    assert "unexpected: u9.conv1.weight" in message
+    assert "another shape: out.weight" in message
+    assert "\n" not in message
+
+
+def test_nothing_is_set_when_a_name_is_wrong():
+    model = CONFIG.build(nnx.Rngs(0))
+    before = np.asarray(model.head.bias[...])
+    state = torch_state(CONFIG)
+    state["more.bias"] = np.zeros(1)
+    with pytest.raises(ModelError, match="unexpected"):
+        weights.load_weights(model, state, CONFIG.torch_names())
+    np.testing.assert_array_equal(model.head.bias[...], before)
+
+
+@pytest.mark.parametrize("name", ["net.npz", "net.safetensors", "net.pth"])
+def test_damaged_weights_are_one_clear_line(folder, name):
+    (folder / name).write_bytes(b"PK\x03\x04 not really a weight file")
+    edit_card(folder, weights=name)
+    with pytest.raises(ModelError, match=f"{name}: damaged weight file") as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"weights": "none.npz"}, "no such weight file"),
+        ({"weights": "net.h5"}, "unknown kind of weight file"),
+        ({"architecture": "vnet"}, "unknown architecture 'vnet'"),
+        ({"class_names": ["background"]}, "means 2 classes"),
+        ({"widht": 3}, "widht"),
+        ({"config": {"in_channels": "one"}}, "in_channels"),
+        ({"config": {"encoder_channels": [2, 2, 2], "decoder_channels": [2, 2]}}, "missing"),
+    ],
+)
+def test_bad_cards_are_one_clear_line(folder, changes, match):
+    edit_card(folder, **changes)
+    with pytest.raises((ModelError, ConfigError), match=match) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_models_are_answered_with_the_known_ones(tmp_path):
+    with pytest.raises(ModelError, match=r"no such model; use .* model\.json"):
+        load_model(tmp_path)
+
+
+def test_bundled_models_load_small_licensed_and_say_how_they_were_made():
+    models = bundled_models()
+    assert set(models) == {"brain", "triangle", "triangle-cue"}
+    for name, path in models.items():
+        card = load_model(name).card
+        assert sum(file.stat().st_size for file in path.iterdir()) < 4e6
+        assert {"command", "seed", "dice", "licence", "data"} <= card.about.keys()

@@ -1,0 +1,338 @@
+"""Whole sweeps with a tiny random model."""
+
+import dataclasses
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseg_xai.errors import ConfigError, JaxsegError
+from jaxseg_xai.explainers import Ate
+from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.sweep.config import RoiConfig
+from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweep.store import ExplanationStore
+from jaxseg_xai.types import Status
+from tests import tiny
+
+NAMES = [f"i{k}" for k in range(6)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept(tmp_path_factory):
+    with tiny.compiled_programs_kept(tmp_path_factory.getbasetemp() / "xla"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return tiny.write_images(tmp_path_factory.mktemp("images"), NAMES)
+
+
+@pytest.fixture(scope="module")
+def done(model, images, tmp_path_factory):
+    """A finished sweep: its configuration and its result."""
+    out = tmp_path_factory.mktemp("done") / "s.zarr"
+    config = tiny.sweep_config(out, model, images, classes=())
+    return config, run_sweep(config)
+
+
+class CompileLog(logging.Handler):
+    """Names of the programs that XLA compiled (or found in its cache)."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def emit(self, record):
+        message = record.getMessage()
+        if message.startswith("Finished XLA compilation of"):
+            self.names.append(message.split()[4])
+
+    def __enter__(self):
+        self.context = jax.log_compiles(True)
+        self.context.__enter__()
+        logging.getLogger("jax").addHandler(self)
+        return self
+
+    def __exit__(self, *error):
+        logging.getLogger("jax").removeHandler(self)
+        self.context.__exit__(*error)
+
+    def count(self, name):
+        return self.names.count(f"jit({name})")
+
+
+def interrupt_after(monkeypatch, writes):
+    """The store's `write` raises KeyboardInterrupt at the given call."""
+    calls = iter(range(10**6))
+    write = ExplanationStore.write
+
+    def wrapped(*args, **options):
+        if next(calls) == writes:
+            raise KeyboardInterrupt
+        return write(*args, **options)
+
+    monkeypatch.setattr(ExplanationStore, "write", wrapped)
+
+
+def test_every_image_class_and_explainer_is_stored(done):
+    config, result = done
+    each = {"OK": 6, "EMPTY_TARGET": 6}
+    assert result.counts == {"misure": each, "ate": each}
+    assert result.computed == {"misure": 6, "ate": 6}  # none for a class that is not there
+    assert result.num_failed == 0
+    store = ExplanationStore.open(config.out)
+    assert store.class_names == tiny.CLASS_NAMES
+    assert store.attrs["config"]["data"]["source"] == config.data.source
+    assert store.parameters("misure")["num_iterations"] == 3
+    assert [store.plan_row("ate", row).id for row in (0, 3)] == ["i0/1/box", "i1/2/box"]
+
+
+def test_maps_are_those_of_the_image_they_are_stored_with(done, model):
+    config, _ = done
+    store = ExplanationStore.open(config.out)
+    bundle = load_model(model)
+    for index, name in enumerate(NAMES):
+        pixels, disc = tiny.picture(index)
+        stored = store.read_image(index)
+        np.testing.assert_array_equal(stored.image, pixels)
+        np.testing.assert_array_equal(stored.labels, disc)
+        logits = bundle.predict(bundle.variables, pixels[None] / np.float32(255))[0]
+        np.testing.assert_array_equal(stored.prediction, np.argmax(logits, -1))
+        misure, ate = (store.read(explainer, 2 * index) for explainer in ("misure", "ate"))
+        assert misure.plan.image_id == ate.plan.image_id == name
+        # MiSuRe explains the prediction everywhere, the ATE the truth in a box.
+        np.testing.assert_array_equal(misure.reference, stored.prediction == 1)
+        assert misure.region.all()
+        np.testing.assert_array_equal(ate.reference, disc == 1)
+        assert ate.region.sum() == 64
+        assert (ate.attribution[ate.region] == 0).all()
+        assert np.ptp(ate.attribution) > 0
+        assert (misure.attribution[~misure.maps["sufficient_region"]] == 0).all()
+    absent = store.read("misure", 1)
+    assert absent.status is Status.EMPTY_TARGET
+    assert not absent.attribution.any()
+
+
+def test_a_second_run_computes_and_changes_nothing(done):
+    config, _ = done
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in config.out.rglob("c.*")}
+    with CompileLog() as log:
+        again = run_sweep(config)
+    assert again.computed == {"misure": 0, "ate": 0}
+    assert again.num_images == 0
+    assert log.count("explain") == 0
+    assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in config.out.rglob("c.*")}
+
+
+@pytest.mark.parametrize("writes", [2, 13])
+def test_an_interrupted_run_continues_to_the_same_bits(done, monkeypatch, tmp_path, writes):
+    config = dataclasses.replace(done[0], out=tmp_path / "s.zarr")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, writes)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(config)
+    store = ExplanationStore.open(config.out)
+    pending = sum(len(store.pending(name)) for name in store.explainers)
+    assert pending == 24 - writes  # what was written before the interruption is kept
+    result = run_sweep(config)
+    assert sum(result.counts["ate"].values()) == 12
+    assert sum(result.computed.values()) < 12
+    tiny.assert_same_store(config.out, done[0].out)
+
+
+KILLED = """
+import sys, jax
+jax.config.update("jax_num_cpu_devices", 4)
+from pathlib import Path
+from jaxseg_xai.sweep.run import run_sweep
+from tests import tiny
+run_sweep(tiny.sweep_config(*map(Path, sys.argv[1:])))
+"""
+
+
+def test_a_killed_process_loses_at_most_a_batch(model, tmp_path):
+    images = tiny.write_images(tmp_path / "images", [f"i{k}" for k in range(40)])
+    out = tmp_path / "s.zarr"
+    config = tiny.sweep_config(out, model, images)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, out, model, images],
+        cwd=Path(__file__).parents[2],
+        env=dict(
+            tiny.environment(),
+            JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
+            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+        ),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "misure" / "attribution").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    store = ExplanationStore.open(out)
+    assert len(store.pending("ate")) > 0
+    run_sweep(config)
+    whole = dataclasses.replace(config, out=tmp_path / "whole.zarr")
+    assert run_sweep(whole).computed == {"misure": 40, "ate": 40}
+    tiny.assert_same_store(out, whole.out)
+
+
+def test_ate_does_not_depend_on_batch_size_order_or_limit(done, tmp_path):
+    config, _ = done
+    other = dataclasses.replace(
+        config,
+        out=tmp_path / "s.zarr",
+        explainers=("ate",),
+        classes=("bright",),
+        batch_size=8,
+        ate=dataclasses.replace(config.ate, batch_size=7),
+        data=dataclasses.replace(config.data, items=("i5", "i2", "i0", "i3"), limit=2),
+    )
+    run_sweep(other)
+    expected, found = ExplanationStore.open(config.out), ExplanationStore.open(other.out)
+    assert found.num_rows("ate") == 2
+    for row in range(2):
+        name = found.plan_row("ate", row).image_id
+        one, two = found.read("ate", row), expected.read("ate", 2 * NAMES.index(name))
+        assert one.plan.id == two.plan.id
+        np.testing.assert_allclose(one.attribution, two.attribution, atol=1e-4)
+        assert one.scores["num_interventions"] == two.scores["num_interventions"]
+    # The order is that of `items`, here its first and last quarters' middles.
+    assert [found.plan_row("ate", row).image_id for row in range(2)] == ["i2", "i3"]
+
+
+def test_the_seed_changes_the_patches(done, tmp_path):
+    config = dataclasses.replace(
+        done[0], out=tmp_path / "s.zarr", explainers=("ate",), classes=("bright",), seed=1
+    )
+    run_sweep(config)
+    pairs = zip(
+        ExplanationStore.open(config.out),
+        (e for e in ExplanationStore.open(done[0].out) if e.plan.id.endswith("1/box")),
+        strict=True,
+    )
+    assert any((a.attribution != b.attribution).any() for a, b in pairs)
+
+
+def test_one_program_per_explainer_and_shape(model, tmp_path):
+    folder = tiny.write_images(tmp_path / "images", [f"i{k}" for k in range(5)])
+    tiny.write_images(folder, [f"i{k}" for k in range(5, 11)], size=(48, 32))
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, folder)
+    with CompileLog() as log:
+        result = run_sweep(config)
+    assert result.counts == {"misure": {"OK": 11}, "ate": {"OK": 11}}
+    assert log.count("explain") == 4
+    assert log.count("predict_labels") == 2
+    store = ExplanationStore.open(config.out)
+    names = [store.plan_row("ate", row).image_id for row in range(11)]
+    sizes = {name: store.read("ate", row).attribution.shape for row, name in enumerate(names)}
+    assert sizes == {f"i{k}": (32, 32) if k < 5 else (48, 32) for k in range(11)}
+    for row, name in enumerate(names):
+        stored = store.read_image(row)
+        expected = tiny.picture(int(name[1:]), sizes[name])[0]
+        np.testing.assert_array_equal(stored.image, expected)
+
+
+def test_a_class_or_an_image_named_twice_counts_once(done, tmp_path):
+    config = dataclasses.replace(
+        done[0],
+        out=tmp_path / "s.zarr",
+        explainers=("misure",),
+        classes=("bright", "bright"),
+        data=dataclasses.replace(done[0].data, items=("i1", "i1")),
+    )
+    assert run_sweep(config).counts == {"misure": {"OK": 1}}
+
+
+def test_weights_trained_anew_are_another_sweep(images, tmp_path):
+    model = tiny.write_model(tmp_path / "model")
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explainers=("misure",))
+    run_sweep(config)
+    tiny.write_model(model, seed=1)
+    with pytest.raises(ConfigError, match="weights_checksum"):
+        run_sweep(config)
+
+
+def test_batch_sizes_may_change_between_runs(done):
+    config = dataclasses.replace(done[0], batch_size=16, ate=Ate(**vars(done[0].ate)))
+    config = dataclasses.replace(config, ate=dataclasses.replace(config.ate, batch_size=2))
+    assert run_sweep(config).computed == {"misure": 0, "ate": 0}
+
+
+def test_labels_of_other_classes_are_not_compared_with_the_prediction(model, tmp_path):
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, "triangle", data={"limit": 1})
+    with pytest.raises(ConfigError, match="triangle is labelled background, triangle, but"):
+        run_sweep(config)
+    assert not config.out.exists()
+
+
+def test_the_pool_may_be_another_data_set_read_in_the_same_window(model, tmp_path):
+    """What is put into the blocks has the scale of the images."""
+    images = tiny.write_images(tmp_path / "one", ["i0"])
+    others = tiny.write_images(tmp_path / "others", ["i1", "i2"], labels=False)
+    (others / "labels").mkdir()  # none fits, but a pool needs none
+    config = tiny.sweep_config(
+        tmp_path / "s.zarr",
+        model,
+        images,
+        explainers=("ate",),
+        data={"window": (0.0, 510.0)},
+        roi=RoiConfig(side=8, reference="prediction"),
+    )
+    pool = config.data.open_pool(str(others), 3)
+    with_window = tiny.picture(1)[0] / np.float32(510)
+    np.testing.assert_allclose(pool[0].image, with_window, atol=1e-6)
+
+
+def test_a_pool_that_cannot_be_made_leaves_no_store(model, tmp_path):
+    images = tiny.write_images(tmp_path / "images", ["i0"])
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images)
+    with pytest.raises(JaxsegError, match="at least two are needed.*pool_source"):
+        run_sweep(config)
+    assert not config.out.exists()
+
+
+def test_reading_happens_in_one_thread(done, monkeypatch, tmp_path):
+    """A data set that keeps its last volume would hand out another item's pixels."""
+    import threading
+
+    from jaxseg_xai.data import FolderDataset
+
+    seen = set()
+    read = FolderDataset.__getitem__
+
+    def wrapped(self, index):
+        seen.add(threading.current_thread().name)
+        time.sleep(0.005)
+        return read(self, index)
+
+    monkeypatch.setattr(FolderDataset, "__getitem__", wrapped)
+    config = dataclasses.replace(done[0], out=tmp_path / "s.zarr", explainers=("misure",))
+    run_sweep(config)
+    assert len(seen) == 1
+
+
+def test_the_store_says_how_it_was_made(done):
+    attributes = json.loads((done[0].out / "zarr.json").read_text())["attributes"]
+    assert attributes["seed"] == 0
+    assert set(attributes["versions"]) == {"jaxseg_xai", "jax", "flax", "python"}
+    assert attributes["config"]["weights_checksum"] > 0

@@ -1,0 +1,127 @@
+"""A model, images and settings small enough to run whole sweeps in a test."""
+
+import contextlib
+import os
+
+import jax
+import numpy as np
+import zarr
+from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
+from PIL import Image
+
+from jaxseg_xai.explainers import Ate, Misure
+from jaxseg_xai.models.bundle import ModelCard, save_model
+from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.sweep.config import DataConfig, RoiConfig, SweepConfig
+
+SIZE = 32
+CLASS_NAMES = ("background", "bright", "never")
+MISURE = Misure(num_iterations=3, max_dilations=4)
+ATE = Ate(block_size=8, num_patches=3, num_screen=1, batch_size=4)
+FLAGS = [
+    *("--misure.num-iterations", "3", "--misure.max-dilations", "4"),
+    *("--ate.block-size", "8", "--ate.num-patches", "3", "--ate.num-screen", "1"),
+    *("--ate.batch-size", "4", "--pool-patches", "40", "--batch-size", "4", "--roi.side", "8"),
+]
+
+
+def picture(seed, size=SIZE):
+    """A bright disc on noise, uint8 [H, W, 3], and where it is, uint8 [H, W]."""
+    height, width = (size, size) if isinstance(size, int) else size
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    cy, cx = rng.uniform(10, height - 10), rng.uniform(10, width - 10)
+    disc = (y - cy) ** 2 + (x - cx) ** 2 < 60
+    image = rng.integers(0, 90, (height, width, 3)) + 150 * disc[..., None]
+    return image.astype(np.uint8), disc.astype(np.uint8)
+
+
+def write_images(folder, names, size=SIZE, labels=True):
+    """PNG images, and label maps beside them, named after their seeds."""
+    for part in ("images", "labels") if labels else ("images",):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        image, disc = picture(int(name[1:]), size)
+        Image.fromarray(image).save(folder / "images" / f"{name}.png")
+        if labels:
+            Image.fromarray(disc).save(folder / "labels" / f"{name}.png")
+    return folder
+
+
+def write_model(folder, *, width=2, depth=2, seed=0):
+    """A random U-Net.
+
+    The class "bright" is wherever its last features add up to more than they usually do; "never" is
+    never predicted.
+    """
+    config = UNetConfig.of_width(width, depth, num_logits=len(CLASS_NAMES), norm="none")
+    model = config.build(nnx.Rngs(seed))
+    kernel = np.zeros(model.head.kernel.shape, np.float32)
+    kernel[..., 1] = 1
+    model.head.kernel.set_value(kernel)
+    logits = model(np.stack([picture(i)[0] for i in range(4)]) / np.float32(255))
+    threshold = np.quantile(logits[..., 1], 0.7)
+    model.head.bias.set_value(np.array([0, -threshold, -1e3], np.float32))
+    about = {"data": "noise", "dice": {"mean": 0.5}}
+    card = ModelCard(
+        architecture="unet",
+        config={
+            "num_logits": 3,
+            "norm": "none",
+            "encoder_channels": config.encoder_channels,
+            "decoder_channels": config.decoder_channels,
+        },
+        class_names=CLASS_NAMES,
+        name_map={},
+        about=about,
+    )
+    save_model(folder, model, card)
+    return folder
+
+
+def sweep_config(out, model, source, *, data=None, **options):
+    settings = {"misure": MISURE, "ate": ATE, "roi": RoiConfig(side=8), "pool_patches": 40}
+    settings |= {"batch_size": 4, "classes": ("bright",)}
+    data = DataConfig(source=str(source), **(data or {}))
+    return SweepConfig(out=out, model=str(model), data=data, **(settings | options))
+
+
+@contextlib.contextmanager
+def compiled_programs_kept(folder):
+    """Programs that tests share are compiled once."""
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def arrays(path):
+    """Every array of a store, by its path."""
+    root = zarr.open_group(str(path), mode="r", use_consolidated=False)
+    return {
+        f"{group}/{name}": array[...]
+        for group, members in root.groups()
+        for name, array in members.arrays()
+    }
+
+
+def assert_same_store(one, other):
+    """Bit by bit."""
+    a, b = arrays(one), arrays(other)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        np.testing.assert_array_equal(value, b[name], err_msg=name)
+
+
+def environment():
+    """For a process that imports this module."""
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
