@@ -16,7 +16,7 @@ class DemoConfig:
 
     Attributes:
       out: folder to write: `demo.zarr` and `report.html`.
-      quick: one slice, fewer iterations and interventions: a check that everything works.
+      quick: two slices, one class, fewer iterations and interventions, to see that all works.
     """
 
     out: Path = Path("runs/demo")
@@ -27,11 +27,11 @@ class DemoConfig:
         full = not self.quick
         return SweepConfig(
             out=self.out / ("demo.zarr" if full else "quick.zarr"),
-            data=DataConfig(limit=4 if full else 2),
+            data=DataConfig(limit=3 if full else 2),
             classes=("grey matter", "white matter") if full else ("white matter",),
             misure=Misure() if full else Misure(num_iterations=20),
             ate=Ate(block_size=16, num_patches=50 if full else 10),
-            batch_size=4,
+            batch_size=2,
         )
 
 

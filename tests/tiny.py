@@ -14,6 +14,7 @@ from jaxseg_xai.explainers import Ate, Misure
 from jaxseg_xai.models.bundle import ModelCard, save_model
 from jaxseg_xai.models.unet import UNetConfig
 from jaxseg_xai.sweep.config import DataConfig, RoiConfig, SweepConfig
+from jaxseg_xai.types import Sample
 
 SIZE = 32
 CLASS_NAMES = ("background", "bright", "never")
@@ -125,3 +126,7 @@ def assert_same_store(one, other):
 def environment():
     """For a process that imports this module."""
     return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+
+def sample(name, image, labels):
+    return Sample(id=name, image=image, labels=labels)

@@ -36,7 +36,7 @@ class TriangleConfig(tfds.core.BuilderConfig):
       num_items: number of items of the splits train, validation and test.
     """
 
-    size: int = 128
+    size: int = 64
     num_items: tuple[int, int, int] = (2000, 200, 200)
 
 

@@ -37,7 +37,7 @@ class TriangleInfo:
 
 
 def make_triangle(
-    index: int, *, size: int = 128, seed: int = 0, cue: bool = False, marker: bool | None = None
+    index: int, *, size: int = 64, seed: int = 0, cue: bool = False, marker: bool | None = None
 ) -> tuple[np.ndarray, np.ndarray, TriangleInfo]:
     """Generate one image; it depends on the arguments alone, not on what was generated before.
 
@@ -111,7 +111,7 @@ class TriangleDataset:
     def __init__(
         self,
         split: str = "test",
-        size: int = 128,
+        size: int = 64,
         cue: bool = False,
         num: int | None = None,
         seed: int = 0,

@@ -1,19 +1,18 @@
 """Average treatment effect of input blocks on a region's Dice: PdCR (arXiv 2602.20511)."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxseg_xai.data.patches import draw_patches
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.base import Batch
-from jaxseg_xai.parallel.mesh import AXIS
+from jaxseg_xai.parallel.jobs import map_jobs
+from jaxseg_xai.perturbations.blocks import any_in_block, grid_shape, paint_blocks, replace_block
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget, Status
 
 #: Inner edges of the histogram in Dice points; the threshold joins them as -t and t.
@@ -68,7 +67,7 @@ class Ate:
     )
     num_screen: int = dataclasses.field(default=3, metadata={"static": True})
     num_patches: int = dataclasses.field(default=50, metadata={"static": True})
-    batch_size: int = dataclasses.field(default=16, metadata={"static": True})
+    batch_size: int = dataclasses.field(default=8, metadata={"static": True})
 
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
@@ -100,7 +99,9 @@ class Ate:
         pool = of.pool
         blocks = int(np.prod(self.grid(height, width)))
         if self.needs_pool and pool is None:
-            raise ConfigError("ate with perturbation=patches needs a patch pool; give the batch one")
+            raise ConfigError(
+                "ate with perturbation=patches needs a patch pool; give the batch one"
+            )
         if pool is None or not self.needs_pool:
             patches = jnp.zeros((1, self.block_size, self.block_size, channels))
             nothing = jnp.zeros((batch, blocks, 0), jnp.int32)
@@ -115,7 +116,7 @@ class Ate:
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of blocks of an image."""
-        return -(-height // self.block_size), -(-width // self.block_size)
+        return grid_shape(height, width, self.block_size)
 
     def explain(
         self,
@@ -176,31 +177,35 @@ class Ate:
         status = jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
         base = jax.vmap(outcome)(logits, targets)
 
-        touched = jax.vmap(self._any_in_block)(targets.region)
+        touched = jax.vmap(lambda region: any_in_block(region, self.block_size))(targets.region)
         visited = (wanted & ~touched & (status == Status.OK)[:, None, None]).reshape(-1)
 
         def effects(blocks: jax.Array, patch_of: jax.Array) -> jax.Array:
             """Effects [B*n, k] of patches `patch_of` [B*n, k] on the blocks marked in [B*n]."""
             repeats = patch_of.shape[1]
+            number = jnp.sum(blocks)
             chosen = jnp.nonzero(blocks, size=blocks.size, fill_value=0)[0]
 
-            def evaluate(job: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def intervene(job: jax.Array) -> tuple[jax.Array, jax.Array]:
                 block = chosen[job // repeats]
-                image, position = block // (rows * columns), block % (rows * columns)
-                corner = jnp.stack([position // columns, position % columns]) * self.block_size
+                image = block // (rows * columns)
                 patch = draws.patches[patch_of[block, job % repeats]]
-                return self._replace(images[image], patch, corner), image
+                return replace_block(images[image], patch, block % (rows * columns)), image
 
-            def chunk(jobs: jax.Array) -> jax.Array:
-                inputs, image = jax.vmap(evaluate)(jobs)
+            def evaluate(jobs: jax.Array) -> jax.Array:
+                inputs, image = jax.vmap(intervene)(jobs)
                 target = jax.tree.map(lambda leaf: leaf[image], targets)
                 return jax.vmap(outcome)(predict(variables, inputs), target) - base[image]
 
-            total = jnp.sum(blocks) * repeats
-            found = _map_jobs(chunk, total, blocks.size * repeats, self.batch_size, num_devices)
-            found = found.reshape(-1, repeats)
-            # Blocks that were not chosen share the fill index: they write out of bounds.
-            where = jnp.where(jnp.arange(blocks.size) < jnp.sum(blocks), chosen, blocks.size)
+            found = map_jobs(
+                evaluate,
+                number * repeats,
+                capacity=blocks.size * repeats,
+                batch_size=self.batch_size,
+                num_devices=num_devices,
+            ).reshape(-1, repeats)
+            # Past the chosen blocks comes the fill index: it must not write.
+            where = jnp.where(jnp.arange(blocks.size) < number, chosen, blocks.size)
             return jnp.zeros_like(found).at[where].set(found, mode="drop")
 
         passed = visited
@@ -216,7 +221,9 @@ class Ate:
         explanation = jax.vmap(self._summarise)(
             ate.reshape(batch, rows, columns), visited.reshape(batch, rows, columns), status, base
         )
-        pixels = self._to_pixels(explanation.attribution, height, width)
+        pixels = jax.vmap(lambda ate: paint_blocks(ate, self.block_size, height, width))(
+            explanation.attribution
+        )
         labels = jnp.argmax(jnp.where(jnp.isfinite(logits), logits, 0.0), axis=-1)
         return dataclasses.replace(
             explanation,
@@ -248,33 +255,6 @@ class Ate:
             traces={"histogram": counts},
         )
 
-    def _any_in_block(self, region: jax.Array) -> jax.Array:
-        """Which blocks touch a region: bool [H, W] -> [rows, columns]."""
-        rows, columns = self.grid(*region.shape)
-        side = self.block_size
-        extra = (rows * side - region.shape[0], columns * side - region.shape[1])
-        padded = jnp.pad(region, [(0, e) for e in extra])
-        return jnp.any(padded.reshape(rows, side, columns, side), axis=(1, 3))
-
-    def _to_pixels(self, blocks: jax.Array, height: int, width: int) -> jax.Array:
-        """Paint [B, rows, columns] onto pixels [B, H, W]."""
-        painted = jnp.repeat(jnp.repeat(blocks, self.block_size, 1), self.block_size, 2)
-        return painted[:, :height, :width]
-
-    def _replace(self, image: jax.Array, patch: jax.Array, corner: jax.Array) -> jax.Array:
-        """Put a patch [b, b, C] at a corner [2] of an image, cut off at the edges."""
-        height, width, _ = image.shape
-        extra = [
-            side - size
-            for side, size in zip(
-                [n * self.block_size for n in self.grid(height, width)],
-                (height, width),
-                strict=True,
-            )
-        ]
-        room = jnp.pad(image, [(0, extra[0]), (0, extra[1]), (0, 0)])
-        return lax.dynamic_update_slice(room, patch, (*corner, 0))[:height, :width]
-
 
 def outcome(logits: jax.Array, target: SegmentTarget) -> jax.Array:
     """O(x) = 100 D([argmax f(x) = c] and R, T and R) in Dice points [0, 100], PdCR's form.
@@ -287,39 +267,3 @@ def outcome(logits: jax.Array, target: SegmentTarget) -> jax.Array:
     truth = target.reference & target.region
     both, a, b = (jnp.sum(m, dtype=jnp.float32) for m in (segment & truth, segment, truth))
     return 100 * 2 * both / (a + b + 1e-10)
-
-
-def _map_jobs(
-    function: Callable, count: jax.Array, capacity: int, batch_size: int, num_devices: int
-) -> jax.Array:
-    """`function` of jobs 0..count-1, in batches, the batches dealt out to the devices in turn.
-
-    To be called on every device of a `shard_map` over `AXIS`; `count` is not static, so that only
-    the work there is gets done.
-
-    Args:
-      function: int32 [batch_size] job numbers -> float32 [batch_size]; numbers past the end repeat
-        the last job and are dropped.
-      count: int32 [], the number of jobs, at most `capacity`.
-      capacity: static bound of `count`.
-      batch_size: jobs per call.
-      num_devices: size of the mesh.
-
-    Returns:
-      float32 [capacity], 0 from `count` on; the same on every device.
-    """
-    device = lax.axis_index(AXIS)
-
-    def start_of(turn: jax.Array) -> jax.Array:
-        return (turn * num_devices + device) * batch_size
-
-    def body(carry: tuple) -> tuple:
-        turn, found = carry
-        jobs = start_of(turn) + jnp.arange(batch_size)
-        values = function(jnp.minimum(jobs, count - 1))
-        where = jnp.where(jobs < count, jobs, capacity)
-        return turn + 1, found.at[where].set(values, mode="drop")
-
-    start = (jnp.int32(0), jnp.zeros(capacity, jnp.float32))
-    _, found = lax.while_loop(lambda carry: start_of(carry[0]) < count, body, start)
-    return lax.psum(found, AXIS)

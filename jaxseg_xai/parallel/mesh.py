@@ -20,7 +20,10 @@ def use_cpu_cores(count: int | None = None) -> None:
     A CPU device runs small convolutions on one core only, so that a batch sharded over one device
     per core is about twice as fast on two cores. GPUs and TPUs are not affected.
     """
-    jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
+    if count is None:
+        usable = getattr(os, "sched_getaffinity", None)  # Linux only
+        count = len(usable(0)) if usable else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", count)
 
 
 def device_mesh(devices: Sequence[Any] | None = None) -> Mesh:

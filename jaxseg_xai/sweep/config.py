@@ -53,6 +53,7 @@ class DataConfig:
             options["size"] = self.size
         if source.is_dir() and self.source not in _BUILT_IN:
             options |= {"class_names": class_names, "channels": channels}
+            source = source.absolute()  # a Path forgets the "./" of "./brain"
         dataset = open_dataset(str(source), self.split, **options)
         return dataset, self._select(dataset, items)
 

@@ -35,7 +35,7 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, dice: float) -> None:
         """Save a pytree of arrays with its validation Dice."""
-        self._checkpointer.save_pytree(step, state, metrics={"dice": dice})
+        self._checkpointer.save(step, state, metrics={"dice": dice})
 
     def latest(self) -> tuple[int, float] | None:
         """Step of the latest checkpoint and the best Dice so far, or None."""
@@ -54,7 +54,7 @@ class Checkpoints:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
         )
         try:
-            state = self._checkpointer.load_pytree(step, abstract)
+            state = self._checkpointer.load(step, abstract)
         except (ValueError, KeyError, OSError) as error:
             reason = str(error).split("\n")[0]
             raise ModelError(

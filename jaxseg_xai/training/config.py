@@ -38,7 +38,7 @@ class TrainConfig:
     out: Path = Path("runs/train")
     data: str = "triangle"
     classes: tuple[str, ...] = ()
-    size: int = 128
+    size: int = 64
     width: int = 16
     depth: int = 4
     norm: Norm = "batch"

@@ -33,7 +33,7 @@ def misure_figure(
     figure, axes = panels.new_figure(2, 3, mask.shape, text_height=0.9)
     panels.show(axes[0, 0], picture, "Image")
     common.show_prediction(axes[0, 1], picture, prediction, label, f"Prediction: {name}")
-    panels.show(axes[0, 2], picture, f"Sufficient region (blue)\ngrown from the {name} (orange)")
+    panels.show(axes[0, 2], picture, "Sufficient region (blue)\ngrown from the class (orange)")
     panels.outline(axes[0, 2], stored.maps.get("sufficient_region"), BLUE)
     panels.outline(axes[0, 2], explained, ORANGE)
     title = "Minimally sufficient mask\nbright: the model needs it"

@@ -1,0 +1,45 @@
+"""The grid of square blocks on an image; those at the bottom and right edge may be cut off."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def grid_shape(height: int, width: int, side: int) -> tuple[int, int]:
+    """Rows and columns of blocks of `side` pixels that cover an image."""
+    return -(-height // side), -(-width // side)
+
+
+def any_in_block(region: jax.Array, side: int) -> jax.Array:
+    """Which blocks touch a region: bool [H, W] -> bool [rows, columns]."""
+    rows, columns = grid_shape(*region.shape, side)
+    return jnp.any(_fill_up(region, side).reshape(rows, side, columns, side), axis=(1, 3))
+
+
+def paint_blocks(values: jax.Array, side: int, height: int, width: int) -> jax.Array:
+    """Give every pixel the value of its block: [rows, columns] -> [H, W]."""
+    return jnp.repeat(jnp.repeat(values, side, 0), side, 1)[:height, :width]
+
+
+def replace_block(image: jax.Array, patch: jax.Array, block: jax.Array) -> jax.Array:
+    """Put a patch in the place of a block.
+
+    Args:
+      image: [H, W, C].
+      patch: [side, side, C].
+      block: int32 [], number of the block, row by row.
+
+    Returns:
+      [H, W, C].
+    """
+    height, width, _ = image.shape
+    side = patch.shape[0]
+    _, columns = grid_shape(height, width, side)
+    corner = (block // columns * side, block % columns * side, 0)
+    return lax.dynamic_update_slice(_fill_up(image, side), patch, corner)[:height, :width]
+
+
+def _fill_up(image: jax.Array, side: int) -> jax.Array:
+    """Pad [H, W, ...] at the bottom and right to whole blocks."""
+    extra = [(0, -size % side) for size in image.shape[:2]]
+    return jnp.pad(image, extra + [(0, 0)] * (image.ndim - 2))

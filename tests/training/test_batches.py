@@ -1,0 +1,69 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from jaxseg_xai.data import FolderDataset, TriangleDataset
+from jaxseg_xai.errors import DataError
+from jaxseg_xai.training.batches import training_batches
+from tests import tiny
+
+
+@pytest.fixture
+def dataset():
+    return TriangleDataset("train", size=32, num=6)
+
+
+def take(dataset, count, **options):
+    options = {"seed": 0, "augment": False} | options
+    return list(itertools.islice(training_batches(dataset, 4, **options), count))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_batch_k_depends_on_the_seed_and_k_only(dataset, augment):
+    batches = take(dataset, 4, augment=augment)
+    for one, two in zip(batches[2:], take(dataset, 2, augment=augment, first_step=2), strict=True):
+        np.testing.assert_array_equal(one[0], two[0])
+        np.testing.assert_array_equal(one[1], two[1])
+    other = take(dataset, 1, augment=augment, seed=1)
+    assert (other[0][0] != batches[0][0]).any()
+
+
+def test_every_epoch_shows_every_image_once_in_another_order(dataset):
+    images = np.concatenate([images for images, _ in take(dataset, 3)])  # two epochs of six
+    known = [dataset[i].image for i in range(6)]
+    order = [next(i for i in range(6) if (known[i] == image).all()) for image in images]
+    assert sorted(order[:6]) == sorted(order[6:]) == list(range(6))
+    assert order[:6] != order[6:]
+
+
+def test_labels_move_with_the_image(dataset):
+    class Marked:
+        """The label map is the first channel, so that it shows what happened to it."""
+
+        class_names = ("background", "bright")
+
+        def __len__(self):
+            return len(dataset)
+
+        def __getitem__(self, index):
+            sample = dataset[index]
+            image = np.repeat(sample.labels[..., None], 3, -1).astype(np.float32)
+            return type(sample)(id=sample.id, image=image, labels=sample.labels)
+
+    images, labels = take(Marked(), 1, augment=True)[0]
+    assert images.dtype == np.float32
+    assert labels.dtype == np.int32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    np.testing.assert_array_equal(images[..., 0] > 0.5, labels == 1)
+
+
+def test_bad_images_are_named(tmp_path):
+    bare = tiny.write_images(tmp_path / "bare", ["i0", "i1"], labels=False)
+    with pytest.raises(DataError, match=r"i[01]: has no label map; training needs one"):
+        take(FolderDataset(bare), 1)
+    mixed = tiny.write_images(tmp_path / "mixed", ["i0", "i1"])
+    tiny.write_images(mixed, ["i2", "i3"], size=(48, 32))
+    with pytest.raises(DataError, match="differ in shape"):
+        take(FolderDataset(mixed), 1)

@@ -1,0 +1,265 @@
+"""Tiny training runs, from the command line's `train` downwards."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import nnx
+
+from jaxseg_xai import cli
+from jaxseg_xai.data import TriangleDataset
+from jaxseg_xai.errors import ConfigError, DataError, JaxsegError, ModelError
+from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.training import loop
+from jaxseg_xai.training.checkpoints import Checkpoints
+from jaxseg_xai.training.config import TrainConfig
+from jaxseg_xai.training.evaluate import evaluate
+from tests import tiny
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept(tmp_path_factory):
+    with tiny.compiled_programs_kept(tmp_path_factory.getbasetemp() / "xla"):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_images():
+    """Data sets of 16 images: evaluating is not what takes the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "jaxseg_xai.data.triangle._NUM_ITEMS", {"train": 64, "validation": 16, "test": 16}
+        )
+        yield
+
+
+def config(out, **options):
+    settings = {"size": 32, "width": 4, "depth": 1, "batch_size": 8, "steps": 24, "eval_every": 8}
+    return TrainConfig(out=out, learning_rate=1e-2, augment=True, **(settings | options))
+
+
+@pytest.fixture(scope="module")
+def traces():
+    """An entry each time that a step is traced, which is when it compiles."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, traces):
+    make = loop._make_step
+
+    def counting(*arguments):
+        step = make(*arguments)
+
+        def traced(*inputs):
+            traces.append(inputs)
+            return step(*inputs)
+
+        return traced
+
+    out = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_make_step", counting)
+        return out, loop.train(config(out), "jaxseg-xai train --some flags")
+
+
+def entries(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out):
+    return safetensors.numpy.load_file(out / "weights.safetensors")
+
+
+def steps_of(out):
+    return sorted(int(p.name) for p in (out / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def test_the_loss_falls(trained):
+    logged = entries(trained[0])
+    assert [entry["step"] for entry in logged] == [8, 16, 24]
+    assert logged[-1]["loss"] < logged[0]["loss"]
+
+
+def test_the_step_compiles_once(trained, traces):
+    """If its outputs were laid out otherwise than its inputs it would compile twice."""
+    assert len(traces) == 1
+
+
+def test_the_card_says_where_the_model_comes_from(trained):
+    out, dices = trained
+    bundle = load_model(out)
+    assert bundle.card.class_names == ("background", "triangle")
+    about = bundle.card.about
+    assert about["command"] == "jaxseg-xai train --some flags"
+    assert (about["seed"], about["data"], about["licence"]) == (0, "triangle", "Apache-2.0")
+    assert about["dice_split"] == "test"
+    assert about["dice_images"] == 16
+    assert about["dice"]["mean"] == pytest.approx(dices["mean"], abs=1e-4)
+    assert set(dices) == {"triangle", "mean"}
+
+
+def test_the_kept_model_is_the_best_on_validation(trained):
+    out, _ = trained
+    bundle = load_model(out)
+    validation = TriangleDataset("validation", size=32, num=16)
+    found = evaluate(bundle.predict, bundle.variables, validation)["mean"]
+    assert found == pytest.approx(max(entry["validation_dice"] for entry in entries(out)), abs=1e-5)
+
+
+def test_the_latest_and_the_best_checkpoint_are_kept(trained):
+    logged = entries(trained[0])
+    best = max(logged, key=lambda entry: entry["validation_dice"])["step"]
+    assert steps_of(trained[0]) == sorted({best, 24})
+
+
+@pytest.mark.parametrize("where", ["before the checkpoint", "after the checkpoint"])
+def test_an_interrupted_run_ends_with_the_same_weights(where, trained, monkeypatch, tmp_path):
+    save = Checkpoints.save
+
+    def interrupted(self, step, *rest):
+        if step == 16 and where == "before the checkpoint":
+            raise KeyboardInterrupt
+        save(self, step, *rest)
+        if step == 16:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(config(tmp_path))
+    loop.train(config(tmp_path))
+    expected, found = weights(trained[0]), weights(tmp_path)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert entries(tmp_path) == entries(trained[0])
+    assert steps_of(tmp_path) == steps_of(trained[0])
+
+
+def test_a_finished_run_is_only_tested_again(trained):
+    out, dices = trained
+    before = weights(out)
+    assert loop.train(config(out), "jaxseg-xai train --some flags") == dices
+    assert all((weights(out)[name] == value).all() for name, value in before.items())
+    assert len(entries(out)) == 3
+
+
+def test_other_settings_do_not_continue_the_run(trained, tmp_path):
+    out = shutil.copytree(trained[0], tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"learning_rate was 0.01, is 0.1; width was 4, is 2;"):
+        loop.train(dataclasses.replace(config(out), width=2, learning_rate=0.1))
+    assert load_model(out).card.config["encoder_channels"] == [4, 4]
+    (out / "train.json").write_text("{")
+    with pytest.raises(JaxsegError, match=r"train.json: cannot be read"):
+        loop.train(config(out))
+
+
+def test_a_checkpoint_of_another_architecture(trained, tmp_path):
+    out = shutil.copytree(trained[0], tmp_path / "run")
+    (out / "train.json").unlink()  # all that says so now are the shapes
+    with pytest.raises(ModelError, match=r"checkpoint 24 is .*of another architecture"):
+        loop.train(config(out, norm="instance"))
+
+
+def test_a_damaged_checkpoint_is_one_line(trained, tmp_path):
+    out = shutil.copytree(trained[0], tmp_path / "run")
+    for path in (out / "checkpoints" / "24").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(b"")
+    with pytest.raises(ModelError, match="checkpoint 24 is damaged"):
+        loop.train(config(out))
+
+
+def folder(root, **options):
+    for split in ("train", "validation"):
+        tiny.write_images(root / split, [f"i{k}" for k in range(8)], **options)
+    return {"data": str(root), "classes": ("background", "bright")}
+
+
+def test_a_folder_with_two_splits(tmp_path):
+    settings = folder(tmp_path / "data")
+    dices = loop.train(config(tmp_path / "run", **settings, eval_every=24))
+    about = load_model(tmp_path / "run").card.about
+    assert about["dice_split"] == "validation"
+    assert set(dices) == {"bright", "mean"}
+
+
+def test_bad_folders(tmp_path, capsys):
+    run = tmp_path / "run"
+    bare = folder(tmp_path / "bare", labels=False)
+    with pytest.raises(DataError, match="has no label map"):
+        loop.train(config(run, **bare))
+    with pytest.raises(ConfigError, match="name the classes of the label maps"):
+        loop.train(config(run, **(bare | {"classes": ()})))
+    odd = folder(tmp_path / "odd", size=(36, 32))
+    with pytest.raises(DataError, match="36x32 is not a multiple of 8; choose a smaller depth"):
+        loop.train(config(run, **odd, depth=3))
+    command = ["train", "--data", "nowhere", "--classes", "a", "b", "--out", str(run)]
+    assert cli.main(command) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_folder_of_two_sizes(tmp_path):
+    mixed = folder(tmp_path / "mixed")
+    tiny.write_images(tmp_path / "mixed" / "validation", ["i9"], size=(48, 32))
+    with pytest.raises(DataError, match=r"i9: is of shape .48, 32, 3., i0 of .32, 32, 3."):
+        loop.train(config(tmp_path / "run", **mixed, eval_every=1))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("steps", 0, "steps is 0"),
+        ("depth", 0, "depth is 0"),
+        ("learning_rate", 0.0, "learning_rate must be positive"),
+        ("weight_decay", -1.0, "weight_decay not negative"),
+        ("seed", -1, "seed is -1"),
+        ("eval_every", 0, "eval_every is 0"),
+    ],
+)
+def test_values_out_of_range(option, value, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**{option: value})
+
+
+def test_a_diverging_run_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "segmentation_loss", lambda logits, _: logits.mean() * np.nan)
+    with pytest.raises(JaxsegError, match=r"loss is nan at step 2: .*lower learning_rate"):
+        loop.train(config(tmp_path, eval_every=2))
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_dice_of_a_known_model():
+    """A model that copies the labels has Dice 1; one that sees nothing 0; NaN where none is."""
+
+    class Data:
+        class_names = ("background", "a", "b")
+        ids = ("x", "y", "z")
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            labels = np.zeros((4, 4), np.int32)
+            labels[: index + 1] = 1
+            image = labels[..., None].astype(np.float32)
+            return tiny.sample(self.ids[index], image, labels)
+
+    def sees(scale, images):
+        return jax.numpy.concatenate([1 - images, scale * images, 0 * images - 9], -1)
+
+    right = evaluate(sees, 2.0, Data(), batch_size=2)
+    assert right == {"a": 1.0, "b": pytest.approx(np.nan, nan_ok=True), "mean": 1.0}
+    assert evaluate(sees, -1.0, Data())["mean"] == 0
+
+
+def test_the_architecture_follows_the_settings():
+    built = TrainConfig(width=2, depth=2, norm="group", upsample="nearest").architecture(1, 3)
+    assert (built.stride, built.in_channels, built.num_logits) == (4, 1, 3)
+    assert TrainConfig().architecture(3, 2).num_logits == 1
+    assert nnx.state(built.build(nnx.Rngs(0)))["head"]["kernel"].shape == (1, 1, 2, 3)
