@@ -208,10 +208,10 @@ def _pdcr(
 
 def _flip_margin(bundle: Bundle, batch: Batch, patches: np.ndarray, y: int, x: int) -> float:
     """How close to 0.5 a probability in the region comes in any intervention on one block."""
-    inputs = np.repeat(batch.images, len(patches), axis=0)
     side = patches.shape[1]
+    inputs = np.repeat(np.asarray(batch.images), len(patches), axis=0)
     inputs[:, y : y + side, x : x + side] = patches
-    probability = jax.nn.softmax(bundle.predict(bundle.variables, inputs))[..., 1]
+    probability = jax.nn.softmax(bundle.predict(bundle.variables, jnp.asarray(inputs)))[..., 1]
     return float(np.abs(np.asarray(probability)[:, batch.targets.region[0]] - 0.5).min())
 
 
@@ -260,7 +260,7 @@ def _max_abs(values: Any) -> float:
 
 def main() -> None:
     """Print all agreement figures as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="agreement with reference outputs")
     parser.add_argument("--real", type=Path, help="folder with the retina references")
     parser.add_argument("--blocks", type=int, help="evenly spaced blocks instead of all")
     parser.add_argument("--json", type=Path, help="file to write as well")

@@ -120,13 +120,13 @@ def test_flags_come_on_top_of_the_file(tmp_path):
     [
         ("fooo = 1", ["unknown key fooo", "the keys are out, model"]),
         ("[ate]\nblock = 1", ["unknown key ate.block", "block_size"]),
-        ("[data.window]\nlo = 1", ["data.window", "[number, number]"]),
+        ("[data.window]\nlo = 1", ["data.window", "valid array"]),
         ("seed = ", ["not TOML", "Invalid value"]),
         ("seed = 'a'", ["seed is 'a'", "integer"]),
         ("batch_size = 1.5", ["batch_size is 1.5", "integer"]),
-        ("misure = 3", ["misure is 3", "table"]),
-        ("classes = 'bright'", ["classes is 'bright'", "[text, ...]"]),
-        ("pad = 'wrap'", ["pad is 'wrap'", "refuse or edge or reflect or constant"]),
+        ("misure = 3", ["misure is 3", "object"]),
+        ("classes = 'bright'", ["classes is 'bright'", "valid array"]),
+        ("pad = 'wrap'", ["pad is 'wrap'", "'refuse', 'edge', 'reflect' or 'constant'"]),
         ("batch_size = 0", ["batch_size=0", "at least 1"]),
         ("[roi]\nside = 0", ["roi.side=0"]),
         ("[misure]\ntau = 1.5", ["misure.tau is 1.5", "(0, 1]"]),
@@ -363,7 +363,7 @@ def test_out_of_memory_is_one_line(model, images, tmp_path, monkeypatch, capsys)
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(run.jax, "device_get", exhausted)
-    monkeypatch.setattr(run, "_checksum", lambda _: 0)
+    monkeypatch.setattr(run, "weights_checksum", lambda _: 0)
     assert sweep(model, images, tmp_path / "s.zarr") == 2
     error = capsys.readouterr().err.splitlines()
     assert error[-1].startswith("jaxseg-xai: out of memory; lower batch_size")

@@ -13,7 +13,7 @@ from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.base import Batch
 from jaxseg_xai.parallel.jobs import map_jobs
 from jaxseg_xai.perturbations.blocks import any_in_block, grid_shape, paint_blocks, replace_block
-from jaxseg_xai.types import Explanation, Predict, SegmentTarget, Status
+from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget, Status
 
 #: Inner edges of the histogram in Dice points; the threshold joins them as -t and t.
 _EDGES = (-3.0, -1.0, -0.3, 0.3, 1.0, 3.0)
@@ -28,9 +28,9 @@ class Draws(NamedTuple):
       full: int32 [B, n, k], patches of the full intervention.
     """
 
-    patches: jax.Array
-    screen: jax.Array
-    full: jax.Array
+    patches: Array
+    screen: Array
+    full: Array
 
 
 @jax.tree_util.register_dataclass

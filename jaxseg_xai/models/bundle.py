@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import dacite
 from flax import nnx
 
 from jaxseg_xai.errors import ConfigError, ModelError
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.predict import FlaxPredict, from_nnx
 from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.parse import from_table
 
 #: Architecture -> its configuration: a frozen dataclass with `build(rngs)`, `stride`,
 #: `in_channels`, `num_logits` and `torch_names()`.
@@ -53,7 +53,7 @@ class ModelCard:
                 f"unknown architecture {self.architecture!r}; "
                 f"there is {', '.join(sorted(ARCHITECTURES))}"
             )
-        config = from_dict(ARCHITECTURES[self.architecture], self.config)
+        config = from_table(ARCHITECTURES[self.architecture], self.config)
         expected = max(2, config.num_logits)
         if len(self.class_names) != expected:
             raise ModelError(
@@ -71,15 +71,6 @@ class Bundle:
     card: ModelCard
     predict: FlaxPredict
     variables: Any
-
-
-def from_dict(cls: type, data: dict[str, Any]) -> Any:
-    """Build a dataclass from parsed JSON or TOML; unknown keys and wrong types are errors."""
-    try:
-        return dacite.from_dict(cls, data, dacite.Config(strict=True, cast=[tuple, Path]))
-    except dacite.DaciteError as error:
-        known = ", ".join(f.name for f in dataclasses.fields(cls))
-        raise ConfigError(f"{cls.__name__}: {error}; the keys are {known}") from None
 
 
 def bundled_models() -> dict[str, Path]:
@@ -106,7 +97,8 @@ def load_model(name: str | Path, **options: Any) -> Bundle:
             f"{name}: no such model; use {', '.join(bundled)}, or a folder with {_CARD} in it"
         )
     config = card.architecture_config()
-    model = config.build(nnx.Rngs(0))
+    # Only its shapes: drawing initial weights that are overwritten anyway takes seconds.
+    model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
     arrays = weights.read_weights(folder / card.weights)
     names = config.torch_names() if card.name_map is None else card.name_map
     try:
@@ -121,7 +113,7 @@ def read_card(folder: Path) -> ModelCard:
     """Read and validate `model.json`."""
     path = folder / _CARD
     try:
-        return from_dict(ModelCard, json.loads(path.read_text()))
+        return from_table(ModelCard, json.loads(path.read_text()))
     except (OSError, ValueError, ConfigError) as error:
         raise ModelError(f"{path}: {error}") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 #: The one mesh axis: independent examples (lanes, images, interventions).
 AXIS = "example"
@@ -54,6 +54,11 @@ def shard_examples(function: Callable, mesh: Mesh) -> Callable:
         out_specs=PartitionSpec(AXIS),
         check_vma=False,
     )
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Put a pytree of arrays on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 @functools.partial(jax.jit, static_argnames=("predict", "mesh"))

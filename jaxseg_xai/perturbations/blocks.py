@@ -12,7 +12,8 @@ def grid_shape(height: int, width: int, side: int) -> tuple[int, int]:
 
 def any_in_block(region: jax.Array, side: int) -> jax.Array:
     """Which blocks touch a region: bool [H, W] -> bool [rows, columns]."""
-    rows, columns = grid_shape(*region.shape, side)
+    height, width = region.shape
+    rows, columns = grid_shape(height, width, side)
     return jnp.any(_fill_up(region, side).reshape(rows, side, columns, side), axis=(1, 3))
 
 

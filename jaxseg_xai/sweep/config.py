@@ -2,7 +2,6 @@
 
 import dataclasses
 import tomllib
-import typing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from jaxseg_xai.data import open_dataset
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers import EXPLAINERS, Ate, Misure
 from jaxseg_xai.models.predict import Pad
+from jaxseg_xai.parse import from_table
 from jaxseg_xai.types import Dataset
 
 _BUILT_IN = ("brain", "triangle", "triangle-cue")
@@ -126,6 +126,7 @@ class SweepConfig:
       dtype: type the model computes in.
       seed: of the patches and their draws.
       overwrite: delete an existing store first.
+      retry_failed: try the images again that an earlier run recorded as failed.
     """
 
     out: Path = Path("runs/sweep.zarr")
@@ -143,6 +144,7 @@ class SweepConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     overwrite: bool = False
+    retry_failed: bool = False
 
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
@@ -165,8 +167,8 @@ class SweepConfig:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a sweep to be continued, as JSON values."""
         fields = dataclasses.asdict(self)
-        # Neither where the results go nor how many are computed at once changes them.
-        for name in ("out", "overwrite", "batch_size"):
+        # Neither where the results go nor which or how many are computed at once changes them.
+        for name in ("out", "overwrite", "retry_failed", "batch_size"):
             del fields[name]
         del fields["ate"]["batch_size"]
         return _as_json(fields)
@@ -175,54 +177,13 @@ class SweepConfig:
 def read_toml(path: Path, cls: type) -> Any:
     """Read a configuration dataclass from TOML; unknown keys and wrong types are errors."""
     try:
-        return _from_table(cls, tomllib.loads(path.read_text()), "")
+        return from_table(cls, tomllib.loads(path.read_text()))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; check the path of --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _from_table(cls: type, table: dict[str, Any], prefix: str) -> Any:
-    """A dataclass from a TOML table; `prefix` names the table in messages ("ate.")."""
-    kinds = typing.get_type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls)]
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"unknown key {prefix}{key}; the keys are {', '.join(known)}")
-    return cls(**{key: _from_toml(kinds[key], table[key], prefix + key) for key in table})
-
-
-def _from_toml(kind: Any, value: Any, key: str) -> Any:
-    """One TOML value as the type of its field: arrays to tuples, integers to floats where due."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
-        return _from_table(kind, value, f"{key}.")
-    arguments = typing.get_args(kind)
-    if type(None) in arguments:
-        return _from_toml(arguments[0], value, key)
-    origin = typing.get_origin(kind)
-    if origin is tuple and isinstance(value, list):
-        of = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-        if len(of) == len(value):
-            return tuple(_from_toml(k, v, key) for k, v in zip(of, value, strict=True))
-    elif kind is Path and isinstance(value, str):
-        return Path(value)
-    elif kind is float and type(value) is int:
-        return float(value)
-    elif (origin is Literal and value in arguments) or type(value) is kind:
-        return value
-    raise ConfigError(f"{key} is {value!r}; it must be of the type {_describe(kind)}")
-
-
-def _describe(kind: Any) -> str:
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        return " or ".join(map(str, arguments))
-    if typing.get_origin(kind) is tuple:
-        return f"[{', '.join('...' if a is ... else _describe(a) for a in arguments)}]"
-    words = {str: "text", Path: "path", int: "integer", float: "number", bool: "true or false"}
-    return words.get(kind, "table")
 
 
 def _as_json(value: Any) -> Any:

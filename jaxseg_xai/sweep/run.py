@@ -3,7 +3,6 @@
 import dataclasses
 import platform
 import time
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,13 +14,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import jaxseg_xai
-from jaxseg_xai.data import PatchPool, build_patch_pool, image_id
+from jaxseg_xai.data import PatchPool, image_id
 from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.explainers import Batch, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels
+from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels, replicate
 from jaxseg_xai.sweep.config import SweepConfig
-from jaxseg_xai.sweep.store import ExplanationStore, PlanRow
+from jaxseg_xai.sweep.inputs import check_classes, class_indices, make_pool, weights_checksum
+from jaxseg_xai.sweep.store import PENDING, ExplanationStore, PlanRow
 from jaxseg_xai.sweep.targets import make_target
 from jaxseg_xai.types import Dataset, Explanation, Sample, SegmentTarget, Status
 
@@ -73,10 +73,10 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     bundle = load_model(config.model, pad=config.pad, dtype=config.dtype)
     channels = bundle.card.architecture_config().in_channels
     dataset, chosen = config.data.open(bundle.card.class_names, channels)
-    classes = _class_indices(config, bundle)
-    _check_classes(config, bundle, dataset)
+    classes = class_indices(config, bundle)
+    check_classes(config, bundle, dataset)
     # Before the store, so that a pool that cannot be made leaves nothing behind.
-    pool = _make_pool(config, bundle, dataset, chosen)
+    pool = make_pool(config, bundle, dataset, chosen)
     plan = {
         name: [
             PlanRow(
@@ -93,7 +93,7 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     store = ExplanationStore.create_or_resume(
         config.out,
         plan=plan,
-        config=config.identity() | {"weights_checksum": _checksum(bundle.variables)},
+        config=config.identity() | {"weights_checksum": weights_checksum(bundle.variables)},
         attrs={
             "seed": config.seed,
             "model": bundle.name,
@@ -126,8 +126,10 @@ class _Sweep:
         pool: PatchPool | None,
     ) -> None:
         self._config, self._bundle, self._dataset = config, bundle, dataset
-        self._chosen, self._store, self._pool = chosen, store, pool
+        self._chosen, self._store = chosen, store
         self._mesh = device_mesh()
+        # On every device once, not with every batch.
+        self._variables, self._pool = replicate((bundle.variables, pool), self._mesh)
         self._size = -(-config.batch_size // self._mesh.size) * self._mesh.size
         self._key = jax.random.key(config.seed)
         self._compiled: dict[Any, Callable] = {}
@@ -138,7 +140,10 @@ class _Sweep:
         # image position -> explainer -> pending rows
         self._pending: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for name, rows in plan.items():
-            for row in store.pending(name):
+            todo = store.statuses(name) == PENDING
+            if config.retry_failed:
+                todo |= store.statuses(name) == Status.FAILED
+            for row in np.flatnonzero(todo):
                 self._pending[rows[row].image_index][name].append(int(row))
         self._classes = {name: [row.class_index for row in rows] for name, rows in plan.items()}
 
@@ -214,11 +219,11 @@ class _Sweep:
                 ("predict", shape),
                 predict_labels,
                 predict=self._bundle.predict,
-                variables=self._bundle.variables,
+                variables=self._variables,
                 images=images,
                 mesh=self._mesh,
             )
-            predictions = np.asarray(run(variables=self._bundle.variables, images=images))
+            predictions = np.asarray(run(variables=self._variables, images=images))
             for (position, sample), prediction in zip(items, predictions, strict=False):
                 self._store.write_image(position, _display(sample.image), sample.labels, prediction)
                 self._queue(position, sample, prediction)
@@ -265,15 +270,13 @@ class _Sweep:
             key,
             explain,
             explainer=explainer,
-            variables=self._bundle.variables,
+            variables=self._variables,
             batch=batch,
             predict=self._bundle.predict,
             mesh=self._mesh,
         )
         start = time.perf_counter()
-        found = jax.device_get(
-            run(explainer=explainer, variables=self._bundle.variables, batch=batch)
-        )
+        found = jax.device_get(run(explainer=explainer, variables=self._variables, batch=batch))
         self._compute_seconds[name] += time.perf_counter() - start
         self._computed[name] += len(jobs)
         for i, job in enumerate(jobs):
@@ -293,65 +296,6 @@ class _Sweep:
     def _fail(self, name: str, row: int, reason: str) -> None:
         self._store.fail(name, row, reason, flush=False)
         self._progress.update()
-
-
-def _class_indices(config: SweepConfig, bundle: Bundle) -> list[int]:
-    names = bundle.card.class_names
-    unknown = [name for name in config.classes if name not in names]
-    if unknown:
-        raise ConfigError(
-            f"unknown class {', '.join(unknown)}; {bundle.name} knows {', '.join(names)}"
-        )
-    return [names.index(name) for name in dict.fromkeys(config.classes) or names[1:]]
-
-
-def _check_classes(config: SweepConfig, bundle: Bundle, dataset: Dataset) -> None:
-    """Label maps are compared with predictions by number: the numbers must mean the same."""
-    ours, theirs = bundle.card.class_names, dataset.class_names
-    if "ate" in config.explainers and config.roi.reference == "truth" and theirs not in ((), ours):
-        raise ConfigError(
-            f"{config.data.source} is labelled {', '.join(theirs)}, but {bundle.name} segments "
-            f"{', '.join(ours)}; set roi.reference to prediction, or choose another model"
-        )
-
-
-def _make_pool(
-    config: SweepConfig, bundle: Bundle, dataset: Dataset, chosen: list[int]
-) -> PatchPool | None:
-    if not any(getattr(config, name).needs_pool for name in config.explainers):
-        return None
-    channels = bundle.card.architecture_config().in_channels
-    if config.pool_source:
-        dataset_of_pool = config.data.open_pool(config.pool_source, channels)
-    else:
-        dataset_of_pool = dataset
-    try:
-        pool = build_patch_pool(
-            dataset_of_pool,
-            block_size=config.ate.block_size,
-            num_patches=config.pool_patches,
-            seed=config.seed,
-        )
-        pool.check([image_id(dataset.ids[index]) for index in chosen])
-    except DataError as error:
-        raise DataError(
-            f"{error} (pool_source names a data set for the patches, ate.perturbation=zero needs "
-            "none)"
-        ) from error
-    if pool.patches.shape[-1] != channels:
-        raise DataError(
-            f"patch pool: {pool.patches.shape[-1]} channels, the model takes {channels}; "
-            "choose another pool_source"
-        )
-    return pool
-
-
-def _checksum(variables: Any) -> int:
-    """Of the weights: a model trained anew under the same name is another one."""
-    checksum = 0
-    for leaf in jax.tree.leaves(jax.device_get(variables)):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
-    return checksum
 
 
 def _reasons(store: ExplanationStore) -> tuple[str, ...]:

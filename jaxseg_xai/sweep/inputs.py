@@ -1,0 +1,74 @@
+"""What a sweep checks and prepares before its first image."""
+
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg_xai.data import PatchPool, build_patch_pool, image_id
+from jaxseg_xai.errors import ConfigError, DataError
+from jaxseg_xai.models.bundle import Bundle
+from jaxseg_xai.sweep.config import SweepConfig
+from jaxseg_xai.types import Dataset
+
+
+def class_indices(config: SweepConfig, bundle: Bundle) -> list[int]:
+    """Numbers of the classes to explain; ConfigError for a name the model does not know."""
+    names = bundle.card.class_names
+    unknown = [name for name in config.classes if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"unknown class {', '.join(unknown)}; {bundle.name} knows {', '.join(names)}"
+        )
+    return [names.index(name) for name in dict.fromkeys(config.classes) or names[1:]]
+
+
+def check_classes(config: SweepConfig, bundle: Bundle, dataset: Dataset) -> None:
+    """Label maps are compared with predictions by number: the numbers must mean the same."""
+    ours, theirs = bundle.card.class_names, dataset.class_names
+    if "ate" in config.explainers and config.roi.reference == "truth" and theirs not in ((), ours):
+        raise ConfigError(
+            f"{config.data.source} is labelled {', '.join(theirs)}, but {bundle.name} segments "
+            f"{', '.join(ours)}; set roi.reference to prediction, or choose another model"
+        )
+
+
+def make_pool(
+    config: SweepConfig, bundle: Bundle, dataset: Dataset, chosen: list[int]
+) -> PatchPool | None:
+    """The patches, if an explainer needs any; DataError if there are not enough of them."""
+    if not any(getattr(config, name).needs_pool for name in config.explainers):
+        return None
+    channels = bundle.card.architecture_config().in_channels
+    if config.pool_source:
+        dataset_of_pool = config.data.open_pool(config.pool_source, channels)
+    else:
+        dataset_of_pool = dataset
+    try:
+        pool = build_patch_pool(
+            dataset_of_pool,
+            block_size=config.ate.block_size,
+            num_patches=config.pool_patches,
+            seed=config.seed,
+        )
+        pool.check([image_id(dataset.ids[index]) for index in chosen])
+    except DataError as error:
+        raise DataError(
+            f"{error} (pool_source names a data set for the patches, ate.perturbation=zero needs "
+            "none)"
+        ) from error
+    if pool.patches.shape[-1] != channels:
+        raise DataError(
+            f"patch pool: {pool.patches.shape[-1]} channels, the model takes {channels}; "
+            "choose another pool_source"
+        )
+    return pool
+
+
+def weights_checksum(variables: Any) -> int:
+    """Of the weights: a model trained anew under the same name is another one."""
+    checksum = 0
+    for leaf in jax.tree.leaves(jax.device_get(variables)):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
+    return checksum
