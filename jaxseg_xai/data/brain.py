@@ -5,11 +5,12 @@ and white matter probability maps; V. Fonov et al., "Unbiased average age-approp
 pediatric studies", NeuroImage 54 (2011). nilearn ships the files inside its package
 (`mni_icbm152_*_tal_nlin_sym_09a_converted.nii.gz`).
 
-Licence: the template's own notice is "Copyright (C) 1993-2004 Louis Collins, McConnell Brain
-Imaging Centre, Montreal Neurological Institute, McGill University", with permission to use, copy,
-modify and distribute for any purpose and without fee as long as the notice appears in all copies.
-nilearn itself is BSD-3; its description of the template says "License: unknown" (and calls it
-asymmetrical, but the file names say, and the voxels show, symmetric). No copy of it is kept here.
+Licence: the notice that copies of the ICBM 152 templates are distributed with is "Copyright (C)
+1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill
+University", with permission to use, copy, modify and distribute for any purpose and without fee as
+long as the notice appears in all copies. nilearn, which is BSD-3, calls the licence unknown (and the
+template asymmetrical, but the file names say, and the voxels show, symmetric). No copy of the
+template is kept here.
 """
 
 import dataclasses

@@ -73,7 +73,7 @@ def build_patch_pool(
 ) -> PatchPool:
     """Cut patches at random positions out of random images, equally many of each (give or take 1).
 
-    Items that cannot be read (`DataError`) are skipped; the others give a few more patches each.
+    Images that cannot be read or are smaller than the block are skipped; the others give a few more patches each.
 
     Args:
       dataset: where the images [H, W, C] come from, all with the same C.
@@ -87,7 +87,7 @@ def build_patch_pool(
 
     Raises:
       ConfigError: a number out of its range.
-      DataError: fewer than two readable images, an image smaller than the block, different C.
+      DataError: fewer than two usable images, or images of different C.
     """
     if block_size < 1 or num_patches < 2 or seed < 0 or max_images < 2:
         raise ConfigError(
@@ -99,25 +99,26 @@ def build_patch_pool(
     share = -(-num_patches // max(count, 1))
     # (rank of the patch within its image, source, patch): sorted by rank, the first N are even.
     cuts: list[tuple[int, int, np.ndarray]] = []
-    readable: list[int] = []
+    usable: list[int] = []
+    refused = ""
     for index in map(int, order):
-        if len(readable) == count:
+        if len(usable) == count:
             break
         try:
-            image = dataset[index].image
-        except DataError:
-            continue
-        readable.append(index)
-        cuts += _cut(image, dataset.ids[index], block_size, seed, range(share))
+            cuts += _cut(dataset[index].image, dataset.ids[index], block_size, seed, range(share))
+        except DataError as error:
+            refused = f" (one that cannot: {error})"
+        else:
+            usable.append(index)
     if len({source for _, source, _ in cuts}) < 2:
         raise DataError(
-            f"patch pool: {len(readable)} of {len(dataset)} images can be read; at least two are"
-            " needed, as an image never gets its own patches"
+            f"patch pool smaller than needed: {len(usable)} of {len(dataset)} images can give"
+            f" patches; at least two are needed, as an image never gets its own{refused}"
         )
     missing = num_patches - len(cuts)
     if missing > 0:
-        extra = range(share, share - (-missing // len(readable)))
-        for index in readable:
+        extra = range(share, share - (-missing // len(usable)))
+        for index in usable:
             cuts += _cut(dataset[index].image, dataset.ids[index], block_size, seed, extra)
     if len({patch.shape[-1] for _, _, patch in cuts}) > 1:
         raise DataError("patch pool: the images differ in their number of channels; convert them")
@@ -174,7 +175,7 @@ def _cut(
     height, width = image.shape[:2]
     if min(height, width) < block_size:
         raise DataError(
-            f"patch pool: {name} is {height}x{width}, smaller than the block ({block_size});"
+            f"{name} is {height}x{width}, smaller than the block ({block_size});"
             " choose a smaller block_size"
         )
     source = image_id(name)

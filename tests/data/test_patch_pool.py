@@ -82,6 +82,11 @@ def test_unreadable_items_are_skipped():
     assert len(set(few.sources.tolist())) == 2
 
 
+def test_an_image_smaller_than_the_block_gives_no_patches_and_stops_nothing():
+    pool = build_patch_pool(Ramps(sizes=(20, 4, 20)), block_size=5, num_patches=10, seed=0)
+    assert set(pool.sources.tolist()) == {image_id("ramp-0"), image_id("ramp-2")}
+
+
 def test_max_images():
     dataset = TriangleDataset(size=32, num=50)
     pool = build_patch_pool(dataset, block_size=8, num_patches=40, seed=0, max_images=4)
@@ -93,8 +98,8 @@ def test_max_images():
     ("dataset", "message"),
     [
         (Ramps(sizes=(20,)), "at least two are needed"),
-        (Ramps(sizes=()), "0 of 0 images can be read"),
-        (Ramps(sizes=(20, 20, 20), bad=(0, 2)), "1 of 3 images can be read"),
+        (Ramps(sizes=()), "0 of 0 images can give"),
+        (Ramps(sizes=(20, 20, 20), bad=(0, 2)), "1 of 3 images can give"),
         (Ramps(sizes=(20, 4)), r"ramp-1 is 4x4, smaller than the block \(5\)"),
         (Ramps(sizes=(20, 20), channels=(1, 3)), "differ in their number of channels"),
     ],

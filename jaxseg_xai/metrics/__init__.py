@@ -1,0 +1,1 @@
+"""How good a segmentation or an explanation is."""

@@ -1,0 +1,1 @@
+"""Segmentation models, their weights, and the adapters that make them pure functions."""

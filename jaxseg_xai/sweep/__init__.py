@@ -1,0 +1,1 @@
+"""Many images, classes and explainers: plan, run, resume, store."""
