@@ -8,8 +8,8 @@ pediatric studies", NeuroImage 54 (2011). nilearn ships the files inside its pac
 Licence: the notice that copies of the ICBM 152 templates are distributed with is "Copyright (C)
 1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill
 University", with permission to use, copy, modify and distribute for any purpose and without fee as
-long as the notice appears in all copies. nilearn, which is BSD-3, calls the licence unknown (and the
-template asymmetrical, but the file names say, and the voxels show, symmetric). No copy of the
+long as the notice appears in all copies. nilearn, which is BSD-3, calls the licence unknown (and
+the template asymmetrical, but the file names say, and the voxels show, symmetric). No copy of the
 template is kept here.
 """
 

@@ -73,7 +73,8 @@ def build_patch_pool(
 ) -> PatchPool:
     """Cut patches at random positions out of random images, equally many of each (give or take 1).
 
-    Images that cannot be read or are smaller than the block are skipped; the others give a few more patches each.
+    Images that cannot be read or are smaller than the block are skipped; the others give a few more
+    patches each.
 
     Args:
       dataset: where the images [H, W, C] come from, all with the same C.

@@ -144,7 +144,8 @@ class Ate:
           Map `prediction`; scores `base_dice` (points), `num_positive`, `num_negative`, `num_zero`
           (of the blocks outside the region) and `num_interventions`; trace `histogram`: blocks per
           bin of (-inf, -3, -1, -0.3, -t, t, 0.3, 1, 3, inf). Statuses EMPTY_TARGET (no reference
-          pixel in the region), EMPTY_REGION and NON_FINITE come with maps of zeros.
+          pixel in the region), EMPTY_REGION and NON_FINITE (of the image, its logits or those of
+          an intervention) come with maps of zeros.
         """
 
         if blocks is None:
@@ -211,9 +212,13 @@ class Ate:
         passed = visited
         if draws.screen.shape[-1]:
             screened = effects(visited, draws.screen.reshape(visited.size, -1))
-            passed &= jnp.any(jnp.abs(screened) >= self.threshold, axis=1)
+            # Not "< threshold": what is not a number goes on, and shows in the mean.
+            passed &= ~jnp.all(jnp.abs(screened) < self.threshold, axis=1)
         ate = jnp.mean(effects(passed, draws.full.reshape(visited.size, -1)), axis=1)
-        ate = jnp.where(jnp.abs(ate) < self.threshold, 0.0, ate)
+        ate = jnp.where(jnp.abs(ate) < self.threshold, 0.0, ate).reshape(batch, -1)
+        broken = jnp.any(jnp.isnan(ate), axis=1)
+        status = jnp.where(broken, Status.NON_FINITE, status)
+        ate = jnp.where(broken[:, None], 0.0, ate)
 
         visited = visited.reshape(batch, -1)
         interventions = jnp.sum(visited, axis=1) * draws.screen.shape[-1]
@@ -262,8 +267,12 @@ def outcome(logits: jax.Array, target: SegmentTarget) -> jax.Array:
     Args:
       logits: [H, W, K].
       target: of one image.
+
+    Returns:
+      float32 []; NaN where the logits are not finite.
     """
     segment = (jnp.argmax(logits, axis=-1) == target.class_index) & target.region
     truth = target.reference & target.region
     both, a, b = (jnp.sum(m, dtype=jnp.float32) for m in (segment & truth, segment, truth))
-    return 100 * 2 * both / (a + b + 1e-10)
+    dice = 100 * 2 * both / (a + b + 1e-10)
+    return jnp.where(jnp.all(jnp.isfinite(logits)), dice, jnp.nan)

@@ -221,6 +221,16 @@ def test_logits_that_are_not_finite():
     assert explained.status.tolist() == [Status.NON_FINITE]
 
 
+def test_interventions_whose_logits_are_not_finite():
+    pool = make_pool()
+    pool.patches[::3] = 1e30
+    images = np.stack([image(0), image(1)])
+    explained = run(models.overflowing, make_batch(images, pool), SMALL)
+    assert explained.status.tolist() == [Status.NON_FINITE] * 2
+    assert not explained.attribution.any()
+    assert np.isnan(explained.scores["num_zero"]).all()
+
+
 def test_the_outcome_is_the_published_dice():
     logits = jnp.array([[[0.0, 1.0], [0.0, -1.0], [0.0, 2.0]]])
     target = SegmentTarget(
