@@ -62,6 +62,7 @@ def misure_triangle() -> dict[str, Any]:
         targets=SegmentTarget(
             class_index=np.ones(8, np.int32), region=everywhere, reference=data["masks"]
         ),
+        valid=np.ones(8, bool),
         image_ids=np.arange(8, dtype=np.uint32),
         pool=None,
         key=jax.random.key(0),
@@ -223,6 +224,7 @@ def _batch(image: np.ndarray, truth: np.ndarray, corner: np.ndarray, side: int =
         targets=SegmentTarget(
             class_index=np.ones(1, np.int32), region=region, reference=truth[None]
         ),
+        valid=np.ones(1, bool),
         image_ids=np.zeros(1, np.uint32),
         pool=None,
         key=jax.random.key(0),

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import shutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from jaxseg_xai.sweep.run import SweepResult, run_sweep
 from jaxseg_xai.sweep.store import ExplanationStore
 from jaxseg_xai.training.config import TrainConfig
 
-EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 70, 130
 _MAX_REASONS = 10
 
 
@@ -31,7 +33,7 @@ class ExplainConfig(SweepConfig):
     """A few images, one model, one or more explainers: PNG figures (and a small store).
 
     Attributes:
-      out: folder for the figures; the store is `explanations.zarr` in it.
+      out: folder to write: `figures/` and the store `explanations.zarr`.
     """
 
     out: Path = Path("runs/explain")
@@ -64,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
     0: done. 1: done, but some images failed (the store says which and why). 2: bad input, in one
-    line on standard error. 130: interrupted; the same command continues.
+    line on standard error. 70: a bug, with a traceback. 130: interrupted; the same command
+    continues.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -92,15 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except JaxsegError as error:
         print(f"jaxseg-xai: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        print(
-            "jaxseg-xai: out of memory; lower batch_size (or ate.batch_size), then the same "
-            "command continues",
-            file=sys.stderr,
-        )
-        return EXIT_BAD_INPUT
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(
@@ -112,6 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jaxseg-xai: interrupted; the same command continues", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            remedy = "lower batch_size (or ate.batch_size), then the same command continues"
+            print(f"jaxseg-xai: out of memory; {remedy}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        traceback.print_exc()
+        print("jaxseg-xai: this is a bug; please report it", file=sys.stderr)
+        return EXIT_BUG  # not 1, which scripts take for "done, some failed"
 
 
 def _parse(name: str, command: _Command, arguments: list[str]) -> Any:
@@ -141,7 +143,7 @@ def _config_file(arguments: list[str], cls: type) -> tuple[Any, list[str]]:
 
 
 def _keep_compiled_programs() -> None:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxseg_xai" / "xla"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxseg_xai" / "xla"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache))
 
@@ -170,11 +172,13 @@ def _sweep(config: SweepConfig, _: str) -> int:
 def _explain(config: ExplainConfig, _: str) -> int:
     from jaxseg_xai.viz.files import save_figures
 
-    store = config.out / "explanations.zarr"
+    store, figures = config.out / "explanations.zarr", config.out / "figures"
+    if config.overwrite:
+        shutil.rmtree(figures, ignore_errors=True)
     result = run_sweep(dataclasses.replace(config, out=store))
     print(describe(result))
     _print_reasons(result)
-    for path in save_figures(ExplanationStore.open(store), config.out):
+    for path in save_figures(ExplanationStore.open(store), figures):
         print(path)
     return _exit_code(result)
 
@@ -182,8 +186,12 @@ def _explain(config: ExplainConfig, _: str) -> int:
 def _report(config: ReportConfig, _: str) -> int:
     from jaxseg_xai.viz.gallery import write_report
 
-    out = config.out or config.store.with_suffix(".html")
-    print(write_report(ExplanationStore.open(config.store), out, max_items=config.max_items))
+    if config.max_items < 0:
+        raise ConfigError(f"max_items is {config.max_items}; it must not be negative")
+    store = ExplanationStore.open(config.store)
+    place = config.store.resolve()
+    out = config.out or place.with_name(place.name.removesuffix(".zarr") + ".html")
+    print(write_report(store, out, max_items=config.max_items))
     return EXIT_OK
 
 

@@ -335,7 +335,7 @@ def test_explaining_one_file_takes_the_patches_from_its_folder(model, images, tm
     source = str(images / "images" / "i1.png")
     assert cli.main(["explain", "--model", str(model), "--data.source", source, *flags]) == 0
     names = {"i1-bright-misure.png", "i1-bright-ate.png"}
-    assert {path.name for path in tmp_path.glob("*.png")} == names
+    assert {path.name for path in (tmp_path / "figures").glob("*.png")} == names
     assert "i1-bright-ate.png" in capsys.readouterr().out
 
 
@@ -363,7 +363,7 @@ def test_out_of_memory_is_one_line(model, images, tmp_path, monkeypatch, capsys)
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(run.jax, "device_get", exhausted)
-    monkeypatch.setattr(run, "weights_checksum", lambda _: 0)
+    monkeypatch.setattr(run, "checksum", lambda _: 0)
     assert sweep(model, images, tmp_path / "s.zarr") == 2
     error = capsys.readouterr().err.splitlines()
     assert error[-1].startswith("jaxseg-xai: out of memory; lower batch_size")
@@ -377,3 +377,31 @@ def test_main_keeps_compiled_programs_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(cli.jax.config, "update", found.__setitem__)
     cli._keep_compiled_programs()
     assert found == {"jax_compilation_cache_dir": str(tmp_path / "jaxseg_xai" / "xla")}
+
+
+def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
+    def buggy():
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(cli._LISTINGS, "models", buggy)
+    assert cli.main(["models"]) == cli.EXIT_BUG
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--misure.foreground-weight", "inf"], ["misure.foreground_weight is inf", "finite"]),
+        (["--ate.threshold", "nan"], ["ate.threshold is nan", "finite"]),
+        (["--misure.cut", "2"], ["misure.cut is 2.0"]),
+        (["--misure.max-dilations", "2000000000"], ["misure.max_dilations"]),
+        (["--seed", "99999999999999999999"], ["seed"]),
+    ],
+)
+def test_numbers_that_make_no_sense(flags, words, capsys, tmp_path):
+    refused(capsys, ["sweep", "--out", tmp_path / "s.zarr", *flags], *words)
+
+
+def test_report_of_a_folder_without_a_name(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, ["report", "--store", "."], "store")

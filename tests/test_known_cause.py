@@ -31,6 +31,7 @@ def explained():
     batch = Batch(
         images=np.stack([s.image for s in samples]),
         targets=jax.tree.map(lambda *leaves: np.stack(leaves), *targets),
+        valid=np.ones(len(samples), bool),
         image_ids=np.array([image_id(s.id) for s in samples], np.uint32),
         pool=build_patch_pool(dataset, block_size=BLOCK, num_patches=100, seed=0, max_images=50),
         key=jax.random.key(0),

@@ -27,8 +27,8 @@ class FolderDataset:
     Opening lists the files and reads NIfTI headers; pixels are read item by item, so that one bad
     file fails one item. Hidden files are ignored; a file of another type is an item that fails.
 
-    Values. Integers of PNG, JPEG and TIFF are divided by the largest value of their dtype (u8 /
-    255, u16 / 65535); floats, and whatever an NPZ file holds, are taken as they are. NIfTI is
+    Values. Integers of PNG, JPEG and TIFF, and unsigned ones of NPZ, are divided by the largest
+    value of their dtype (u8 / 255, u16 / 65535); other NPZ arrays are taken as they are. NIfTI is
     mapped from the 0.5 to 99.5 percentile of its finite voxels to [0, 1] and clipped. With `window`
     all formats are mapped from [lo, hi] (in the file's own numbers) to [0, 1] and clipped.
 
@@ -53,6 +53,7 @@ class FolderDataset:
         window: Window | None = None,
         class_names: Sequence[str] | None = None,
         channels: int | None = None,
+        read_labels: bool = True,
     ) -> None:
         """List the folder.
 
@@ -63,6 +64,7 @@ class FolderDataset:
           class_names: the classes in the order of the label values; None: the range of the labels
             is not checked.
           channels: number of channels that every image must have; None: any.
+          read_labels: False: items come without label maps, whether there are any or not.
 
         Raises:
           DataError: no such folder, no image in it, two images with one stem.
@@ -70,6 +72,7 @@ class FolderDataset:
         """
         self.class_names: tuple[str, ...] = tuple(class_names or ())
         self._window, self._channels = check_window(window), channels
+        self._read_labels = read_labels
         folder = Path(root)
         if (folder / "images").is_dir():
             if labels is None and (folder / "labels").is_dir():
@@ -101,13 +104,15 @@ class FolderDataset:
         else:
             image = self._scale(readers.read_image(path), suffix, label)
         image = check_image(image, label, self._channels)
-        labels = self._labels(path, level, image.shape[:2])
+        labels = self._labels(path, level, image.shape[:2]) if self._read_labels else None
         return Sample(id=name, image=image, labels=labels)
 
     def _scale(self, raw: np.ndarray, suffix: str, name: str) -> np.ndarray:
         if self._window is not None:
             return _keep_non_finite(raw, apply_window(to_float(raw, name), self._window))
-        return to_float(raw, name) if suffix in readers.NPZ else scale_integers(raw, name)
+        # Arrays of signed integers or floats are measurements (CT), not shades of a picture.
+        as_it_is = suffix in readers.NPZ and raw.dtype.kind != "u"
+        return to_float(raw, name) if as_it_is else scale_integers(raw, name)
 
     def _slice(self, path: Path, level: int | None) -> np.ndarray:
         """Slice `level` of a NIfTI image, float32 [H, W] or [H, W, C], scaled."""

@@ -97,6 +97,8 @@ def build_patch_pool(
         )
     count = min(len(dataset), max_images, num_patches)
     order = np.random.default_rng(seed).permutation(len(dataset))
+    # Slices of one volume lie side by side: in this order each volume is read once.
+    order = np.concatenate([np.sort(order[:count]), order[count:]])
     share = -(-num_patches // max(count, 1))
     # (rank of the patch within its image, source, patch): sorted by rank, the first N are even.
     cuts: list[tuple[int, int, np.ndarray]] = []

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxseg_xai.data.patches import draw_patches
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers.base import Batch
+from jaxseg_xai.explainers.base import Batch, check_finite
 from jaxseg_xai.parallel.jobs import map_jobs
 from jaxseg_xai.perturbations.blocks import any_in_block, grid_shape, paint_blocks, replace_block
 from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget, Status
@@ -71,6 +72,7 @@ class Ate:
 
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
+        check_finite(self)
         if not self.threshold >= 0:
             raise ConfigError(f"ate.threshold is {self.threshold}; it must not be negative")
         if self.perturbation not in ("patches", "zero"):
@@ -91,7 +93,11 @@ class Ate:
     ) -> Explanation:
         """`explain` with patches drawn from the batch's pool."""
         draws = self.draw(batch)
-        return self.explain(predict, variables, batch.images, batch.targets, draws, mesh)
+        grid = self.grid(*batch.images.shape[1:3])
+        blocks = jnp.broadcast_to(batch.valid[:, None, None], (len(batch.valid), *grid))
+        return self.explain(
+            predict, variables, batch.images, batch.targets, draws, mesh, blocks=blocks
+        )
 
     def draw(self, of: Batch) -> Draws:
         """Draw the patches; they depend on the key, the image's id, the class and the block."""
@@ -148,6 +154,8 @@ class Ate:
           an intervention) come with maps of zeros.
         """
 
+        chex.assert_rank(images, 4)
+        chex.assert_shape([targets.region, targets.reference], images.shape[:3])
         if blocks is None:
             blocks = jnp.ones((images.shape[0], *self.grid(*images.shape[1:3])), bool)
 

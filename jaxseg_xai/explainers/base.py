@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar, Protocol
 
 import jax
 from jax.sharding import Mesh
 
 from jaxseg_xai.data.patches import PatchPool
+from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget
 
 
@@ -19,6 +21,7 @@ class Batch:
     Attributes:
       images: float32 [B, H, W, C].
       targets: [B, ...].
+      valid: bool [B], False where an example only fills up the batch; its result means nothing.
       image_ids: uint32 [B], `data.image_id` of the images' names.
       pool: patches of other images, for explainers that need them.
       key: `jax.random.key`; an explainer folds the image's id and the class into it, so that no
@@ -27,6 +30,7 @@ class Batch:
 
     images: Array
     targets: SegmentTarget
+    valid: Array
     image_ids: Array
     pool: PatchPool | None
     key: jax.Array
@@ -36,8 +40,11 @@ class Explainer(Protocol):
     """A frozen pytree dataclass: static fields change the program, numbers are traced."""
 
     name: ClassVar[str]
-    #: Whether `Batch.pool` must be there.
-    needs_pool: bool
+
+    @property
+    def needs_pool(self) -> bool:
+        """Whether `Batch.pool` must be there."""
+        ...
 
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
@@ -48,6 +55,14 @@ class Explainer(Protocol):
     ) -> Explanation:
         """Explain a batch, B a multiple of the mesh's size; leaves of the result are [B, ...]."""
         ...
+
+
+def check_finite(explainer: Any) -> None:
+    """Raise `ConfigError` for a setting that is NaN or infinite."""
+    for field in dataclasses.fields(explainer):
+        value = getattr(explainer, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{explainer.name}.{field.name} is {value}; it must be finite")
 
 
 @functools.partial(jax.jit, static_argnames=("predict", "mesh"))

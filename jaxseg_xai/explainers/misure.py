@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.adam import scale_by_adam
-from jaxseg_xai.explainers.base import Batch
+from jaxseg_xai.explainers.base import Batch, check_finite
 from jaxseg_xai.metrics.dice import hard_dice, soft_dice
 from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.perturbations.dilation import dilate, ellipse
@@ -82,7 +83,6 @@ class Misure:
     """
 
     name: ClassVar[str] = "misure"
-    needs_pool: ClassVar[bool] = False
     tau: float = 0.9
     learning_rate: float = 0.01
     weight_decay: float = 0.01
@@ -97,8 +97,14 @@ class Misure:
     element_size: int = dataclasses.field(default=7, metadata={"static": True})
     mask_stride: int = dataclasses.field(default=1, metadata={"static": True})
 
+    @property
+    def needs_pool(self) -> bool:
+        """No: zero is the baseline."""
+        return False
+
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
+        check_finite(self)
         if not 0 < self.tau <= 1:
             raise ConfigError(f"misure.tau is {self.tau}; it must be in (0, 1]")
         if self.element_size < 1 or self.element_size % 2 == 0:
@@ -113,6 +119,10 @@ class Misure:
                 raise ConfigError(
                     f"misure.{name} is {getattr(self, name)}; it must not be negative"
                 )
+        if self.cut > 1:
+            raise ConfigError(f"misure.cut is {self.cut}; no mask value is above 1")
+        if self.max_dilations > 10_000:
+            raise ConfigError(f"misure.max_dilations is {self.max_dilations}; at most 10000")
         if not self.tv_power >= 1:
             raise ConfigError(f"misure.tv_power is {self.tv_power}; it must be at least 1")
 
@@ -157,6 +167,8 @@ class Misure:
         self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
     ) -> MisureState:
         """Stage 1, and the mask that stage 2 starts from."""
+        chex.assert_rank(image, 3)
+        chex.assert_shape(target.region, image.shape[:2])
         element = ellipse(self.element_size)
         logits = predict(variables, image[None])[0]
         finite = jnp.all(jnp.isfinite(image)) & jnp.all(jnp.isfinite(logits))
@@ -222,7 +234,9 @@ class Misure:
         losses: jax.Array,
     ) -> Explanation:
         """Cut the mask, look at what the model makes of it, and measure."""
-        usable = (state.status == Status.OK) | (state.status == Status.NOT_REACHED)
+        # A huge weight overflows; clipping would hide it in the mask.
+        status = jnp.where(jnp.all(jnp.isfinite(losses)), state.status, Status.NON_FINITE)
+        usable = (status == Status.OK) | (status == Status.NOT_REACHED)
         mask = self._to_pixels(state.mask, state.segment.shape) * state.sufficient
         mask = jnp.where((mask >= self.cut) & usable, mask, 0.0)
         logits = predict(variables, (state.image * mask[..., None])[None])[0]
@@ -242,14 +256,14 @@ class Misure:
         scores |= {f"loss_{name}": value for name, value in terms.items()}
         return Explanation(
             attribution=mask,
-            status=state.status,
+            status=status,
             scores=jax.tree.map(lambda score: jnp.where(usable, score, jnp.nan), scores),
             maps={
-                "sufficient_region": state.sufficient,
+                "sufficient_region": state.sufficient & usable,
                 "prediction": state.labels,
                 "masked_prediction": jnp.where(usable, masked_labels, 0),
             },
-            traces={"dice": state.dice_trace, "loss": losses},
+            traces={"dice": state.dice_trace, "loss": jnp.where(usable, losses, jnp.nan)},
         )
 
     def _terms(

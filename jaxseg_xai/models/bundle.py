@@ -60,6 +60,8 @@ class ModelCard:
                 f"class_names has {len(self.class_names)} entries; num_logits = "
                 f"{config.num_logits} means {expected} classes, background first"
             )
+        if len(set(self.class_names)) < expected:
+            raise ModelError(f"class_names has a name twice: {', '.join(self.class_names)}")
         return config
 
 

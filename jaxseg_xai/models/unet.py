@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -25,7 +26,8 @@ class UNetConfig:
       num_logits: channels of the output; 1 means one foreground class (logits are then (0, z)).
       encoder_channels: width of every resolution, finest first; n entries mean n-1 poolings.
       decoder_channels: width after every up-sampling, coarsest first (n-1 entries).
-      norm: normalisation after every 3x3 convolution.
+      norm: normalisation after every 3x3 convolution (epsilon 1e-5, as in PyTorch).
+      num_groups: groups of "group" (fewer where they do not divide the channels).
       upsample: "bilinear" (aligned corners), "nearest" or "transposed" (2x2 convolution, stride 2).
       skip_first: concatenate [skip, up] (else [up, skip]).
       head_relu: ReLU after the 1x1 head too.
@@ -36,6 +38,7 @@ class UNetConfig:
     encoder_channels: tuple[int, ...] = (16, 32, 64, 128, 128)
     decoder_channels: tuple[int, ...] = (64, 32, 16, 16)
     norm: Norm = "batch"
+    num_groups: int = 8
     upsample: Upsample = "bilinear"
     skip_first: bool = True
     head_relu: bool = False
@@ -51,9 +54,15 @@ class UNetConfig:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}; choose one of {get_args(choices)}"
                 )
-        sizes = (self.in_channels, self.num_logits, *self.encoder_channels, *self.decoder_channels)
+        sizes = (
+            self.in_channels,
+            self.num_logits,
+            self.num_groups,
+            *self.encoder_channels,
+            *self.decoder_channels,
+        )
         if min(sizes) < 1:
-            raise ConfigError("in_channels, num_logits and every width must be at least 1")
+            raise ConfigError("in_channels, num_logits, num_groups and widths must be at least 1")
 
     @classmethod
     def of_width(cls, width: int, depth: int = 4, **options) -> "UNetConfig":
@@ -77,9 +86,7 @@ class UNetConfig:
         ours |= {f"d{i + 1}": f"encoder/{i + 1}" for i in range(len(self.decoder_channels))}
         for i in range(len(self.decoder_channels)):
             ours |= {f"u{i + 1}": f"decoder/{i}", f"u{i + 1}.up": f"up/{i}"}
-        blocks = [name for name in ours if name != "out" and not name.endswith(".up")]
-        norms = {f"{b}.bn{k}": f"{ours[b]}/norm{k}" for b in blocks for k in (1, 2)}
-        return ours | norms
+        return ours
 
 
 def _conv(n_in: int, n_out: int, size: int, rngs: nnx.Rngs) -> nnx.Conv:
@@ -92,15 +99,15 @@ def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
-def _norm(kind: Norm, channels: int, rngs: nnx.Rngs) -> Callable[[jax.Array], jax.Array]:
-    match kind:
+def _norm(config: UNetConfig, channels: int, rngs: nnx.Rngs) -> Callable[[jax.Array], jax.Array]:
+    match config.norm:
         case "batch":
-            return nnx.BatchNorm(channels, momentum=0.9, rngs=rngs)
+            return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
         case "group":
-            groups = max(g for g in (8, 4, 2, 1) if channels % g == 0)
-            return nnx.GroupNorm(channels, num_groups=groups, rngs=rngs)
+            groups = math.gcd(config.num_groups, channels)
+            return nnx.GroupNorm(channels, num_groups=groups, epsilon=1e-5, rngs=rngs)
         case "instance":
-            return nnx.InstanceNorm(channels, rngs=rngs)
+            return nnx.InstanceNorm(channels, epsilon=1e-5, rngs=rngs)
         case _:
             return _identity
 
@@ -108,11 +115,11 @@ def _norm(kind: Norm, channels: int, rngs: nnx.Rngs) -> Callable[[jax.Array], ja
 class DoubleConv(nnx.Module):
     """Twice: 3x3 convolution, normalisation, ReLU."""
 
-    def __init__(self, n_in: int, n_out: int, norm: Norm, rngs: nnx.Rngs) -> None:
+    def __init__(self, n_in: int, n_out: int, config: UNetConfig, rngs: nnx.Rngs) -> None:
         self.conv1 = _conv(n_in, n_out, 3, rngs)
-        self.norm1 = _norm(norm, n_out, rngs)
+        self.norm1 = _norm(config, n_out, rngs)
         self.conv2 = _conv(n_out, n_out, 3, rngs)
-        self.norm2 = _norm(norm, n_out, rngs)
+        self.norm2 = _norm(config, n_out, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, n_in] -> [B, H, W, n_out]."""
@@ -127,7 +134,7 @@ class UNet(nnx.Module):
         self.config = config
         encoder = (config.in_channels, *config.encoder_channels)
         self.encoder = nnx.List(
-            [DoubleConv(a, b, config.norm, rngs) for a, b in itertools.pairwise(encoder)]
+            [DoubleConv(a, b, config, rngs) for a, b in itertools.pairwise(encoder)]
         )
         below = [config.encoder_channels[-1], *config.decoder_channels[:-1]]
         skips = config.encoder_channels[-2::-1]
@@ -144,7 +151,7 @@ class UNet(nnx.Module):
         )
         self.decoder = nnx.List(
             [
-                DoubleConv(a + s, b, config.norm, rngs)
+                DoubleConv(a + s, b, config, rngs)
                 for a, s, b in zip(risen, skips, config.decoder_channels, strict=True)
             ]
         )

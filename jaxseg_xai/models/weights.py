@@ -69,7 +69,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(hasattr(v, "numpy") for v in state.values()):
         raise ModelError(f"{path}: not a state dict; save model.state_dict()")
-    return {name: value.float().numpy() for name, value in state.items()}
+    return {name: value.detach().float().numpy() for name, value in state.items()}
 
 
 def write_weights(path: Path, model: nnx.Module) -> None:
@@ -84,7 +84,7 @@ def load_weights(
     """Set a model's state, in place.
 
     Kernels called `weight` are taken as PyTorch's (OIHW) and turned to HWIO, those of a transposed
-    convolution flipped too; `num_batches_tracked` is dropped.
+    convolution flipped too; `bn1` may stand for `norm1`; `num_batches_tracked` is dropped.
 
     Args:
       model: the Flax NNX model to fill.
@@ -93,7 +93,8 @@ def load_weights(
         counts. Without an entry a module keeps its name, with "/" for ".".
 
     Raises:
-      ModelError: names missing or unexpected, or shapes that differ, all listed.
+      ModelError: names missing or unexpected, shapes that differ, or values that are not finite,
+        all listed.
     """
     state = _flat_state(model)
     transposed = {
@@ -101,7 +102,7 @@ def load_weights(
         for path, module in nnx.iter_modules(model)
         if isinstance(module, nnx.ConvTranspose)
     }
-    found, unexpected, misshapen = {}, [], []
+    found, unexpected, misshapen, broken = {}, [], [], []
     for name, value in arrays.items():
         if name.endswith("num_batches_tracked"):
             continue
@@ -112,6 +113,8 @@ def load_weights(
         if name.endswith("weight"):
             value = _from_torch(value, target.rpartition("/")[0] in transposed)
         found[target] = value
+        if not np.isfinite(value).all():
+            broken.append(name)
         if value.shape != state[target].shape:
             misshapen.append(f"{name} {value.shape} for {target} {state[target].shape}")
     missing = sorted(state.keys() - found.keys())
@@ -122,6 +125,10 @@ def load_weights(
         )
         raise ModelError(
             f"the weights are those of another architecture, or need a name map; {listed}"
+        )
+    if broken:
+        raise ModelError(
+            f"NaN or infinity in {', '.join(broken)}; train again, or copy the file again"
         )
     for target, value in found.items():
         state[target].set_value(jnp.asarray(value, state[target].dtype))
@@ -138,8 +145,9 @@ def _translate(name: str, names: Mapping[str, str], state: Mapping[str, object])
     if fits:
         longest = max(fits, key=len)
         module = names[longest] + module[len(longest) :]
-    module = module.replace(".", "/")
-    candidates = [f"{module}/{option}" for option in _LEAVES.get(leaf, (leaf,))]
+    module = module.replace(".", "/").strip("/")
+    modules = (module, module.replace("/bn", "/norm"))
+    candidates = [f"{m}/{option}" for m in modules for option in _LEAVES.get(leaf, (leaf,))]
     return next((candidate for candidate in candidates if candidate in state), None)
 
 

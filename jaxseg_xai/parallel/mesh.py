@@ -62,11 +62,19 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("predict", "mesh"))
-def predict_labels(predict: Any, variables: Any, images: jax.Array, mesh: Mesh) -> jax.Array:
-    """Label maps int32 [B, H, W] of images [B, H, W, C]; B a multiple of the mesh's size."""
+def predict_labels(
+    predict: Any, variables: Any, images: jax.Array, mesh: Mesh
+) -> tuple[jax.Array, jax.Array]:
+    """Label maps int32 [B, H, W] of images [B, H, W, C]; B a multiple of the mesh's size.
 
-    def labels(variables: Any, images: jax.Array) -> jax.Array:
-        return jnp.argmax(predict(variables, images), axis=-1).astype(jnp.int32)
+    Returns:
+      (labels, whether the logits are finite: bool [B]).
+    """
+
+    def labels(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = predict(variables, images)
+        finite = jnp.all(jnp.isfinite(logits), axis=(1, 2, 3))
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), finite
 
     return shard_examples(labels, mesh)(variables, images)
 

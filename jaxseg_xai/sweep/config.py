@@ -38,12 +38,16 @@ class DataConfig:
     window: tuple[float, float] | None = None
     size: int = 0
 
-    def open(self, class_names: tuple[str, ...], channels: int) -> tuple[Dataset, list[int]]:
+    def open(
+        self, class_names: tuple[str, ...], channels: int, *, read_labels: bool = True
+    ) -> tuple[Dataset, list[int]]:
         """The data set for a model of these classes and channels, and which of its items to use."""
         source, items = Path(self.source).expanduser(), self.items
         if source.is_file():
             name = source.name.removesuffix(".gz")
             source, items = source.parent, (*items, Path(name).stem)
+            if source.name == "images":  # its label maps are in labels/ beside it
+                source = source.parent
         options: dict[str, Any] = {}
         if self.labels is not None:
             options["labels"] = self.labels
@@ -53,6 +57,7 @@ class DataConfig:
             options["size"] = self.size
         if source.is_dir() and self.source not in _BUILT_IN:
             options |= {"class_names": class_names, "channels": channels}
+            options["read_labels"] = read_labels
             source = source.absolute()  # a Path forgets the "./" of "./brain"
         dataset = open_dataset(str(source), self.split, **options)
         return dataset, self._select(dataset, items)
@@ -61,9 +66,8 @@ class DataConfig:
         """Another data set that only gives patches, its images read as these are."""
         if source in _BUILT_IN:
             return open_dataset(source, self.split)
-        # Its label maps may be of other classes: no names, no check.
         pool = dataclasses.replace(self, source=source, labels=None, items=(), limit=0, size=0)
-        return pool.open((), channels)[0]
+        return pool.open((), channels, read_labels=False)[0]
 
     def _select(self, dataset: Dataset, items: tuple[str, ...]) -> list[int]:
         chosen = list(range(len(dataset)))
@@ -161,8 +165,13 @@ class SweepConfig:
                 f"batch_size={self.batch_size}, roi.side={self.roi.side}, "
                 f"pool_patches={self.pool_patches}: at least 1, 1 and 2"
             )
-        if self.data.limit < 0 or self.data.size < 0 or self.seed < 0:
-            raise ConfigError("data.limit, data.size and seed must not be negative")
+        if self.data.limit < 0 or self.data.size < 0 or not 0 <= self.seed < 2**32:
+            raise ConfigError("data.limit and data.size must not be negative, seed in [0, 2**32)")
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether ground truth is looked at."""
+        return "ate" in self.explainers and self.roi.reference == "truth"
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a sweep to be continued, as JSON values."""
@@ -171,6 +180,9 @@ class SweepConfig:
         for name in ("out", "overwrite", "retry_failed", "batch_size"):
             del fields[name]
         del fields["ate"]["batch_size"]
+        # Settings of methods that are not run may change.
+        for name in EXPLAINERS.keys() - set(self.explainers):
+            del fields[name]
         return _as_json(fields)
 
 

@@ -66,9 +66,9 @@ def make_pool(
     return pool
 
 
-def weights_checksum(variables: Any) -> int:
-    """Of the weights: a model trained anew under the same name is another one."""
-    checksum = 0
-    for leaf in jax.tree.leaves(jax.device_get(variables)):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
-    return checksum
+def checksum(tree: Any) -> int:
+    """crc32 of arrays: weights trained anew, or another pool, must not continue a store."""
+    found = 0
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        found = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), found)
+    return found

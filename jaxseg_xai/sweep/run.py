@@ -20,10 +20,15 @@ from jaxseg_xai.explainers import Batch, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels, replicate
 from jaxseg_xai.sweep.config import SweepConfig
-from jaxseg_xai.sweep.inputs import check_classes, class_indices, make_pool, weights_checksum
+from jaxseg_xai.sweep.inputs import check_classes, checksum, class_indices, make_pool
 from jaxseg_xai.sweep.store import PENDING, ExplanationStore, PlanRow
+from jaxseg_xai.sweep.tables import sole_writer
 from jaxseg_xai.sweep.targets import make_target
 from jaxseg_xai.types import Dataset, Explanation, Sample, SegmentTarget, Status
+from jaxseg_xai.viz.overlays import to_display
+
+#: Explanations that may wait for others of their size, in batches.
+_MAX_WAITING = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,9 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     config.validate()
     bundle = load_model(config.model, pad=config.pad, dtype=config.dtype)
     channels = bundle.card.architecture_config().in_channels
-    dataset, chosen = config.data.open(bundle.card.class_names, channels)
+    dataset, chosen = config.data.open(
+        bundle.card.class_names, channels, read_labels=config.needs_labels
+    )
     classes = class_indices(config, bundle)
     check_classes(config, bundle, dataset)
     # Before the store, so that a pool that cannot be made leaves nothing behind.
@@ -90,10 +97,24 @@ def run_sweep(config: SweepConfig) -> SweepResult:
         ]
         for name in config.explainers
     }
-    store = ExplanationStore.create_or_resume(
+    with sole_writer(config.out):
+        store = _open_store(config, bundle, plan, pool)
+        return _Sweep(config, bundle, dataset, chosen, plan, store, pool).run()
+
+
+def _open_store(
+    config: SweepConfig, bundle: Bundle, plan: dict[str, list[PlanRow]], pool: PatchPool | None
+) -> ExplanationStore:
+    return ExplanationStore.create_or_resume(
         config.out,
         plan=plan,
-        config=config.identity() | {"weights_checksum": weights_checksum(bundle.variables)},
+        config=config.identity()
+        | {
+            "architecture": dataclasses.asdict(bundle.card.architecture_config()),
+            "class_names": bundle.card.class_names,
+            "weights_checksum": checksum(bundle.variables),
+            "pool_checksum": checksum(pool),
+        },
         attrs={
             "seed": config.seed,
             "model": bundle.name,
@@ -109,7 +130,6 @@ def run_sweep(config: SweepConfig) -> SweepResult:
         parameters={name: dataclasses.asdict(getattr(config, name)) for name in plan},
         overwrite=config.overwrite,
     )
-    return _Sweep(config, bundle, dataset, chosen, plan, store, pool).run()
 
 
 class _Sweep:
@@ -130,7 +150,6 @@ class _Sweep:
         self._mesh = device_mesh()
         # On every device once, not with every batch.
         self._variables, self._pool = replicate((bundle.variables, pool), self._mesh)
-        self._size = -(-config.batch_size // self._mesh.size) * self._mesh.size
         self._key = jax.random.key(config.seed)
         self._compiled: dict[Any, Callable] = {}
         self._queues: dict[tuple[str, tuple[int, ...]], list[_Job]] = defaultdict(list)
@@ -140,11 +159,13 @@ class _Sweep:
         # image position -> explainer -> pending rows
         self._pending: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for name, rows in plan.items():
-            todo = store.statuses(name) == PENDING
-            if config.retry_failed:
-                todo |= store.statuses(name) == Status.FAILED
-            for row in np.flatnonzero(todo):
+            again = (PENDING, Status.FAILED) if config.retry_failed else (PENDING,)
+            for row in np.flatnonzero(np.isin(store.statuses(name), again)):
                 self._pending[rows[row].image_index][name].append(int(row))
+        # No larger than the plan: what only fills up a batch costs time too. (The plan, not what
+        # is left of it: a sweep that was interrupted ends with the same batches' rounding.)
+        size = min(config.batch_size, max(map(len, plan.values())))
+        self._size = -(-max(1, size) // self._mesh.size) * self._mesh.size
         self._classes = {name: [row.class_index for row in rows] for name, rows in plan.items()}
 
     def run(self) -> SweepResult:
@@ -223,13 +244,16 @@ class _Sweep:
                 images=images,
                 mesh=self._mesh,
             )
-            predictions = np.asarray(run(variables=self._variables, images=images))
-            for (position, sample), prediction in zip(items, predictions, strict=False):
-                self._store.write_image(position, _display(sample.image), sample.labels, prediction)
-                self._queue(position, sample, prediction)
+            predictions, finite = jax.device_get(run(variables=self._variables, images=images))
+            for (position, sample), prediction, usable in zip(
+                items, predictions, finite, strict=False
+            ):
+                shown = to_display(sample.image)
+                self._store.write_image(position, shown, sample.labels, prediction)
+                self._queue(position, sample, prediction, usable)
         self._store.flush()
 
-    def _queue(self, position: int, sample: Sample, prediction: np.ndarray) -> None:
+    def _queue(self, position: int, sample: Sample, prediction: np.ndarray, finite: bool) -> None:
         for name, rows in self._pending[position].items():
             for row in rows:
                 class_index = self._classes[name][row]
@@ -240,16 +264,19 @@ class _Sweep:
                 except ConfigError as error:
                     self._fail(name, row, f"{sample.id}: {error}")
                     continue
-                if target is None:  # nothing to compute: no lane is spent on it
-                    self._store.write(
-                        name, row, *_nothing(class_index, prediction.shape), flush=False
-                    )
+                if target is None or not finite:  # nothing to compute: no lane is spent on it
+                    status = Status.EMPTY_TARGET if finite else Status.NON_FINITE
+                    nothing = _nothing(class_index, prediction, status)
+                    self._store.write(name, row, *nothing, flush=False)
                     self._progress.update()
                     continue
                 key = (name, sample.image.shape)
                 self._queues[key].append(_Job(row=row, sample=sample, target=target))
                 if len(self._queues[key]) == self._size:
                     self._compute(key)
+        # Images of many sizes wait in many queues: bound what is held in memory.
+        while sum(map(len, self._queues.values())) > _MAX_WAITING * self._size:
+            self._compute(max(self._queues, key=lambda key: len(self._queues[key])))
 
     def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
         """Explain what is queued, padded to the one batch size there is."""
@@ -265,7 +292,8 @@ class _Sweep:
             self._size,
         )
         explainer = getattr(self._config, name)
-        batch = Batch(**examples, pool=self._pool, key=self._key)
+        valid = np.arange(self._size) < len(jobs)
+        batch = Batch(**examples, valid=valid, pool=self._pool, key=self._key)
         run = self._compile(
             key,
             explain,
@@ -307,15 +335,15 @@ def _reasons(store: ExplanationStore) -> tuple[str, ...]:
     return tuple(dict.fromkeys(failed))
 
 
-def _nothing(class_index: int, shape: tuple[int, ...]) -> tuple[Explanation, SegmentTarget]:
-    """The explanation of a class that is not there: zeros, with the status that says so."""
-    empty = np.zeros(shape, bool)
+def _nothing(
+    class_index: int, prediction: np.ndarray, status: Status
+) -> tuple[Explanation, SegmentTarget]:
+    """The explanation of what cannot be explained: zeros, with the status that says why."""
+    empty = np.zeros(prediction.shape, bool)
     target = SegmentTarget(class_index=np.int32(class_index), region=empty, reference=empty)
-    zeros = np.zeros(shape, np.float32)
-    return Explanation(attribution=zeros, status=np.int32(Status.EMPTY_TARGET)), target
-
-
-def _display(image: np.ndarray) -> np.ndarray:
-    """The first one or three channels as uint8 [H, W, 1 or 3]."""
-    shown = image[..., : 3 if image.shape[-1] >= 3 else 1]
-    return (255 * np.clip(shown, 0, 1) + 0.5).astype(np.uint8)
+    explanation = Explanation(
+        attribution=np.zeros(prediction.shape, np.float32),
+        status=np.int32(status),
+        maps={"prediction": prediction},
+    )
+    return explanation, target

@@ -92,7 +92,9 @@ class ExplanationStore:
                     layout.check_same(path, store._images, store._tables, old, plan, config)
                     store._consolidate()  # a killed process may have left it stale
                     return store
-                shutil.rmtree(path)
+                # Renamed first: half a store is neither continued nor overwritten.
+                old = path.rename(path.with_name(path.name + ".deleted"))
+                shutil.rmtree(old)
             layout.create(path, plan, config, attrs or {}, parameters or {})
             return cls(path, "r+")
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import zarr
 
-from jaxseg_xai.errors import JaxsegError
+from jaxseg_xai.errors import ConfigError, JaxsegError
 
 COLUMN_CHUNK = 1024
 #: Flat chunk names ("c.7.0.0"): one file a chunk instead of two directories and a file.
@@ -34,6 +35,24 @@ def io_errors(path: Path) -> Iterator[None]:
             f"{path}: cannot read or write the explanation store ({' '.join(why.split())}); "
             "check the path, its permissions and the free space, then run again to resume"
         ) from error
+
+
+@contextlib.contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Hold the right to write a store; a process that dies gives it up."""
+    with io_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise ConfigError(
+                f"{path}: another sweep is writing this store; wait for it, or choose another out"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def consolidate(path: Path, groups: list[str]) -> None:

@@ -36,7 +36,7 @@ def evaluate(
         _check(samples)
         # Every batch has the same size, so that nothing recompiles for the last one.
         images = pad_batch(np.stack([sample.image for sample in samples]), batch_size)
-        predicted = np.asarray(predict_labels(predict, variables, images, mesh))
+        predicted, _ = jax.device_get(predict_labels(predict, variables, images, mesh))
         for sample, labels in zip(samples, predicted, strict=False):
             for index, dices in enumerate(found, start=1):
                 truth, segment = sample.labels == index, labels == index

@@ -32,7 +32,7 @@ def ate_figure(
     name = common.class_name(stored.plan.class_index, class_names)
     figure, axes = panels.new_figure(1, 3, ate.shape, text_height=1.5)
     scores = common.Scores(stored)
-    panels.show(axes[0, 0], picture, f"Explained: {name} (yellow)\nin the box (green)")
+    panels.show(axes[0, 0], picture, f"Explained: {name} (yellow)\nin the region (green)")
     panels.outline(axes[0, 0], stored.reference, YELLOW)
     effects = np.abs(ate[ate != 0])
     # A few blocks can outweigh the rest a hundredfold; the ends of the scale are open instead.
@@ -52,7 +52,7 @@ def ate_figure(
     _show_histogram(axes[0, 2], stored, parameters.get("threshold"))
     panels.caption(
         figure,
-        f"Dice in the box: {scores('base_dice', 1)} points  ·  "
+        f"Dice in the region: {scores('base_dice', 1)} points  ·  "
         f"{scores('num_interventions', 0)} interventions\n"
         "Each block was replaced by other content. Red: Dice falls (negative ATE), so the block's "
         "own content helps.\nBlue: Dice rises (positive ATE), so its own content hurts.",
@@ -63,9 +63,14 @@ def ate_figure(
 
 def _show_histogram(axes: "Axes", stored: StoredExplanation, threshold: float | None) -> None:
     """Blocks by size of their effect, and the shares that help, do nothing and hurt."""
-    small = "t" if threshold is None else f"{threshold:g}"
-    edges = ("−3", "−1", "−0.3", f"−{small}", small, "0.3", "1", "3")
-    labels = [f"< {edges[0]}", *(f"{a} … {b}" for a, b in itertools.pairwise(edges)), "> 3"]
+    small = ["t"] if threshold is None else []
+    positive = small + [
+        f"{edge:g}"
+        for edge in sorted([threshold, 0.3, 1, 3] if threshold is not None else [0.3, 1, 3])
+    ]
+    edges = [f"−{edge}" for edge in reversed(positive)] + positive
+    labels = [f"< {edges[0]}", *(f"{a} … {b}" for a, b in itertools.pairwise(edges))]
+    labels.append(f"> {edges[-1]}")
     labels[4] = "no effect"
     counts = np.nan_to_num(stored.traces.get("histogram", np.zeros(9)))
     bars = axes.barh(labels, counts, color=[RED] * 4 + [GREY] + [BLUE] * 4)

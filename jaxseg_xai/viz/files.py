@@ -1,9 +1,9 @@
 """Figures of a store as PNG files."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from jaxseg_xai.errors import JaxsegError
 from jaxseg_xai.sweep.store import ExplanationStore
@@ -26,7 +26,8 @@ def save_figures(store: ExplanationStore, folder: str | os.PathLike[str]) -> Ite
     for stored in store:
         class_name = common.class_name(stored.plan.class_index, store.class_names)
         name = f"{stored.plan.image_id}-{class_name}-{stored.explainer}"
-        path = Path(folder) / (re.sub(r"[^\w.-]+", "_", name) + ".png")
+        # Quoted, not replaced: two images never share a file.
+        path = Path(folder) / (quote(name, safe=" #()+,=@") + ".png")
         image = store.read_image(stored.plan.image_index)
         parameters = store.parameters(stored.explainer)
         png = panels.to_png(figures.draw(stored, image, store.class_names, parameters))

@@ -43,6 +43,7 @@ def make_batch(images, pool, region=None, reference=None, first_id=1):
         targets=SegmentTarget(
             class_index=np.ones(count, np.int32), region=region, reference=reference
         ),
+        valid=np.ones(count, bool),
         image_ids=np.arange(first_id, first_id + count, dtype=np.uint32),
         pool=pool,
         key=jax.random.key(5),
@@ -264,3 +265,13 @@ def test_values_out_of_range_are_named(field, value):
     with pytest.raises(ConfigError, match=f"ate.{field} is {value!r}"):
         dataclasses.replace(SMALL, **{field: value}).validate()
     SMALL.validate()
+
+
+def test_examples_that_fill_up_a_batch_cost_nothing():
+    images = np.stack([image(0), image(1), image(1)])
+    whole = make_batch(images, make_pool())
+    part = dataclasses.replace(whole, valid=np.array([True, True, False]))
+    explained, wanted = (run(models.blurred_brightness, batch) for batch in (part, whole))
+    np.testing.assert_array_equal(explained.attribution[:2], wanted.attribution[:2])
+    assert explained.scores["num_interventions"][2] == 0
+    assert wanted.scores["num_interventions"][2] > 0

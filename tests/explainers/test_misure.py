@@ -164,6 +164,7 @@ def make_batch(count):
     return Batch(
         images=images,
         targets=targets,
+        valid=np.ones(count, bool),
         image_ids=np.arange(count, dtype=np.uint32),
         pool=None,
         key=jax.random.key(0),
@@ -217,3 +218,10 @@ def test_values_out_of_range_are_named(field, value):
     with pytest.raises(ConfigError, match=f"misure.{field} is {value}"):
         dataclasses.replace(SMALL, **{field: value}).validate()
     SMALL.validate()
+
+
+def test_a_loss_that_overflows_is_not_hidden_by_the_clipped_mask():
+    huge = dataclasses.replace(SMALL, l1_weight=3e38, foreground_weight=3e38)
+    explained = run(models.blurred_brightness, blob(1), 0.4, huge)
+    assert explained.status == Status.NON_FINITE
+    assert not explained.attribution.any()

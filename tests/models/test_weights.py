@@ -163,3 +163,49 @@ def test_bundled_models_load_small_licensed_and_say_how_they_were_made():
         card = load_model(name).card
         assert sum(file.stat().st_size for file in path.iterdir()) < 4e6
         assert {"command", "seed", "dice", "licence", "data"} <= card.about.keys()
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+def test_norms_are_those_of_torch_even_where_the_image_is_nearly_flat(norm):
+    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    config = UNetConfig.of_width(8, 1, norm=norm, num_groups=4)
+    ours = config.build(nnx.Rngs(0)).encoder[0].norm1
+    ours.eval()
+    theirs = {
+        "batch": torch.nn.BatchNorm2d(8),
+        "group": torch.nn.GroupNorm(4, 8),
+        "instance": torch.nn.InstanceNorm2d(8, affine=True),
+    }[norm].eval()
+    x = 1e-3 * np.random.default_rng(0).normal(size=(2, 6, 5, 8)).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(ours(x), expected.transpose(0, 2, 3, 1), atol=1e-5)
+
+
+def test_usual_torch_names_need_a_map_of_whole_blocks_only():
+    state = {f"net.{name}": value for name, value in torch_state(CONFIG).items()}
+    names = {"net": "", "net.inc": "encoder/0", "net.d1": "encoder/1", "net.u1": "decoder/0"}
+    model = CONFIG.build(nnx.Rngs(0))
+    weights.load_weights(model, state, names | {"net.out": "head"})
+    np.testing.assert_array_equal(
+        model.encoder[1].norm2.mean[...], state["net.d1.bn2.running_mean"]
+    )
+
+
+def test_weights_that_are_not_finite_are_refused():
+    state = torch_state(CONFIG)
+    state["d1.conv1.bias"][0] = np.nan
+    with pytest.raises(ModelError, match=r"NaN or infinity in d1\.conv1\.bias"):
+        weights.load_weights(CONFIG.build(nnx.Rngs(0)), state, CONFIG.torch_names())
+
+
+def test_parameters_that_require_a_gradient_can_be_read(tmp_path):
+    torch = pytest.importorskip("torch", reason="only .pth files need torch (extra peers)")
+    torch.save(dict(torch.nn.Linear(2, 3).named_parameters()), tmp_path / "net.pth")
+    assert weights.read_weights(tmp_path / "net.pth")["weight"].shape == (3, 2)
+
+
+def test_a_class_named_twice_is_refused(folder):
+    edit_card(folder, class_names=["object", "object"])
+    with pytest.raises(ModelError, match="a name twice"):
+        load_model(folder)

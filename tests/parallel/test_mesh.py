@@ -34,5 +34,8 @@ def bright(variables, images):
 
 def test_predicted_labels_equal_a_plain_argmax():
     images = np.random.default_rng(0).random((4, 5, 6, 1)).astype(np.float32)
-    found = predict_labels(bright, jnp.float32(0.5), images, device_mesh())
-    np.testing.assert_array_equal(found, images[..., 0] > 0.5)
+    images[2, 0, 0] = np.nan
+    found, finite = predict_labels(bright, jnp.float32(0.5), images, device_mesh())
+    assert finite.tolist() == [True, True, False, True]
+    expected = images[..., 0] > 0.5
+    np.testing.assert_array_equal(found[:2], expected[:2])

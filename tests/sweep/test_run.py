@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxseg_xai.errors import ConfigError, JaxsegError
 from jaxseg_xai.explainers import Ate
@@ -19,6 +20,7 @@ from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.run import run_sweep
 from jaxseg_xai.sweep.store import ExplanationStore
+from jaxseg_xai.sweep.tables import sole_writer
 from jaxseg_xai.types import Status
 from tests import tiny
 
@@ -334,3 +336,65 @@ def test_the_store_says_how_it_was_made(done):
     assert attributes["seed"] == 0
     assert set(attributes["versions"]) == {"jaxseg_xai", "jax", "flax", "python"}
     assert attributes["config"]["weights_checksum"] > 0
+
+
+def test_a_store_has_one_writer(tmp_path, model, images):
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explainers=("misure",))
+    with sole_writer(config.out), pytest.raises(ConfigError, match="another sweep is writing"):
+        run_sweep(config)
+    assert run_sweep(config).num_failed == 0
+
+
+def test_another_architecture_or_pool_does_not_continue_a_store(tmp_path, images):
+    model = tiny.write_model(tmp_path / "model")
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images)
+    run_sweep(config)
+    card = json.loads((model / "model.json").read_text())
+    card["config"]["upsample"] = "nearest"
+    (model / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match="architecture"):
+        run_sweep(config)
+    del card["config"]["upsample"]
+    (model / "model.json").write_text(json.dumps(card))
+    source = tiny.write_images(tmp_path / "more", ["i20", "i21"])
+    with pytest.raises(ConfigError, match="pool"):
+        run_sweep(dataclasses.replace(config, pool_source=str(source)))
+    # Settings of a method that is not run do not matter.
+    only = dataclasses.replace(config, out=tmp_path / "m.zarr", explainers=("misure",))
+    run_sweep(only)
+    run_sweep(dataclasses.replace(only, ate=Ate(block_size=4)))
+
+
+def test_logits_that_are_not_finite_have_that_status(tmp_path, images):
+    model = tiny.write_model(tmp_path / "model")
+    arrays = safetensors.numpy.load_file(model / "weights.safetensors")
+    for name in ("encoder/0/conv1/kernel", "head/kernel"):  # finite, but not their product
+        arrays[name] = np.full_like(arrays[name], 3e38)
+    safetensors.numpy.save_file(arrays, model / "weights.safetensors")
+    result = run_sweep(tiny.sweep_config(tmp_path / "s.zarr", model, images))
+    assert {status for counts in result.counts.values() for status in counts} == {"NON_FINITE"}
+
+
+def test_what_cannot_be_explained_still_shows_the_prediction(tmp_path, model, images):
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, classes=("never",))
+    run_sweep(config)
+    store = ExplanationStore.open(config.out)
+    for stored in store:
+        assert stored.status == Status.EMPTY_TARGET
+        image = store.read_image(stored.plan.image_index)
+        np.testing.assert_array_equal(stored.maps["prediction"], image.prediction)
+        assert stored.maps["prediction"].any()
+
+
+def test_failed_images_are_tried_again_on_request(tmp_path, model):
+    source = tiny.write_images(tmp_path / "data", ["i0", "i1", "i2"])
+    broken = source / "images" / "i1.png"
+    good = broken.read_bytes()
+    broken.write_bytes(good[:50])
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, source, explainers=("misure",))
+    assert run_sweep(config).num_failed == 1
+    broken.write_bytes(good)
+    assert run_sweep(config).num_failed == 1
+    result = run_sweep(dataclasses.replace(config, retry_failed=True))
+    assert result.num_failed == 0
+    assert result.computed == {"misure": 1}

@@ -7,8 +7,10 @@ from demo_store import STATUSES, build
 from PIL import Image
 
 from jaxseg_xai.errors import MissingExtraError
+from jaxseg_xai.sweep.store import ExplanationStore, PlanRow
 from jaxseg_xai.types import Status
 from jaxseg_xai.viz import figures, panels
+from jaxseg_xai.viz.files import save_figures
 
 
 def picture(store, explainer, row):
@@ -87,3 +89,14 @@ def test_pyplot_is_left_alone(store):
     sys.modules.pop("matplotlib.pyplot", None)
     picture(store, "ate", 0)
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_two_images_never_share_a_file(tmp_path):
+    names = ["a b", "a_b", "a/b"]
+    rows = [PlanRow(image_index=i, image_id=name, class_index=1) for i, name in enumerate(names)]
+    store = ExplanationStore.create_or_resume(tmp_path / "s.zarr", plan={"cam": rows}, config={})
+    for row in range(3):
+        store.fail("cam", row, "no image")
+    paths = list(save_figures(store, tmp_path / "figures"))
+    assert len({path.name for path in paths}) == len(paths) == 3
+    assert all(path.parent == tmp_path / "figures" for path in paths)
