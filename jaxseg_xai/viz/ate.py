@@ -63,11 +63,11 @@ def ate_figure(
 
 def _show_histogram(axes: "Axes", stored: StoredExplanation, threshold: float | None) -> None:
     """Blocks by size of their effect, and the shares that help, do nothing and hurt."""
-    small = ["t"] if threshold is None else []
-    positive = small + [
-        f"{edge:g}"
-        for edge in sorted([threshold, 0.3, 1, 3] if threshold is not None else [0.3, 1, 3])
-    ]
+    fixed = [0.3, 1, 3]
+    if threshold is None:
+        positive = ["t", *map(str, fixed)]
+    else:
+        positive = [f"{edge:g}" for edge in sorted([threshold, *fixed])]
     edges = [f"−{edge}" for edge in reversed(positive)] + positive
     labels = [f"< {edges[0]}", *(f"{a} … {b}" for a, b in itertools.pairwise(edges))]
     labels.append(f"> {edges[-1]}")
