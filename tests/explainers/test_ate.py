@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -172,23 +173,9 @@ def test_only_the_wanted_blocks():
     batch = make_batch(image()[None], make_pool())
     wanted = np.zeros((1, 3, 5), bool)
     wanted[0, 2, 1] = True
-    everywhere = SMALL.explain(
-        models.blurred_brightness,
-        0.4,
-        batch.images,
-        batch.targets,
-        SMALL.draw(batch),
-        device_mesh(),
-    )
-    there = SMALL.explain(
-        models.blurred_brightness,
-        0.4,
-        batch.images,
-        batch.targets,
-        SMALL.draw(batch),
-        device_mesh(),
-        blocks=wanted,
-    )
+    run = jax.jit(functools.partial(SMALL.explain, models.blurred_brightness, mesh=device_mesh()))
+    arguments = (jnp.float32(0.4), batch.images, batch.targets, SMALL.draw(batch))
+    everywhere, there = run(*arguments), run(*arguments, blocks=wanted)
     expected = np.zeros((HEIGHT, WIDTH))
     expected[16:, 8:16] = everywhere.attribution[0, 16:, 8:16]
     assert expected.any()
