@@ -25,8 +25,8 @@ def conv_general_dilated(
     """`lax.conv_general_dilated` whose input gradient is an ordinary forward convolution.
 
     Made to be passed to `nnx.Conv(conv_general_dilated=...)`. Strided, input-dilated and grouped
-    convolutions go to `lax` unchanged. Inside `lax.scan` on CPU the gradient of the rest is 5-25
-    times faster than JAX's own transpose rule (jax issue 12868). Reverse mode only.
+    convolutions go to `lax` unchanged. Inside loops on CPU JAX's own transpose rule is much slower
+    than outside (jax issue 12868); an ordinary convolution is not. Reverse mode only.
 
     Args:
       lhs: images [B, H, W, C].

@@ -18,7 +18,7 @@ def use_cpu_cores(count: int | None = None) -> None:
     """Make one JAX device per CPU core; call before the first JAX computation.
 
     A CPU device runs small convolutions on one core only, so that a batch sharded over one device
-    per core is about twice as fast on two cores. GPUs and TPUs are not affected.
+    per core uses them all. GPUs and TPUs are not affected.
     """
     if count is None:
         usable = getattr(os, "sched_getaffinity", None)  # Linux only

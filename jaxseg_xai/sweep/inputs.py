@@ -1,16 +1,23 @@
 """What a sweep checks and prepares before its first image."""
 
+import dataclasses
 import zlib
 from typing import Any
 
 import jax
 import numpy as np
+import zarr
 
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id
 from jaxseg_xai.errors import ConfigError, DataError
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.sweep.config import SweepConfig
+from jaxseg_xai.sweep.tables import io_errors
 from jaxseg_xai.types import Dataset
+
+#: Group of the store, and the dimensions of what is in it.
+_POOL = "patch_pool"
+_POOL_DIMS = {"patches": ("patch", "patch_y", "patch_x", "channel"), "sources": ("patch",)}
 
 
 def class_indices(config: SweepConfig, bundle: Bundle) -> list[int]:
@@ -66,8 +73,36 @@ def make_pool(
     return pool
 
 
+def kept_pool(config: SweepConfig) -> PatchPool | None:
+    """The pool an earlier run left in the store, if there is one.
+
+    A sweep that continues draws from the same patches, even where images were repaired or added
+    since; and it need not read them again.
+    """
+    path = config.out / _POOL
+    if config.overwrite or not path.is_dir():
+        return None
+    with io_errors(config.out):
+        group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
+        if not group.attrs.get("complete"):  # killed while writing: nothing was computed yet
+            return None
+        return PatchPool(**{name: np.asarray(group[name]) for name in _POOL_DIMS})
+
+
+def keep_pool(config: SweepConfig, pool: PatchPool | None) -> None:
+    """Leave the pool in the store, before anything is computed with it."""
+    if pool is None or kept_pool(dataclasses.replace(config, overwrite=False)) is not None:
+        return
+    with io_errors(config.out):
+        group = zarr.create_group(str(config.out / _POOL), zarr_format=3, overwrite=True)
+        for name, dims in _POOL_DIMS.items():
+            values = np.asarray(getattr(pool, name))
+            group.create_array(name, data=values, dimension_names=dims)
+        group.attrs["complete"] = True
+
+
 def checksum(tree: Any) -> int:
-    """crc32 of arrays: weights trained anew, or another pool, must not continue a store."""
+    """crc32 of arrays: weights trained anew must not continue a store."""
     found = 0
     for leaf in jax.tree.leaves(jax.device_get(tree)):
         found = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), found)

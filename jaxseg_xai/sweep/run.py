@@ -20,8 +20,15 @@ from jaxseg_xai.explainers import Batch, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels, replicate
 from jaxseg_xai.sweep.config import SweepConfig
-from jaxseg_xai.sweep.inputs import check_classes, checksum, class_indices, make_pool
-from jaxseg_xai.sweep.store import PENDING, ExplanationStore, PlanRow
+from jaxseg_xai.sweep.inputs import (
+    check_classes,
+    checksum,
+    class_indices,
+    keep_pool,
+    kept_pool,
+    make_pool,
+)
+from jaxseg_xai.sweep.store import ExplanationStore, PlanRow
 from jaxseg_xai.sweep.tables import sole_writer
 from jaxseg_xai.sweep.targets import make_target
 from jaxseg_xai.types import Dataset, Explanation, Sample, SegmentTarget, Status
@@ -82,8 +89,6 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     )
     classes = class_indices(config, bundle)
     check_classes(config, bundle, dataset)
-    # Before the store, so that a pool that cannot be made leaves nothing behind.
-    pool = make_pool(config, bundle, dataset, chosen)
     plan = {
         name: [
             PlanRow(
@@ -98,12 +103,15 @@ def run_sweep(config: SweepConfig) -> SweepResult:
         for name in config.explainers
     }
     with sole_writer(config.out):
-        store = _open_store(config, bundle, plan, pool)
+        # Before the store, so that a pool that cannot be made leaves nothing behind.
+        pool = kept_pool(config) or make_pool(config, bundle, dataset, chosen)
+        store = _open_store(config, bundle, plan)
+        keep_pool(config, pool)
         return _Sweep(config, bundle, dataset, chosen, plan, store, pool).run()
 
 
 def _open_store(
-    config: SweepConfig, bundle: Bundle, plan: dict[str, list[PlanRow]], pool: PatchPool | None
+    config: SweepConfig, bundle: Bundle, plan: dict[str, list[PlanRow]]
 ) -> ExplanationStore:
     return ExplanationStore.create_or_resume(
         config.out,
@@ -113,7 +121,6 @@ def _open_store(
             "architecture": dataclasses.asdict(bundle.card.architecture_config()),
             "class_names": bundle.card.class_names,
             "weights_checksum": checksum(bundle.variables),
-            "pool_checksum": checksum(pool),
         },
         attrs={
             "seed": config.seed,
@@ -159,8 +166,11 @@ class _Sweep:
         # image position -> explainer -> pending rows
         self._pending: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for name, rows in plan.items():
-            again = (PENDING, Status.FAILED) if config.retry_failed else (PENDING,)
-            for row in np.flatnonzero(np.isin(store.statuses(name), again)):
+            todo = store.pending(name)
+            if config.retry_failed:
+                failed = np.flatnonzero(store.statuses(name) == Status.FAILED)
+                todo = np.union1d(todo, failed)
+            for row in todo:
                 self._pending[rows[row].image_index][name].append(int(row))
         # No larger than the plan: what only fills up a batch costs time too. (The plan, not what
         # is left of it: a sweep that was interrupted ends with the same batches' rounding.)

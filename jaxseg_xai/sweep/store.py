@@ -7,6 +7,7 @@
       |   labels      int16 [image, y, x]      ground truth, -1 = none
       |   prediction  int16 [image, y, x]      the model's label map, -1 = none
       |   id          string [image];  height, width int32 [image], 0 = not written
+      patch_pool/                    patches and sources: what the ATE draws from (by the sweep)
       misure/, ate/, ...             one group an explainer; attributes: its parameters
           attribution           float32 [explanation, y, x]
           map_<name>            each entry of `Explanation.maps` (bool as uint8)
@@ -93,8 +94,9 @@ class ExplanationStore:
                     store._consolidate()  # a killed process may have left it stale
                     return store
                 # Renamed first: half a store is neither continued nor overwritten.
-                old = path.rename(path.with_name(path.name + ".deleted"))
-                shutil.rmtree(old)
+                deleted = path.with_name(path.name + ".deleted")
+                shutil.rmtree(deleted, ignore_errors=True)  # of a run killed here
+                shutil.rmtree(path.rename(deleted))
             layout.create(path, plan, config, attrs or {}, parameters or {})
             return cls(path, "r+")
 

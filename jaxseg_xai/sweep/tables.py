@@ -3,7 +3,7 @@
 The two kinds have opposite needs. A map is written once and is large: one chunk a row, straight to
 disk. A score is four bytes: 1024 rows share a chunk, the whole column is kept in memory, and
 `flush` rewrites the chunks that changed. (One file a score would make a store of 100 000 rows
-hold millions of files, and reading one column would take half a minute.) A table therefore has
+hold millions of files, and reading one column would open 100 000 of them.) A table therefore has
 one writer.
 """
 

@@ -18,6 +18,7 @@ from jaxseg_xai.errors import ConfigError, JaxsegError
 from jaxseg_xai.explainers import Ate
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.sweep.config import RoiConfig
+from jaxseg_xai.sweep.inputs import kept_pool
 from jaxseg_xai.sweep.run import run_sweep
 from jaxseg_xai.sweep.store import ExplanationStore
 from jaxseg_xai.sweep.tables import sole_writer
@@ -158,6 +159,7 @@ KILLED = """
 import sys, jax
 jax.config.update("jax_num_cpu_devices", 4)
 from pathlib import Path
+from jaxseg_xai.sweep.inputs import kept_pool
 from jaxseg_xai.sweep.run import run_sweep
 from tests import tiny
 run_sweep(tiny.sweep_config(*map(Path, sys.argv[1:])))
@@ -384,6 +386,22 @@ def test_what_cannot_be_explained_still_shows_the_prediction(tmp_path, model, im
         image = store.read_image(stored.plan.image_index)
         np.testing.assert_array_equal(stored.maps["prediction"], image.prediction)
         assert stored.maps["prediction"].any()
+
+
+def test_a_repaired_image_continues_with_the_same_patches(tmp_path, model):
+    source = tiny.write_images(tmp_path / "data", ["i0", "i1", "i2", "i3"])
+    whole = tiny.sweep_config(tmp_path / "whole.zarr", model, source, explainers=("ate",))
+    broken = source / "images" / "i1.png"
+    good = broken.read_bytes()
+    broken.write_bytes(good[:50])
+    config = dataclasses.replace(whole, out=tmp_path / "s.zarr")
+    assert run_sweep(config).num_failed == 1
+    pool = kept_pool(config)
+    broken.write_bytes(good)
+    assert run_sweep(dataclasses.replace(config, retry_failed=True)).counts["ate"] == {"OK": 4}
+    np.testing.assert_array_equal(kept_pool(config).patches, pool.patches)
+    run_sweep(whole)  # with the repaired image in its pool, as `--overwrite` would
+    assert set(kept_pool(whole).sources.tolist()) > set(pool.sources.tolist())
 
 
 def test_failed_images_are_tried_again_on_request(tmp_path, model):
