@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks import agreement
+from benchmarks import agreement, retina
+from benchmarks.flips import FLIP_MARGIN
 from tests.conftest import REAL
 
 needs_real = pytest.mark.skipif(
@@ -15,7 +16,7 @@ def check_pdcr(found):
     assert found["base_diff"] < agreement.TOLERANCE
     assert found["max_abs_diff_without_flips"] < agreement.TOLERANCE
     for flip in found["blocks_with_flips"]:
-        assert flip["nearest_to_half"] < agreement.FLIP_MARGIN
+        assert flip["nearest_to_half"] < FLIP_MARGIN
 
 
 def test_unet_equals_torch():
@@ -48,17 +49,17 @@ def test_ate_equals_the_published_function_on_all_blocks(index):
 
 @needs_real
 def test_retina_unet_equals_its_source():
-    found = agreement.retina_logits(REAL)
+    found = retina.logits(REAL)
     assert found["max_abs_diff"] < 1e-4
     assert found["mean_dice"] == pytest.approx(0.82, abs=0.01)
 
 
 @needs_real
 def test_ate_on_a_real_retina_on_some_blocks():
-    check_pdcr(agreement.pdcr_retina(REAL, num_blocks=8))
+    check_pdcr(retina.pdcr(REAL, num_blocks=8))
 
 
 @needs_real
 @pytest.mark.slow
 def test_ate_on_a_real_retina_on_all_blocks():
-    check_pdcr(agreement.pdcr_retina(REAL))
+    check_pdcr(retina.pdcr(REAL))

@@ -1,0 +1,175 @@
+"""PdCR's ATE: hundreds of blocks, up to 53 interventions on each, hard outcomes."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks.cases import base, checks
+from benchmarks.flips import AteDoubt, bundle_logits
+from benchmarks.inputs import ROI_SIDE, choose_images, make_batch, make_pool, open_model
+from benchmarks.machine import peak_memory
+from benchmarks.peers.results import AteResult
+from benchmarks.record import Measurement, PeerSample
+from benchmarks.references import load_ate
+from benchmarks.settings import Settings
+from benchmarks.timing import compile_apart, interleave
+from benchmarks.validation import Validation, compare_ate
+from jaxseg_xai.explainers import Ate, Batch
+from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.incremental import make_plan
+from jaxseg_xai.models.bundle import Bundle, load_model
+from jaxseg_xai.parallel.mesh import replicate
+from jaxseg_xai.perturbations.blocks import any_in_block
+from jaxseg_xai.types import Explanation, SegmentTarget, Status
+
+#: Evenly spaced blocks of the first image that the peers do: one that passes the screening costs
+#: them 53 forward passes.
+_PEER_BLOCKS, _QUICK_PEER_BLOCKS = 16, 4
+
+
+def run(settings: Settings, mesh: Mesh) -> Measurement:
+    """All blocks of `lanes` images; the peers do a sample, and so do we once more for the ratio."""
+    bundle, ate = open_model(settings), Ate(region_side=ROI_SIDE)
+    images, classes = choose_images(bundle, settings, settings.lanes)
+    pool = make_pool(bundle, settings, ate.block_size)
+    batch = make_batch(bundle, images, classes, explainer="ate", pool=pool)
+    draws = ate.draw(batch)
+    outside = np.stack([~any_in_block(r, ate.block_size) for r in batch.targets.region])
+    blocks = np.array([even(o, settings.blocks or o.size) for o in outside])
+    sample = np.zeros_like(blocks)
+    sample[0] = even(blocks[0], _QUICK_PEER_BLOCKS if settings.quick else _PEER_BLOCKS)
+
+    explain = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))
+    on_devices = replicate((bundle.variables, batch.images, batch.targets, draws), mesh)
+    compiled, compile_seconds = compile_apart(explain, *on_devices, blocks=blocks)
+    contenders: dict[str, Callable[[], Any]] = {
+        "ours": lambda: compiled(*on_devices, blocks=blocks)
+    }
+    if settings.peers:
+        contenders["ours on the sample"] = lambda: compiled(*on_devices, blocks=sample)
+        contenders |= _peers(settings, bundle, batch, draws, sample[0], ate)
+    timings, results = interleave(
+        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+    )
+
+    interventions = float(np.sum(results["ours"].scores["num_interventions"]))
+    work = {"interventions": interventions, "blocks": float(blocks.sum())}
+    if settings.blocks is None:
+        work["explanations"] = float(settings.lanes)
+    plan = make_plan(
+        bundle.predict,
+        bundle.variables,
+        images.shape[1:],
+        block=(ate.block_size, ate.block_size),
+        region=(ROI_SIDE, ROI_SIDE),
+        num_patches=1,
+    )
+    what = f"{int(sample.sum())} evenly spaced of {int(outside[0].sum())} blocks of the first image"
+    return Measurement(
+        compile_seconds=compile_seconds,
+        timings=timings,
+        work=work,
+        flops=float(plan.flops * interventions + plan.dense_flops * settings.lanes),
+        flops_of="convolutions and products in the windows of every intervention, and a forward "
+        "pass per image",
+        memory=peak_memory(compiled, mesh),
+        ratios=base.ratios(timings, dict.fromkeys(settings.peers, "ours on the sample"), {}),
+        peer_sample={name: PeerSample(what=what) for name in settings.peers},
+        validation=_validate(settings, mesh, bundle, batch, draws, results),
+        series={
+            "flops": [
+                {
+                    "of a forward pass": float(plan.dense_flops),
+                    "of an intervention": float(plan.flops),
+                    "times fewer": plan.dense_flops / plan.flops,
+                }
+            ]
+        },
+    )
+
+
+def even(candidates: np.ndarray, count: int) -> np.ndarray:
+    """`count` evenly spaced ones of the True entries of a bool array (all, if there are fewer)."""
+    places = np.flatnonzero(candidates)
+    count = min(count, len(places))
+    chosen = np.zeros(candidates.size, bool)
+    # Midpoints of equal stretches: neither end of the image is favoured.
+    chosen[places[((np.arange(count) + 0.5) * len(places) / max(count, 1)).astype(int)]] = True
+    return chosen.reshape(candidates.shape)
+
+
+def _peers(
+    settings: Settings, bundle: Bundle, batch: Batch, draws: Draws, sample: np.ndarray, ate: Ate
+) -> dict[str, Callable[[], Any]]:
+    from benchmarks.peers import pdcr
+
+    model, image = base.peer_model(bundle), np.asarray(batch.images[0])
+    target, first = _first(batch.targets), _first_draws(draws)
+    both: dict[str, Callable[[], Any]] = {
+        "original": lambda: pdcr.ate_original(model, image, target, first, ate, sample),
+        "tuned": lambda: pdcr.ate_tuned(model, image, target, first, ate, sample),
+    }
+    return {name: both[name] for name in settings.peers}
+
+
+def _validate(
+    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, draws: Draws, results: Any
+) -> Validation:
+    found = frozen(settings, mesh)
+    doubt = AteDoubt(
+        logits=bundle_logits(bundle),
+        image=np.asarray(batch.images[0]),
+        target=_first(batch.targets),
+        draws=_first_draws(draws),
+        settings=Ate(),
+        margin=checks.FLIP_MARGINS[settings.dtype],
+    )
+    for name in settings.peers:
+        found[name] = _verdict(results["ours on the sample"], 0, results[name], doubt)
+    return checks.all_of(found)
+
+
+def frozen(settings: Settings, mesh: Mesh) -> dict[str, Validation]:
+    """Our ATE on the images of the frozen reference, against it."""
+    reference = load_ate()
+    bundle = load_model(reference.model, dtype=settings.dtype)
+    ate = Ate(**dataclasses.asdict(reference.settings))
+    explain = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))
+    found = jax.device_get(
+        explain(bundle.variables, reference.images, reference.targets, reference.draws)
+    )
+    exact = bundle_logits(load_model(reference.model))
+    verdicts = {}
+    for index, expected in enumerate(reference.results):
+        image, target, draws = reference.one(index)
+        doubt = AteDoubt(
+            logits=exact,
+            image=image,
+            target=target,
+            draws=draws,
+            settings=reference.settings,
+            margin=checks.FLIP_MARGINS[settings.dtype],
+        )
+        verdicts[f"frozen reference {index}"] = _verdict(found, index, expected, doubt)
+    return verdicts
+
+
+def _verdict(found: Explanation, index: int, expected: AteResult, doubt: AteDoubt) -> Validation:
+    status = Status(int(found.status[index]))
+    if status != Status.OK:
+        return checks.failed(f"the status of image {index} is {status.name}")
+    ours = AteResult.of(found, index, doubt.settings.block_size)
+    return compare_ate(ours, expected, doubt)
+
+
+def _first(targets: SegmentTarget) -> SegmentTarget:
+    return jax.tree.map(lambda leaf: np.asarray(leaf[0]), targets)
+
+
+def _first_draws(draws: Draws) -> Draws:
+    return Draws(*(np.asarray(part) for part in (draws.patches, draws.screen[:1], draws.full[:1])))

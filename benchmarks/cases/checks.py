@@ -1,0 +1,113 @@
+"""Verdicts that several cases need, and several verdicts as one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import agreement, validation
+from benchmarks.flips import FLIP_MARGIN, MisureDoubt
+from benchmarks.inputs import REFERENCE
+from benchmarks.peers.results import MisureResult
+from benchmarks.settings import Dtype
+from benchmarks.validation import Validation
+from jaxseg_xai.models.bundle import load_model
+
+#: Logits, as a share of the largest: float32 rounds at 6e-8 and bfloat16 at 4e-3, through some
+#: twenty layers that each add up hundreds of products.
+_LOGITS = {"float32": 2e-5, "bfloat16": 5e-2}
+#: How near to 0.5 a probability must come for its pixel to fall on either side.
+FLIP_MARGINS: dict[str, float] = {"float32": FLIP_MARGIN, "bfloat16": 3e-2}
+#: Of MiSuRe in bfloat16 against float32.
+_BFLOAT16_DICE, _BFLOAT16_LOSS = 0.05, 0.1
+
+
+def compare_logits(found: Any, expected: Any, dtype: Dtype) -> Validation:
+    """Logits [B, H, W, K] of two implementations; flips are counted pixels, not listed."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    largest = float(np.max(np.abs(found - expected)))
+    tolerance = _LOGITS[dtype] * float(np.max(np.abs(expected)))
+    flipped = np.argmax(found, axis=-1) != np.argmax(expected, axis=-1)
+    return Validation(
+        max_abs_diff=largest,
+        tolerance=tolerance,
+        unit="logits",
+        passed=largest <= tolerance,  # not a number: does not pass
+        flips=[],
+        why=f"rounding of {dtype} through the layers: {_LOGITS[dtype]:g} of the largest logit",
+        measured={"pixels that change their label": float(flipped.sum())},
+    )
+
+
+def frozen_logits(dtype: Dtype) -> Validation:
+    """Our U-Net on eight triangle images against PyTorch's frozen logits."""
+    bundle, data = load_model(REFERENCE, dtype=dtype), agreement.triangles()
+    logits = np.asarray(jax.jit(bundle.predict)(bundle.variables, data["images"]))
+    expected = np.stack([np.zeros_like(data["logits"]), data["logits"]], axis=-1)
+    return compare_logits(logits, expected, dtype)
+
+
+def compare_misure(
+    found: MisureResult,
+    expected: MisureResult,
+    doubt: MisureDoubt,
+    dtype: Dtype,
+    stable: np.ndarray | None = None,
+) -> Validation:
+    """`validation.compare_misure`, with bounds for a result that was computed in bfloat16."""
+    if dtype == "float32":
+        return validation.compare_misure(found, expected, doubt, stable)
+    loss = np.nanmax(np.abs(found.loss / expected.loss - 1), initial=0.0)
+    finite = np.array_equal(np.isnan(found.loss), np.isnan(expected.loss))
+    dice = np.nanmax(np.abs(found.dice_minimal - expected.dice_minimal), initial=0.0)
+    return Validation(
+        max_abs_diff=float(dice),
+        tolerance=_BFLOAT16_DICE,
+        unit="final Dice",
+        passed=bool(finite and dice <= _BFLOAT16_DICE and loss <= _BFLOAT16_LOSS),
+        flips=[],
+        why="bfloat16 keeps 8 bits: pixels near the threshold change, and the masks with them; the "
+        "Dice that they keep and the loss do not by more than a few percent",
+        measured={
+            "loss, relative difference": float(loss),
+            "loss, relative difference (at most)": _BFLOAT16_LOSS,
+        },
+    )
+
+
+def images_of(result: MisureResult, which: slice) -> MisureResult:
+    """Some images of a result."""
+    return MisureResult(**{name: value[which] for name, value in vars(result).items()})
+
+
+def failed(why: str) -> Validation:
+    """The verdict where there is nothing to compare."""
+    infinite = float("inf")
+    return Validation(
+        max_abs_diff=infinite, tolerance=0.0, unit="", passed=False, flips=[], why=why
+    )
+
+
+def all_of(found: Mapping[str, Validation]) -> Validation:
+    """The worst of several verdicts, passed if all are; flips and figures say whose they are."""
+    name, worst = max(found.items(), key=lambda item: _excess(item[1]))
+    flips = [{"against": name, **flip} for name, v in found.items() for flip in v.flips]
+    measured = {
+        f"{name}: {what}": value for name, v in found.items() for what, value in v.measured.items()
+    }
+    measured |= {f"{name}: largest difference": v.max_abs_diff for name, v in found.items()}
+    return Validation(
+        max_abs_diff=worst.max_abs_diff,
+        tolerance=worst.tolerance,
+        unit=worst.unit,
+        passed=all(v.passed for v in found.values()),
+        flips=flips,
+        why=f"against {', '.join(found)}; the figures are those against {name}: {worst.why}",
+        measured=measured,
+    )
+
+
+def _excess(validation: Validation) -> tuple[bool, float]:
+    """Orders verdicts: those that fail first, then by how near they come to their bound."""
+    return not validation.passed, validation.max_abs_diff / max(validation.tolerance, 1e-30)

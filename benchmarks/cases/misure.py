@@ -1,0 +1,178 @@
+"""MiSuRe at a fixed number of iterations: a forward and a backward pass each."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks.cases import base, checks
+from benchmarks.cost import flops_of
+from benchmarks.flips import MisureDoubt, bundle_logits
+from benchmarks.inputs import choose_images, make_batch, open_model
+from benchmarks.machine import peak_memory
+from benchmarks.peers.results import MisureResult
+from benchmarks.record import Measurement, PeerSample
+from benchmarks.references import load_misure
+from benchmarks.settings import Settings
+from benchmarks.timing import compile_apart, interleave
+from benchmarks.validation import Validation
+from jaxseg_xai.explainers import Batch, Misure, explain
+from jaxseg_xai.models.bundle import Bundle, load_model
+from jaxseg_xai.parallel.mesh import pad_batch, replicate
+from jaxseg_xai.types import SegmentTarget
+
+_QUICK_ITERATIONS = 5
+#: Images that the one-at-a-time peer does.
+_PEER_IMAGES = 2
+#: Images that are compared with the peers'. AdamW amplifies rounding, on some images to percents of
+#: the loss: only the iterations count at which PyTorch's float32 and float64 agree within this.
+_CHECKED_IMAGES, _GROWTH = 2, 1e-4
+FLOPS_OF = "forward and backward passes of stage 2; forward passes of stage 1, one a dilation"
+
+
+def run(settings: Settings, mesh: Mesh) -> Measurement:
+    """Both stages for `lanes` images at a time."""
+    bundle, misure = open_model(settings), Misure()
+    if settings.quick:
+        misure = dataclasses.replace(misure, num_iterations=_QUICK_ITERATIONS)
+    images, classes = choose_images(bundle, settings, settings.lanes)
+    batch = make_batch(bundle, images, classes, explainer="misure")
+    variables = replicate(bundle.variables, mesh)
+    compiled, compile_seconds = compile_apart(
+        explain, misure, variables, batch, predict=bundle.predict, mesh=mesh
+    )
+    contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(misure, variables, batch)}
+    contenders |= peers_of(settings, bundle, batch, misure, _PEER_IMAGES)
+    timings, results = interleave(
+        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+    )
+    sample = peer_sample(settings, _PEER_IMAGES)
+    dilations = float(np.sum(results["ours"].scores["num_dilations"]))
+    return Measurement(
+        compile_seconds=compile_seconds,
+        timings=timings,
+        work={
+            "explanations": float(settings.lanes),
+            "iterations": float(settings.lanes * misure.num_iterations),
+        },
+        flops=flops(misure, bundle, batch, dilations),
+        flops_of=FLOPS_OF,
+        memory=peak_memory(compiled, mesh),
+        ratios=base.ratios(timings, {}, {name: s.scale for name, s in sample.items()}),
+        peer_sample=sample,
+        validation=validate(settings, mesh, bundle, batch, misure, results),
+    )
+
+
+def flops(misure: Misure, bundle: Bundle, batch: Batch, dilations: float) -> float | None:
+    """FLOPs of MiSuRe of a batch whose images needed so many dilations in all."""
+    image, target = jax.tree.map(lambda leaf: leaf[0], (batch.images, batch.targets))
+    iteration = step_flops(misure, bundle, image, target)
+    forward = flops_of(bundle.predict, bundle.variables, image[None])
+    if iteration is None or forward is None:
+        return None
+    # Forward passes besides: the prediction, inside Y, after each dilation, and of the result.
+    lanes = len(batch.images)
+    return lanes * misure.num_iterations * iteration + (3 * lanes + dilations) * forward
+
+
+def step_flops(misure: Misure, bundle: Bundle, image: Any, target: SegmentTarget) -> float | None:
+    """FLOPs of one iteration on one image [H, W, C]."""
+
+    def step(variables: Any, state: Any) -> Any:
+        return misure.step(bundle.predict, variables, state, target)
+
+    init = functools.partial(misure.init, bundle.predict)
+    state = jax.eval_shape(init, bundle.variables, image, target)
+    return flops_of(step, bundle.variables, state)
+
+
+def peers_of(
+    settings: Settings, bundle: Bundle, batch: Batch, misure: Misure, num_images: int
+) -> dict[str, Callable[[], Any]]:
+    """The peers asked for; the one-at-a-time one does `num_images` of the batch."""
+    if not settings.peers:
+        return {}
+    from benchmarks.peers import misure as peers
+
+    model = base.peer_model(bundle)
+    images, classes = np.asarray(batch.images), np.asarray(batch.targets.class_index)
+    few = slice(num_images)
+    both: dict[str, Callable[[], Any]] = {
+        "original": lambda: peers.explain_original(model, images[few], classes[few], misure),
+        "tuned": lambda: peers.explain_tuned(model, images, classes, misure),
+    }
+    return {name: both[name] for name in settings.peers}
+
+
+def peer_sample(settings: Settings, num_images: int) -> dict[str, PeerSample]:
+    """What `peers_of` leaves out."""
+    if "original" not in settings.peers or settings.lanes <= num_images:
+        return {}
+    what = f"the first {num_images} of {settings.lanes} images, one at a time"
+    return {"original": PeerSample(what=what, scale=settings.lanes / num_images)}
+
+
+def validate(
+    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, misure: Misure, results: Any
+) -> Validation:
+    """`results["ours"]` against the peers' results on the images they did; ours when frozen."""
+    found = {"frozen reference": _frozen(settings, mesh)}
+    ours = MisureResult.of(results["ours"], batch.targets)
+    doubt = MisureDoubt(
+        logits=bundle_logits(bundle),
+        images=np.asarray(batch.images),
+        class_indices=np.asarray(batch.targets.class_index),
+        settings=misure,
+    )
+    few = slice(_CHECKED_IMAGES)
+    if settings.peers:
+        from benchmarks.peers.misure import stable_iterations
+
+        model = base.peer_model(bundle)
+        stable = stable_iterations(
+            model, doubt.images[few], doubt.class_indices[few], misure, _GROWTH
+        )
+        for name in settings.peers:
+            same, expected = (checks.images_of(r, few) for r in (ours, results[name]))
+            found[name] = checks.compare_misure(
+                same, expected, doubt, settings.dtype, stable[: len(expected.mask)]
+            )
+    return checks.all_of(found)
+
+
+def _frozen(settings: Settings, mesh: Mesh) -> Validation:
+    """Our MiSuRe on the images of the frozen reference, against it."""
+    reference = load_misure()
+    bundle = load_model(reference.model, dtype=settings.dtype)
+    whole = np.ones(reference.images.shape[:3], bool)
+    batch = Batch(
+        images=reference.images,
+        targets=SegmentTarget(class_index=reference.class_indices, region=whole, reference=whole),
+        valid=whole[:, 0, 0],
+        image_ids=np.arange(len(whole), dtype=np.uint32),
+        pool=None,
+        key=jax.random.key(0),
+    )
+    padded = pad_batch(dataclasses.replace(batch, key=None), mesh.size)
+    misure = Misure(**dataclasses.asdict(reference.settings))
+    found = explain(
+        misure,
+        bundle.variables,
+        dataclasses.replace(padded, key=batch.key),
+        predict=bundle.predict,
+        mesh=mesh,
+    )
+    doubt = MisureDoubt(
+        logits=bundle_logits(load_model(reference.model)),
+        images=reference.images,
+        class_indices=reference.class_indices,
+        settings=reference.settings,
+    )
+    ours = MisureResult.of(found, padded.targets)
+    ours = checks.images_of(ours, slice(len(reference.images)))
+    return checks.compare_misure(ours, reference.result, doubt, settings.dtype)

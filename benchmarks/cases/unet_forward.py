@@ -1,0 +1,81 @@
+"""The U-Net alone: what every explainer spends nearly all of its time in."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from benchmarks.cases import base, checks
+from benchmarks.cost import flops_of
+from benchmarks.inputs import Pictures, open_model
+from benchmarks.machine import peak_memory
+from benchmarks.record import Measurement
+from benchmarks.settings import Settings
+from benchmarks.timing import compile_apart, interleave
+from benchmarks.validation import Validation
+from jaxseg_xai.parallel.mesh import AXIS, replicate, shard_examples
+
+
+def run(settings: Settings, mesh: Mesh) -> Measurement:
+    """Logits of a batch of images, split over the devices."""
+    bundle = open_model(settings)
+    pictures = Pictures(
+        settings.size, bundle.card.architecture_config().in_channels, settings.lanes
+    )
+    images = np.stack([sample.image for sample in pictures])
+    variables = replicate(bundle.variables, mesh)
+    batch = jax.device_put(images, NamedSharding(mesh, PartitionSpec(AXIS)))
+    forward = jax.jit(shard_examples(bundle.predict, mesh))
+    compiled, compile_seconds = compile_apart(forward, variables, batch)
+
+    contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(variables, batch)}
+    contenders |= _peers(settings, bundle, images)
+    timings, results = interleave(
+        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+    )
+    flops = flops_of(bundle.predict, bundle.variables, images[:1])
+    return Measurement(
+        compile_seconds=compile_seconds,
+        timings=timings,
+        work={"forwards": settings.lanes},
+        flops=None if flops is None else flops * settings.lanes,
+        flops_of="forward passes",
+        memory=peak_memory(compiled, mesh),
+        ratios=base.ratios(timings, {}, {}),
+        validation=_validate(settings, results),
+    )
+
+
+def _peers(settings: Settings, bundle: Any, images: np.ndarray) -> dict[str, Callable[[], Any]]:
+    if not settings.peers:
+        return {}
+    import torch
+
+    from benchmarks.peers.unet import channels_first, class_logits, tuned_copy
+
+    model = base.peer_model(bundle)
+    plain = channels_first(images)
+    last, folded = plain.contiguous(memory_format=torch.channels_last), tuned_copy(model)
+
+    def original() -> np.ndarray:
+        with torch.no_grad():
+            logits = [class_logits(model(plain[i : i + 1])) for i in range(len(plain))]
+        return torch.cat(logits).numpy()
+
+    def tuned() -> np.ndarray:
+        with torch.inference_mode():
+            return class_logits(folded(last)).numpy()
+
+    both = {"original": original, "tuned": tuned}
+    return {name: both[name] for name in settings.peers}
+
+
+def _validate(settings: Settings, results: dict[str, Any]) -> Validation:
+    found = {"frozen reference": checks.frozen_logits(settings.dtype)}
+    for name in settings.peers:
+        found[name] = checks.compare_logits(
+            results["ours"], results[name].transpose(0, 2, 3, 1), settings.dtype
+        )
+    return checks.all_of(found)

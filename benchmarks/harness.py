@@ -1,0 +1,73 @@
+"""Run a case and put around its measurement what a record needs."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from benchmarks.cases.base import Case
+from benchmarks.machine import describe_machine
+from benchmarks.record import SCHEMA, Measurement, Record
+from benchmarks.settings import Flags, Settings, resolve
+from jaxseg_xai.parallel.mesh import device_mesh
+
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+
+
+def prepare(case: Case, flags: Flags) -> Settings:
+    """The settings of a case, checked, so that a bad one is named before anything has run."""
+    defaults = case.quick if flags.quick else case.defaults
+    settings = resolve(flags, defaults, jax.local_device_count(), split_lanes=case.split_lanes)
+    case.check(settings)
+    return settings
+
+
+def run_case(case: Case, settings: Settings) -> Record:
+    """Measure and validate a case."""
+    mesh = device_mesh(jax.local_devices()[: settings.devices])
+    return make_record(case.name, settings, case.run(settings, mesh), mesh)
+
+
+def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -> Record:
+    """A record of what was measured on a mesh."""
+    machine = describe_machine(mesh, quick=settings.quick)
+    seconds = found.timings["ours"].median
+    peak = machine.gemm_flops.get(settings.dtype)
+    versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    if any(not who.startswith("ours") for who in found.timings):
+        versions["torch"] = importlib.metadata.version("torch")
+    commit, dirty = _commit()
+    fields: dict[str, Any] = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    return Record(
+        **fields,
+        schema=SCHEMA,
+        case=name,
+        settings={k: v for k, v in dataclasses.asdict(settings).items() if v is not None},
+        versions={"python": platform.python_version(), **versions},
+        commit=commit,
+        dirty=dirty,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=machine,
+        throughput={what: amount / seconds for what, amount in found.work.items()},
+        # No peak of this dtype was measured on CPUs, which are not faster in it.
+        share_of_peak=found.flops / seconds / peak if found.flops and peak else None,
+    )
+
+
+def _commit() -> tuple[str, bool]:
+    """Commit of the repository that this file lies in, and whether files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return "", False

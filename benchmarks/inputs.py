@@ -1,0 +1,151 @@
+"""What the cases explain: a model, and images in which it finds something."""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from benchmarks.settings import Settings
+from jaxseg_xai.data import build_patch_pool, image_id
+from jaxseg_xai.data.patches import PatchPool
+from jaxseg_xai.data.triangle import TriangleDataset
+from jaxseg_xai.errors import DataError
+from jaxseg_xai.explainers import Batch
+from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
+from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.sweep.config import RoiConfig
+from jaxseg_xai.sweep.targets import make_target
+from jaxseg_xai.types import Sample, SegmentTarget
+
+REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
+ROI_SIDE = 32
+#: Share of pixels that a random network calls foreground.
+_FOREGROUND = 0.3
+#: Images tried per image wanted before it is said that the model finds nothing.
+_PATIENCE = 4
+
+
+class Pictures:
+    """Triangle images with as many channels as the model takes, as a `Dataset`.
+
+    One channel is the mean of the colours; further ones repeat them.
+    """
+
+    def __init__(self, size: int, channels: int, num: int = 200) -> None:
+        self._triangles = TriangleDataset("test", size=size, num=num)
+        self._channels = channels
+        self.ids: Sequence[str] = self._triangles.ids
+        self.class_names: tuple[str, ...] = self._triangles.class_names
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Item `index`: image float32 [S, S, C] in [0, 1]."""
+        sample = self._triangles[index]
+        if self._channels == 1:
+            image = sample.image.mean(axis=-1, keepdims=True)
+        else:
+            image = sample.image[..., np.arange(self._channels) % 3]
+        return dataclasses.replace(sample, image=image)
+
+
+def open_model(settings: Settings) -> Bundle:
+    """The model that the settings name."""
+    options = {"dtype": settings.dtype}
+    if settings.width is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            write_random_model(Path(folder), settings.width)
+            bundle = load_model(folder, **options)
+        return dataclasses.replace(bundle, name="random")
+    return load_model(REFERENCE if settings.model == "reference" else settings.model, **options)
+
+
+def write_random_model(folder: Path, width: int) -> None:
+    """A model folder: U-Net with random weights whose bias makes a share of pixels foreground."""
+    config = UNetConfig.of_width(width)
+    model = config.build(nnx.Rngs(0))
+    images = np.stack([Pictures(64, config.in_channels)[i].image for i in range(4)])
+    model.eval()
+    assert model.head.bias is not None
+    threshold = jnp.quantile(model(jnp.asarray(images)), 1 - _FOREGROUND)
+    model.head.bias.set_value(jnp.full(1, -threshold))
+    card = ModelCard(
+        architecture="unet",
+        config=dataclasses.asdict(config),
+        class_names=("background", "triangle"),  # the sweep wants those of its data set
+        name_map={},
+    )
+    save_model(folder, model, card)
+
+
+def choose_images(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images in which the model segments something, and which class it finds most of.
+
+    Returns:
+      images float32 [num, S, S, C], class_indices int32 [num].
+
+    Raises:
+      DataError: it does not.
+    """
+    pictures = Pictures(settings.size, _channels(bundle), _PATIENCE * num)
+    predict = jax.jit(bundle.predict)
+    images, classes = [], []
+    for sample in pictures:
+        # One at a time: one small program for any number of images.
+        labels = np.argmax(predict(bundle.variables, sample.image[None])[0], axis=-1)
+        counts = np.bincount(labels.ravel(), minlength=2)[1:]
+        if counts.max() >= ROI_SIDE:
+            images.append(sample.image)
+            classes.append(1 + counts.argmax())
+        if len(images) == num:
+            return np.stack(images), np.array(classes, np.int32)
+    raise DataError(
+        f"{bundle.name} segments something in {len(images)} of {len(pictures)} images of side "
+        f"{settings.size}, {num} are needed; use --model random, or another --size"
+    )
+
+
+def make_batch(
+    bundle: Bundle,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    explainer: str,
+    pool: PatchPool | None = None,
+) -> Batch:
+    """Images [B, H, W, C] with the model's own segmentation of a class each as the target."""
+    predict = jax.jit(bundle.predict)
+    targets: list[SegmentTarget] = []
+    for image, class_index in zip(images, classes, strict=True):
+        labels = np.argmax(predict(bundle.variables, image[None])[0], axis=-1)
+        side = min(ROI_SIDE, *labels.shape)
+        target = make_target(explainer, int(class_index), labels, None, RoiConfig(side=side))
+        assert target is not None  # choose_images saw to that
+        targets.append(target)
+    names = [f"benchmark-{i}" for i in range(len(images))]
+    return Batch(
+        images=images,
+        targets=jax.tree.map(lambda *leaves: np.stack(leaves), *targets),
+        valid=np.ones(len(images), bool),
+        image_ids=np.array([image_id(name) for name in names], np.uint32),
+        pool=pool,
+        key=jax.random.key(0),
+    )
+
+
+def make_pool(bundle: Bundle, settings: Settings, block_size: int) -> PatchPool:
+    """Patches of 32 images of the stream."""
+    pictures: Any = Pictures(settings.size, _channels(bundle), 32)
+    return build_patch_pool(pictures, block_size=block_size, num_patches=1000, seed=0)
+
+
+def _channels(bundle: Bundle) -> int:
+    return bundle.card.architecture_config().in_channels

@@ -1,0 +1,132 @@
+"""The machine and what it can do: matrix products and memory bandwidth, measured in this run."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from benchmarks.record import Machine, Memory
+from benchmarks.timing import compile_apart, timed
+from jaxseg_xai.parallel.mesh import replicate, shard_examples
+
+#: Side of the matrices; large enough for the peak, small enough for a fraction of a second each.
+_GEMM_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
+_QUICK_SIDE = 1024
+#: Bytes of one array of the triad: several times the largest cache.
+_TRIAD_BYTES = {"cpu": 2**27, "gpu": 2**30, "tpu": 2**29}
+_TRIES = 5
+
+
+def describe_machine(mesh: Mesh, *, quick: bool = False) -> Machine:
+    """Names, sizes and measured peaks of the devices of a mesh."""
+    device = mesh.devices.flat[0]
+    dtypes = ["float32"] if device.platform == "cpu" else ["float32", "bfloat16"]
+    return Machine(
+        cpu=_cpu_name(),
+        cores=_cores(),
+        platform=device.platform,
+        device_kind=device.device_kind,
+        num_devices=mesh.size,
+        memory_bytes=device_memory(mesh),
+        gemm_flops={dtype: gemm_flops(mesh, dtype, quick=quick) for dtype in dtypes},
+        bandwidth=bandwidth(mesh, quick=quick),
+    )
+
+
+def gemm_flops(mesh: Mesh, dtype: str, *, quick: bool = False) -> float:
+    """FLOP/s of one [n, n] x [n, n] product per device, all at once, the best of several."""
+    side = _QUICK_SIDE if quick else _GEMM_SIDE[mesh.devices.flat[0].platform]
+
+    def multiply(_: None, pair: jax.Array) -> jax.Array:
+        return (pair[0, 0] @ pair[0, 1])[None]
+
+    pairs = jnp.full((mesh.size, 2, side, side), 0.5, dtype)
+    best = _best(jax.jit(shard_examples(multiply, mesh)), mesh, pairs)
+    return mesh.size * 2 * side**3 / best
+
+
+def bandwidth(mesh: Mesh, *, quick: bool = False) -> float:
+    """Bytes/s of a + s b, all devices at once: two arrays read, one written; the best of several.
+
+    The result overwrites a, so that no fresh pages are faulted in.
+    """
+    size = _TRIAD_BYTES[mesh.devices.flat[0].platform] // (4 if quick else 1)
+
+    def triad(shared: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+        return shard_examples(lambda s, ab: ab[0] + s * ab[1], mesh)(shared, (a, b))
+
+    rows = jnp.ones((mesh.size, size // 4), jnp.float32)
+    example = jax.NamedSharding(mesh, jax.sharding.PartitionSpec(*mesh.axis_names))
+    a, b = (jax.device_put(x, example) for x in (rows, rows + 1))
+    scale = replicate(jnp.float32(0.5), mesh)
+    run, _ = compile_apart(jax.jit(triad, donate_argnums=1), scale, a, b)
+    seconds = []
+    for _ in range(_TRIES + 1):
+        a, last = timed(run, scale, a, b)
+        seconds.append(last)
+    return 3 * mesh.size * size / min(seconds[1:])
+
+
+def peak_memory(compiled: Any | None, mesh: Mesh) -> Memory:
+    """Peak memory so far, and what the compiled program (if there is one) needs."""
+    stats = [device.memory_stats() for device in mesh.devices.flat]
+    peaks = [found["peak_bytes_in_use"] for found in stats if found]
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Memory(
+        program_bytes=None if compiled is None else program_bytes(compiled),
+        device_peak_bytes=max(peaks) if peaks else None,
+        process_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    )
+
+
+def program_bytes(compiled: Any) -> int | None:
+    """Arguments, outputs and temporaries of a compiled program, per device."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    parts = (
+        found.argument_size_in_bytes,
+        found.output_size_in_bytes,
+        found.temp_size_in_bytes,
+        -found.alias_size_in_bytes,
+    )
+    return sum(parts)
+
+
+def device_memory(mesh: Mesh) -> int | None:
+    """Bytes of one device; CPU devices share the host's equally."""
+    device = mesh.devices.flat[0]
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    if device.platform == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // mesh.size
+    return None
+
+
+def _best(function: Any, mesh: Mesh, batch: jax.Array) -> float:
+    example = jax.NamedSharding(mesh, jax.sharding.PartitionSpec(*mesh.axis_names))
+    batch = jax.device_put(batch, example)
+    run, _ = compile_apart(function, None, batch)
+    return min([timed(run, None, batch)[1] for _ in range(_TRIES + 1)][1:])
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    usable = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(usable(0)) if usable else os.cpu_count() or 1

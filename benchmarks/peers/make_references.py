@@ -1,0 +1,93 @@
+"""Make the frozen references anew, with the peers that work one image, one block at a time.
+
+    python -m benchmarks.peers.make_references
+
+Everything is fixed, so the same machine and PyTorch write the same files.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from benchmarks.peers.misure import explain_original
+from benchmarks.peers.pdcr import ate_original
+from benchmarks.peers.unet import TorchUNet, torch_unet
+from benchmarks.references import FOLDER, AteReference, MisureReference, save_ate, save_misure
+from jaxseg_xai.data.triangle import TriangleDataset
+from jaxseg_xai.explainers import Ate, Misure
+from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.types import SegmentTarget
+
+MODEL, SIZE = "triangle", 64
+#: Test items, and the corner of the region that is explained: a part of the triangle.
+ATE_ITEMS, REGION_SIDE = {0: (38, 12), 10: (8, 40)}, 16
+#: Test items that need 7, 3 and 11 dilations, and that float32 rounding does not spoil (the tests
+#: see to that with `stable_iterations`).
+MISURE_ITEMS = (0, 1, 11)
+#: Test items that give patches.
+POOL_ITEMS = range(20, 30)
+
+
+def make_ate(items: dict[int, tuple[int, int]] = ATE_ITEMS) -> AteReference:
+    """ATE of test items, given the corners of their regions."""
+    dataset, settings = TriangleDataset("test", SIZE), Ate(num_patches=10)
+    samples = [dataset[item] for item in items]
+    region = np.zeros((len(items), SIZE, SIZE), bool)
+    for one, (y, x) in zip(region, items.values(), strict=True):
+        one[y : y + REGION_SIDE, x : x + REGION_SIDE] = True
+    targets = SegmentTarget(
+        class_index=np.ones(len(items), np.int32),
+        region=region,
+        reference=np.stack([sample.labels == 1 for sample in samples]),
+    )
+    side, rng = settings.block_size, np.random.default_rng(0)
+    pool = np.stack([dataset[item].image for item in POOL_ITEMS])
+    tiles = pool.reshape(len(pool), SIZE // side, side, SIZE // side, side, 3).swapaxes(2, 3)
+    patches = rng.permutation(tiles.reshape(-1, side, side, 3))[:40]
+    # Seeded by the item, so that one image's draws do not depend on the others.
+    drawn = [
+        np.random.default_rng(item).integers(len(patches), size=((SIZE // side) ** 2, 13))
+        for item in items
+    ]
+    draws = Draws(patches, *np.split(np.stack(drawn), [settings.num_screen], axis=-1))
+    reference = AteReference(
+        model=MODEL,
+        settings=settings,
+        images=np.stack([sample.image for sample in samples]),
+        targets=targets,
+        draws=draws,
+        results=(),
+    )
+    model = _model()
+    results = [ate_original(model, *reference.one(i), settings) for i in range(len(items))]
+    return dataclasses.replace(reference, results=tuple(results))
+
+
+def make_misure(items: tuple[int, ...] = MISURE_ITEMS) -> MisureReference:
+    """MiSuRe of test items."""
+    dataset, settings = TriangleDataset("test", SIZE), Misure(num_iterations=40, max_dilations=24)
+    images = np.stack([dataset[item].image for item in items])
+    class_indices = np.ones(len(items), np.int32)
+    return MisureReference(
+        model=MODEL,
+        settings=settings,
+        images=images,
+        class_indices=class_indices,
+        result=explain_original(_model(), images, class_indices, settings),
+    )
+
+
+def _model() -> TorchUNet:
+    bundle = load_model(MODEL)
+    return torch_unet(bundle.card.architecture_config(), bundle.variables)
+
+
+def main() -> None:
+    """Write both files."""
+    save_ate(FOLDER / "ate_triangle.npz", make_ate())
+    save_misure(FOLDER / "misure_triangle.npz", make_misure())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What the peers return: plain NumPy arrays, to which our explanations can be turned too."""
+
+import dataclasses
+
+import numpy as np
+
+from jaxseg_xai.types import Explanation, SegmentTarget, Status
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MisureResult:
+    """MiSuRe of N images.
+
+    Where the class has no pixel the segment, the sufficient region and the mask are empty, and
+    loss and Dice NaN.
+
+    Attributes:
+      segment: bool [N, H, W], Y: the predicted pixels of the class.
+      sufficient: bool [N, H, W], M_SR.
+      dilations: int32 [N].
+      dice_trace: float32 [N, max_dilations + 1], hard Dice in [0, 1] per dilation, NaN-padded.
+      mask: float32 [N, H, W] in [0, 1], the final soft mask.
+      loss: float32 [N, num_iterations], before every step.
+      dice_minimal: float32 [N], hard Dice in [0, 1] of what is segmented from the masked image.
+    """
+
+    segment: np.ndarray
+    sufficient: np.ndarray
+    dilations: np.ndarray
+    dice_trace: np.ndarray
+    mask: np.ndarray
+    loss: np.ndarray
+    dice_minimal: np.ndarray
+
+    @classmethod
+    def of(cls, explanation: Explanation, targets: SegmentTarget) -> "MisureResult":
+        """From what our `Misure` returns for a batch."""
+        wanted = np.asarray(targets.class_index)[:, None, None]
+        segment = (np.asarray(explanation.maps["prediction"]) == wanted) & targets.region
+        return cls(
+            segment=segment,
+            sufficient=np.asarray(explanation.maps["sufficient_region"]),
+            dilations=np.nan_to_num(np.asarray(explanation.scores["num_dilations"])).astype("i4"),
+            dice_trace=np.asarray(explanation.traces["dice"]),
+            mask=np.asarray(explanation.attribution),
+            loss=np.asarray(explanation.traces["loss"]),
+            dice_minimal=np.asarray(explanation.scores["dice_minimal"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AteResult:
+    """ATE of the blocks of one image.
+
+    Attributes:
+      ate: float32 [rows, columns], Dice points; 0 where a block was not visited or passed over.
+      base_dice: Dice points [0, 100] of the untouched image.
+      num_interventions: how many inputs were evaluated besides the untouched image.
+    """
+
+    ate: np.ndarray
+    base_dice: float
+    num_interventions: int
+
+    @classmethod
+    def of(cls, explanation: Explanation, index: int, block_size: int) -> "AteResult":
+        """From what our `Ate` returns for a batch: image `index` of it."""
+        if explanation.status[index] != Status.OK:
+            raise ValueError(f"image {index} has no ATE: {Status(int(explanation.status[index]))}")
+        return cls(
+            ate=np.asarray(explanation.attribution)[index, ::block_size, ::block_size],
+            base_dice=float(explanation.scores["base_dice"][index]),
+            num_interventions=int(explanation.scores["num_interventions"][index]),
+        )

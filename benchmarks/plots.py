@@ -1,0 +1,175 @@
+"""The pictures of a report: ratios, scaling, roofline; each a PNG."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.record import Machine, Record, Row
+from jaxseg_xai.errors import MissingExtraError
+from jaxseg_xai.viz.panels import to_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = {"original": "#c4673a", "tuned": "#2f6d9e"}
+
+
+def pictures(records: Sequence[Record]) -> dict[str, bytes]:
+    """Title -> PNG of everything in the records that can be drawn."""
+    drawn: dict[str, bytes] = {}
+    with_peers = [record for record in records if record.ratios]
+    if with_peers:
+        drawn["PyTorch's time over ours"] = to_png(ratios(with_peers))
+    for number, record in enumerate(r for r in records if "devices" in r.series):
+        suffix = f" ({number + 1})" if number else ""
+        drawn[f"Scaling on {record.machine.device_kind}{suffix}"] = to_png(scaling(record))
+        if record.series["roofline"]:
+            drawn[f"Roofline of {record.machine.device_kind}{suffix}"] = to_png(roofline(record))
+    return drawn
+
+
+def ratios(records: Sequence[Record]) -> "Figure":
+    """A bar for each peer of each case; right of the line we are faster."""
+    figure, [[axes]] = _figure(1, 1, 7.5, 1.2 + 0.55 * len(records))
+    for place, record in enumerate(records):
+        for name, ratio in record.ratios.items():
+            y = place + (-0.19 if name == "original" else 0.19)
+            axes.barh(y, ratio - 1, 0.36, left=1, color=_COLOURS[name])
+            axes.annotate(f" {ratio:.3g}x", (ratio, y), va="center", fontsize=8)
+    axes.set_yticks(range(len(records)), [_label(record) for record in records], fontsize=8.5)
+    axes.invert_yaxis()
+    _log(axes.xaxis, axes.set_xscale)
+    largest = max(ratio for record in records for ratio in record.ratios.values())
+    smallest = min(ratio for record in records for ratio in record.ratios.values())
+    axes.set_xlim(min(0.5, smallest / 1.5), max(2, largest * 2))
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("PyTorch's median time over ours, same work, same run (log scale)")
+    handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in _COLOURS.items()]
+    axes.legend(handles=handles, fontsize=8, loc="lower right")
+    return figure
+
+
+def scaling(record: Record) -> "Figure":
+    """Time over devices, size and blocks; efficiency; throughput over lanes; memory."""
+    figure, grid = _figure(2, 3, 12, 6.6)
+    time, efficiency, lanes, size, blocks, memory = grid.ravel()
+    for name in dict.fromkeys(row["program"] for row in record.series["devices"]):
+        rows = [row for row in record.series["devices"] if row["program"] == name]
+        count, seconds = _column(rows, "devices"), _column(rows, "seconds")
+        line = time.errorbar(count, seconds, _column(rows, "spread"), fmt="o-", label=str(name))
+        time.plot(count, seconds[0] / count, ":", color=line[0].get_color())
+        efficiency.plot(count, _column(rows, "efficiency"), "o-", label=str(name))
+    _axes(time, "Time over devices (dotted: ideal)", "devices", "seconds", log=True)
+    _axes(efficiency, "Efficiency over devices", "devices", "time on 1 / (n x time on n)")
+    efficiency.set_ylim(0, 1.15)
+    efficiency.axhline(1, color="black", linewidth=0.6)
+    for axes in (time, efficiency):
+        counts = sorted(set(_column(record.series["devices"], "devices")))
+        axes.set_xticks(counts, [f"{n:.0f}" for n in counts])
+        axes.minorticks_off()
+        axes.legend(fontsize=8)
+    _line(lanes, record.series["lanes"], "lanes", "forwards_per_second")
+    _axes(lanes, "Throughput over lanes", "lanes", "forward passes/s")
+    _line(size, record.series["size"], "size", "seconds")
+    _axes(size, "Time over image size, 1 lane a device", "side in pixels", "seconds", log=True)
+    _line(blocks, record.series["blocks"], "blocks", "seconds")
+    _axes(blocks, "Time of the ATE over its blocks", "blocks", "seconds", log=True)
+    _memory(memory, record)
+    return figure
+
+
+def roofline(record: Record) -> "Figure":
+    """Achieved FLOP/s against arithmetic intensity, under the roof that the machine measured."""
+    figure, [[axes]] = _figure(1, 1, 7.5, 4.6)
+    rows, machine = record.series["roofline"], record.machine
+    peak = _peak(machine, str(record.settings["dtype"]))
+    places = _column(rows, "intensity")
+    ridge = peak / machine.bandwidth
+    x = np.geomspace(min(places.min(), ridge) / 4, max(places.max(), ridge) * 8, 100)
+    axes.plot(x, np.minimum(peak, machine.bandwidth * x) / 1e9, "k-", linewidth=1.2)
+    axes.annotate(
+        f"GEMM peak {peak / 1e9:.3g} GFLOP/s",
+        (x[-1], peak / 1e9),
+        ha="right",
+        va="bottom",
+        fontsize=8,
+    )
+    axes.annotate(
+        f"{machine.bandwidth / 1e9:.3g} GB/s",
+        (x[8], machine.bandwidth * x[8] / 1e9),
+        ha="left",
+        va="top",
+        fontsize=8,
+        xytext=(6, 0),
+        textcoords="offset points",
+    )
+    for row, x_place, y_place in zip(rows, places, _column(rows, "flops_per_second"), strict=True):
+        axes.plot(x_place, y_place / 1e9, "o", label=str(row["program"]))
+    _log(axes.xaxis, axes.set_xscale)
+    _log(axes.yaxis, axes.set_yscale)
+    axes.margins(y=0.15)
+    _axes(axes, _label(record), "FLOPs per byte of the compiled program", "GFLOP/s")
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def _memory(axes: "Axes", record: Record) -> None:
+    rows = record.series["lanes"]
+    per_device = _column(rows, "lanes") / record.machine.num_devices
+    axes.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-")
+    end, limit = (
+        record.series["memory"][0][k] for k in ("predicted_lanes", "memory_bytes_per_device")
+    )
+    title = "Memory of the forward pass"
+    if isinstance(end, float) and isinstance(limit, float | int):
+        title += f"\n{limit / 2**30:.3g} GiB would end at about {end:.0f} lanes"
+    _axes(axes, title, "lanes per device", "MiB per device")
+
+
+def _line(axes: "Axes", rows: Sequence[Row], x: str, y: str) -> None:
+    spread = _column(rows, "spread") if y == "seconds" else None
+    axes.errorbar(_column(rows, x), _column(rows, y), spread, fmt="o-")
+
+
+def _axes(axes: "Axes", title: str, x: str, y: str, *, log: bool = False) -> None:
+    axes.set_title(title, fontsize=9.5)
+    axes.set_xlabel(x, fontsize=8.5)
+    axes.set_ylabel(y, fontsize=8.5)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    if log:
+        _log(axes.xaxis, axes.set_xscale)
+        _log(axes.yaxis, axes.set_yscale)
+
+
+def _log(axis: Any, set_scale: Callable[[str], None]) -> None:
+    """Logarithmic, with 1, 2 and 5 of every decade written as plain numbers."""
+    set_scale("log")
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
+    axis.set_tick_params(which="minor", labelsize=8)
+
+
+def _column(rows: Sequence[Row], name: str) -> np.ndarray:
+    return np.array([row[name] for row in rows], float)
+
+
+def _peak(machine: Machine, dtype: str) -> float:
+    return machine.gemm_flops.get(dtype, machine.gemm_flops["float32"])
+
+
+def _label(record: Record) -> str:
+    return f"{record.case}, {record.settings['size']}x{record.settings['size']}"
+
+
+def _figure(num_rows: int, num_columns: int, width: float, height: float) -> tuple["Figure", Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("Drawing the report", "report") from error
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(num_rows, num_columns, squeeze=False)

@@ -1,0 +1,205 @@
+"""The record of one case: what was measured, of what, where; as JSON and back.
+
+One JSON object per case (a file holds one, or a list of them) with the fields of `Record`. Times
+are seconds, rates are per second, memory is bytes. docs/benchmarks.md describes the same fields for
+readers of the JSON. A difference that is not a number is written as Infinity.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.validation import Validation
+from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.parse import from_table
+
+#: Goes up when a field changes its meaning or its name.
+SCHEMA = 1
+
+#: A row of a table in `series`: column -> value.
+Row = dict[str, float | str | None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Repetitions of one piece of work, once everything is compiled and warm.
+
+    Attributes:
+      seconds: of every repetition, in the order they ran.
+      median: of `seconds`.
+      spread: half the interquartile range of `seconds`: one disturbed repetition of five does not
+        move it.
+    """
+
+    seconds: tuple[float, ...]
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Timing":
+        """Median and spread of at least one repetition."""
+        low, median, high = np.percentile(seconds, [25, 50, 75])
+        return cls(seconds=tuple(seconds), median=float(median), spread=float(high - low) / 2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where it ran, and what this machine itself can do, measured in the same run.
+
+    Attributes:
+      cpu: model name of the host's processor.
+      cores: host cores this process may use.
+      platform: JAX's: cpu, gpu or tpu.
+      device_kind: JAX's name of the device.
+      num_devices: devices the case used.
+      memory_bytes: of one device; CPU devices share the host's equally.
+      gemm_flops: dtype -> FLOP/s of one large matrix product per device, all devices at once, at
+        JAX's default precision (on GPUs that may be TF32 for float32, on TPUs bfloat16).
+      bandwidth: bytes/s of a triad a + s b, all devices at once.
+    """
+
+    cpu: str
+    cores: int
+    platform: str
+    device_kind: str
+    num_devices: int
+    memory_bytes: int | None
+    gemm_flops: dict[str, float]
+    bandwidth: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Peak memory, by as many ways of measuring as the platform offers.
+
+    Attributes:
+      program_bytes: arguments, outputs and temporaries of the compiled program, per device
+        (XLA's memory analysis).
+      device_peak_bytes: most bytes in use on a device since the process began (accelerators only).
+      process_peak_bytes: largest resident size of the process so far, peers included.
+    """
+
+    program_bytes: int | None = None
+    device_peak_bytes: int | None = None
+    process_peak_bytes: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PeerSample:
+    """What part of the work a slow peer did.
+
+    Attributes:
+      what: in words.
+      scale: the peer's median is multiplied by this before it is compared with ours; 1 where ours
+        was timed on the same part (timing `ours on the sample`).
+    """
+
+    what: str
+    scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a case measures; the harness adds where and of what, and so makes a `Record`.
+
+    Attributes:
+      compile_seconds: tracing and compiling of our program, not part of any timing.
+      timings: who -> repetitions; "ours" is always there, "original" and "tuned" where asked for.
+      work: what one repetition of "ours" does, e.g. {"interventions": 31000}.
+      flops: floating-point operations of that work, as `flops_of` counts them; None: not counted.
+      flops_of: how they are counted. XLA counts the body of a loop once, so they are those of one
+        evaluation outside any loop times the number of evaluations.
+      memory: peak memory.
+      ratios: peer -> its median time over ours on the same work in the same run.
+      peer_sample: peer -> the part of the work that it did, where it was not all.
+      validation: whether the result is right.
+      series: name -> table, for cases with more than one point.
+    """
+
+    compile_seconds: float
+    timings: dict[str, Timing]
+    work: dict[str, float]
+    flops: float | None
+    flops_of: str
+    memory: Memory
+    validation: Validation
+    ratios: dict[str, float] = dataclasses.field(default_factory=dict)
+    peer_sample: dict[str, PeerSample] = dataclasses.field(default_factory=dict)
+    series: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record(Measurement):
+    """One case of one run.
+
+    Attributes:
+      schema: version of this schema.
+      case: name of the case.
+      settings: what `--model --size ...` came to, defaults filled in.
+      versions: of python, jax, jaxlib, flax, numpy, and torch where a peer ran.
+      commit: of the repository; "" outside of one.
+      dirty: whether files differed from that commit.
+      date: UTC, ISO 8601.
+      machine: where.
+      throughput: work per second of "ours", e.g. {"interventions": 1300}.
+      share_of_peak: FLOP/s of "ours" over the measured GEMM peak of the dtype.
+    """
+
+    schema: int
+    case: str
+    settings: dict[str, bool | int | str]
+    versions: dict[str, str]
+    commit: str
+    dirty: bool
+    date: str
+    machine: Machine
+    throughput: dict[str, float]
+    share_of_peak: float | None
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """One object, or a list where there are several."""
+    tables = [dataclasses.asdict(record) for record in records]
+    text = json.dumps(tables[0] if len(tables) == 1 else tables, indent=2)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write the record ({error.strerror})") from None
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a file.
+
+    Raises:
+      ConfigError: no such file, not JSON, not a record, or one of another schema version.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from None
+    tables = found if isinstance(found, list) else [found]
+    if not tables:
+        raise ConfigError(f"{path}: holds no record")
+    return [_read(path, table) for table in tables]
+
+
+def _read(path: Path, table: Any) -> Record:
+    if not isinstance(table, dict) or "schema" not in table:
+        raise ConfigError(
+            f"{path}: not a benchmark record; `python -m benchmarks run CASE --json FILE` makes one"
+        )
+    if table["schema"] != SCHEMA:
+        raise ConfigError(
+            f"{path}: schema version {table['schema']!r}, this code reads {SCHEMA}; run it anew"
+        )
+    try:
+        return from_table(Record, table)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: not a valid record: {error}") from None

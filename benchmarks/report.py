@@ -1,0 +1,157 @@
+"""Records as Markdown, as one HTML page with pictures, and as the README's table."""
+
+import base64
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import Record
+from jaxseg_xai.errors import ConfigError, MissingExtraError
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: The README's table stands between these lines.
+BEGIN = "<!-- benchmarks: made by `python -m benchmarks report FILE --readme README.md` -->"
+END = "<!-- end of benchmarks -->"
+
+
+def summary(record: Record) -> str:
+    """One case on a few lines, for the terminal."""
+    row = describe(record)
+    lines = [f"{row['case']} ({row['settings']}): {row['speed']}"]
+    lines.append(f"  ours {row['seconds']}, compiled in {record.compile_seconds:.1f} s")
+    for name, ratio in row["ratios"].items():
+        lines.append(f"  PyTorch, {name}: {ratio} times as long")
+    if record.share_of_peak is not None:
+        lines.append(f"  {row['share']} of the GEMM peak")
+    verdict = "valid" if record.validation.passed else "NOT VALID"
+    lines.append(f"  {verdict}: {row['difference']}, {row['flips']} flips")
+    return "\n".join(lines)
+
+
+def write_report(records: Sequence[Record], out: Path) -> list[Path]:
+    """Write report.md, its pictures, and report.html, which needs nothing beside it."""
+    from benchmarks.plots import pictures
+
+    drawn = pictures(records)
+    names = {title: f"{_slug(title)}.png" for title in drawn}
+    inline = {
+        title: f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+        for title, png in drawn.items()
+    }
+    pages = {"report.md": names, "report.html": inline}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for title, png in drawn.items():
+            (out / names[title]).write_bytes(png)
+        for page, sources in pages.items():
+            (out / page).write_text(_render(f"{page}.j2", records, pictures=sources))
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot write the report ({error.strerror})") from None
+    return [out / page for page in pages]
+
+
+def update_readme(readme: Path, records: Sequence[Record]) -> Path:
+    """Put the table of the records between the two marks in a Markdown file."""
+    try:
+        text = readme.read_text()
+    except OSError as error:
+        raise ConfigError(f"{readme}: {error.strerror}") from None
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"{readme}: put the lines {BEGIN} and {END} where the table shall stand")
+    readme.write_text(before + readme_table(records) + after)
+    return readme
+
+
+def readme_table(records: Sequence[Record]) -> str:
+    """The table with the marks around it."""
+    return f"{BEGIN}\n{_render('table.md.j2', records).strip()}\n{END}"
+
+
+def describe(record: Record) -> dict[str, Any]:
+    """What is shown of a record, in words."""
+    settings, ours = record.settings, record.timings["ours"]
+    width = f" of width {settings['width']}" if "width" in settings else ""
+    parts = [f"{settings['model']}{width}", f"{settings['size']}x{settings['size']}"]
+    parts.append(f"{settings['lanes']} lane{'s' * (settings['lanes'] != 1)}")
+    parts += [str(settings["dtype"])] if settings["dtype"] != "float32" else []
+    parts += ["quick"] if settings["quick"] else []
+    check = record.validation
+    return {
+        "case": record.case,
+        "settings": ", ".join(parts),
+        "speed": ", ".join(f"{number(v)} {k}/s" for k, v in record.throughput.items()),
+        "seconds": f"{number(ours.median)} ± {number(ours.spread)} s ({len(ours.seconds)} times)",
+        "ratios": {name: _ratio(record, name) for name in record.ratios},
+        "share": "–" if record.share_of_peak is None else f"{record.share_of_peak:.0%}",
+        "difference": f"{check.max_abs_diff:.2g} {check.unit} (at most {check.tolerance:.2g})",
+        "flips": len(check.flips),
+        "passed": check.passed,
+        "memory": _memory(record),
+    }
+
+
+def machines(records: Sequence[Record]) -> list[str]:
+    """Every machine and set of versions of the records, in words, each once."""
+    found = []
+    for record in records:
+        machine = record.machine
+        where = f"{machine.num_devices} x {machine.device_kind}"
+        if machine.platform == "cpu":
+            where = f"{machine.cores} cores of {machine.cpu} (CPU, {machine.num_devices} devices)"
+        names = ("python", "jax", "torch")
+        versions = [f"{n} {record.versions[n]}" for n in names if n in record.versions]
+        found.append((where, versions))
+    # PyTorch is in those records only where a peer ran: the longest list says most.
+    longest = {where: max((v for w, v in found if w == where), key=len) for where, _ in found}
+    return [f"{where}, {', '.join(versions)}" for where, versions in longest.items()]
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent where that is readable."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2e}" if abs(value) < 1e-4 else f"{value:.3g}"
+
+
+def _ratio(record: Record, name: str) -> str:
+    """A ratio, and the spread that follows from those of its two timings."""
+    ours = record.timings.get("ours on the sample", record.timings["ours"])
+    peer, ratio = record.timings[name], record.ratios[name]
+    spread = ratio * math.hypot(peer.spread / peer.median, ours.spread / ours.median)
+    return f"{number(ratio)} ± {number(spread)}"
+
+
+def _memory(record: Record) -> str:
+    memory = record.memory
+    parts = [
+        ("program", memory.program_bytes),
+        ("device peak", memory.device_peak_bytes),
+        ("process peak", memory.process_peak_bytes),
+    ]
+    return ", ".join(f"{name} {value / 2**20:,.0f} MiB" for name, value in parts if value)
+
+
+def _render(template: str, records: Sequence[Record], **more: Any) -> str:
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtraError("Writing a report", "report") from error
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda v: number(v) if isinstance(v, float | int) else v or "–"
+    rows = [(record, describe(record)) for record in records]
+    return environment.get_template(template).render(rows=rows, machines=machines(records), **more)
+
+
+def _slug(title: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())

@@ -1,0 +1,111 @@
+"""What can be set about a case, and what each case takes where nothing is said."""
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxseg_xai.errors import ConfigError
+
+Peer = Literal["none", "original", "tuned", "all"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Settings of `run`; a case has its own defaults for what is left out.
+
+    Attributes:
+      model: a bundled model (triangle, brain, ...), a model folder, `reference` (the U-Net of width
+        16 in tests/reference) or `random` (a U-Net of --width with random weights).
+      size: side of the images in pixels.
+      width: of the random U-Net.
+      lanes: images at a time, over all devices.
+      blocks: of the ATE, at most so many of each image, evenly spaced; all where left out.
+      devices: how many; all where left out. On CPUs, one per core and virtual beyond.
+      dtype: type the model computes in.
+      peer: PyTorch code to time and compare with in the same run: as published, tuned, or both.
+      quick: less work, for a look within a minute; not for figures to publish.
+      repetitions: timed repetitions of ours, and of each peer that is not too slow.
+    """
+
+    model: str | None = None
+    size: int | None = None
+    width: int | None = None
+    lanes: int | None = None
+    blocks: int | None = None
+    devices: int | None = None
+    dtype: Dtype = "float32"
+    peer: Peer = "none"
+    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    repetitions: int = 5
+
+    def validate(self) -> None:
+        """Raise `ConfigError` naming the first value out of its range."""
+        for name in ("size", "width", "lanes", "blocks", "devices", "repetitions"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name} is {value}; it must be at least 1")
+        if self.width is not None and self.model not in (None, "random"):
+            raise ConfigError(f"--width is for --model random, not for {self.model}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What a case takes where a flag is left out; `width` is that of the random model."""
+
+    model: str
+    size: int
+    lanes: int
+    width: int = 16
+    blocks: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`Flags` with the case's defaults filled in; `width` is None where the model has its own."""
+
+    model: str
+    size: int
+    width: int | None
+    lanes: int
+    blocks: int | None
+    devices: int
+    dtype: Dtype
+    peer: Peer
+    quick: bool
+    repetitions: int
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Names of the peers to time."""
+        return {"none": (), "all": ("original", "tuned")}.get(self.peer, (self.peer,))
+
+
+def resolve(
+    flags: Flags, defaults: Defaults, num_devices: int, *, split_lanes: bool = True
+) -> Settings:
+    """Fill in the defaults of a case on a machine of so many devices.
+
+    With `split_lanes` the images are dealt out to the devices, equally many to each.
+    """
+    flags.validate()
+    chosen: dict[str, Any] = dataclasses.asdict(defaults)
+    if flags.width is not None:
+        chosen["model"] = "random"
+    given = {k: v for k, v in dataclasses.asdict(flags).items() if v is not None}
+    chosen |= {"devices": num_devices} | given
+    settings = Settings(**chosen)
+    if settings.model != "random":
+        settings = dataclasses.replace(settings, width=None)
+    if settings.devices > num_devices:
+        raise ConfigError(f"--devices is {settings.devices}; there are {num_devices}")
+    if split_lanes and settings.lanes % settings.devices:
+        lanes = -(-settings.lanes // settings.devices) * settings.devices
+        # Asked for lanes are kept to; defaults are for any number of devices.
+        if flags.lanes is not None:
+            raise ConfigError(
+                f"--lanes is {flags.lanes}; make it a multiple of the {settings.devices} devices"
+            )
+        settings = dataclasses.replace(settings, lanes=lanes)
+    return settings

@@ -1,0 +1,163 @@
+"""Every case once, as small as it goes. No time is asserted."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.cases import CASES, ate, misure
+from benchmarks.harness import prepare
+from benchmarks.record import read_records
+from benchmarks.settings import Flags
+from jaxseg_xai.explainers import Ate, Misure
+from jaxseg_xai.parallel.mesh import device_mesh
+from tests.tiny import compiled_programs_kept
+
+TINY = ["--quick", "--width", "2", "--size", "64", "--repetitions", "2"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs(tmp_path_factory):
+    with compiled_programs_kept(tmp_path_factory.mktemp("programs")):
+        yield
+
+
+def run(name, path, *more):
+    assert main(["run", name, *TINY, *more, "--json", str(path)]) == 0
+    [record] = read_records(path)
+    return record
+
+
+def check(record, *work):
+    assert record.validation.passed
+    assert record.validation.max_abs_diff <= record.validation.tolerance
+    assert len(record.timings["ours"].seconds) == 2
+    assert record.compile_seconds > 0
+    assert set(record.throughput) == set(work)
+    assert all(value > 0 for value in record.throughput.values())
+    assert record.machine.gemm_flops["float32"] > 0
+    assert record.machine.bandwidth > 0
+    assert record.memory.process_peak_bytes > 0
+    assert record.settings["model"] == "random"
+    assert len(record.commit) in (0, 40)
+
+
+def test_unet_forward(tmp_path):
+    record = run("unet-forward", tmp_path / "a.json", "--peer", "all")
+    check(record, "forwards")
+    assert set(record.ratios) == {"original", "tuned"}
+    assert record.share_of_peak > 0
+    assert "torch" in record.versions
+
+
+def test_ate(tmp_path):
+    record = run("ate", tmp_path / "a.json", "--peer", "all", "--devices", "2")
+    check(record, "interventions", "blocks")
+    assert set(record.ratios) == {"original", "tuned"}
+    assert "of the first image" in record.peer_sample["tuned"].what
+    assert record.flops > 0
+
+
+def test_misure(tmp_path):
+    record = run("misure", tmp_path / "a.json", "--peer", "original")
+    check(record, "explanations", "iterations")
+    assert set(record.ratios) == {"original"}
+    assert record.peer_sample["original"].scale == 2
+    assert record.flops > 0
+
+
+def test_misure_quality(tmp_path):
+    record = run("misure-quality", tmp_path / "a.json", "--peer", "tuned")
+    check(record, "explanations")
+    rows = {row["who"]: row for row in record.series["quality"]}
+    assert "tuned" in rows
+    assert rows["ours"]["iterations"] == rows["tuned"]["iterations"]
+    assert rows["ours"]["objective"] == pytest.approx(rows["tuned"]["objective"], rel=1e-3)
+
+
+def test_sweep(tmp_path):
+    record = run("sweep", tmp_path / "a.json")
+    check(record, "images", "explanations")
+    for row in record.series["sweep"]:
+        assert 0 < row["share_storage"] < 1
+        assert sum(row[f"share_{part}"] for part in ("explaining", "storage", "rest")) == (
+            pytest.approx(1)
+        )
+
+
+def test_scaling(tmp_path):
+    record = run("scaling", tmp_path / "a.json", "--devices", "2", "--lanes", "4")
+    check(record, "forwards")
+    assert [row["devices"] for row in record.series["devices"]] == [1, 2, 1, 2]
+    assert [row["lanes"] for row in record.series["lanes"]] == [2, 4]
+    assert [row["size"] for row in record.series["size"]] == [32, 64, 128]
+    assert [row["blocks"] for row in record.series["blocks"]] == [2, 8]
+    assert record.series["memory"][0]["predicted_lanes"] > 4
+    assert len(record.series["roofline"]) == 2
+
+
+class Wrong(Ate):
+    """Explains with `change` of the draws, or of the result."""
+
+    def explain(self, predict, variables, images, targets, draws, mesh, blocks=None):
+        draws = self.other_draws(draws)
+        found = super().explain(predict, variables, images, targets, draws, mesh, blocks)
+        return dataclasses.replace(found, attribution=self.other(found.attribution))
+
+    def other_draws(self, draws):
+        return draws
+
+    def other(self, attribution):
+        return attribution
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignFlipped(Wrong):
+    def other(self, attribution):
+        return -attribution
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shifted(Wrong):
+    def other(self, attribution):
+        return jnp.roll(attribution, self.block_size, axis=2)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchesReused(Wrong):
+    def other_draws(self, draws):
+        return draws._replace(full=jnp.broadcast_to(draws.full[..., :1], draws.full.shape))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneStepShort(Misure):
+    def finish(self, predict, variables, state, target, losses):
+        return super().finish(predict, variables, state, target, losses.at[-1].set(losses[-2]))
+
+
+def settings(name):
+    return prepare(CASES[name], Flags(quick=True))
+
+
+@pytest.mark.parametrize("wrong", [SignFlipped, Shifted, PatchesReused])
+def test_a_wrong_ate_fails_validation(wrong, monkeypatch):
+    monkeypatch.setattr(ate, "Ate", wrong)
+    verdicts = ate.frozen(settings("ate"), device_mesh())
+    assert not all(verdict.passed for verdict in verdicts.values())
+
+
+def test_a_right_ate_passes_the_same_way():
+    verdicts = ate.frozen(settings("ate"), device_mesh())
+    assert all(verdict.passed for verdict in verdicts.values())
+
+
+def test_a_wrong_misure_ends_with_an_exit_code(monkeypatch, capsys):
+    monkeypatch.setattr(misure, "Misure", OneStepShort)
+    assert main(["run", "misure", *TINY]) == 1
+    assert "NOT VALID" in capsys.readouterr().out

@@ -1,0 +1,65 @@
+import dataclasses
+import importlib.util
+
+import jax
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.cases import CASES
+
+
+def test_list_names_every_case(capsys):
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in CASES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fly"], "unknown command 'fly'"),
+        (["run"], "unknown case (none given); there is unet-forward, ate"),
+        (["run", "ate", "nothing"], "unknown case nothing"),
+        (["run", "ate", "--size", "0"], "--size is 0"),
+        (["run", "ate", "--repetitions", "-1"], "--repetitions is -1"),
+        (["run", "ate", "--devices", "9999"], "--devices is 9999"),
+        (["run", "misure", "--devices", "2", "--lanes", "3"], "--lanes is 3"),
+        (["run", "ate", "--model", "brain", "--width", "8"], "--width is for --model random"),
+        (["run", "ate", "--model", "nowhere"], "nowhere: no such model"),
+        (["run", "sweep", "--peer", "tuned"], "case sweep has no PyTorch peer"),
+        (["run", "sweep", "--devices", "1"], "case sweep uses all"),
+        (["report", "nowhere.json"], "nowhere.json: No such file"),
+        (["report"], "report needs a record"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, says, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_peer_without_pytorch_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["run", "ate", "--peer", "tuned"]) == 2
+    assert "pip install 'jaxseg-xai[peers]'" in capsys.readouterr().err
+
+
+def test_a_peer_beside_an_accelerator_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert main(["run", "ate", "--peer", "tuned"]) == 2
+    assert "JAX_PLATFORMS=cpu" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_taken_for_a_failed_validation(monkeypatch, capsys):
+    def broken(settings, mesh):
+        raise RuntimeError("oh")
+
+    monkeypatch.setitem(CASES, "ate", dataclasses.replace(CASES["ate"], run=broken))
+    assert main(["run", "ate", "--quick"]) == 70
+    assert "this is a bug" in capsys.readouterr().err
+
+
+def test_the_cases_of_the_ate_differ_in_size_only():
+    assert CASES["ate-512"].run is CASES["ate"].run
+    assert CASES["ate-512"].defaults == dataclasses.replace(CASES["ate"].defaults, size=512)

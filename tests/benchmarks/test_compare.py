@@ -1,0 +1,73 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.compare import compare
+from benchmarks.record import write_records
+from tests.benchmarks import made_up
+
+STEADY = (10.0, 10.1, 9.9, 10.05, 9.95)
+
+
+def test_a_slow_down_beyond_the_noise_is_flagged():
+    [change] = compare(
+        [made_up.timed(*STEADY)], [made_up.timed(*(1.3 * s for s in STEADY))]
+    ).changes
+    assert change.slower
+    assert change.change == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("faster", [0.5, 1.0])
+def test_the_same_and_faster_are_not(faster):
+    after = made_up.timed(*(faster * s for s in STEADY))
+    assert compare([made_up.timed(*STEADY)], [after]).passed
+
+
+def test_a_noisy_case_is_allowed_what_it_measured():
+    noisy = (10.0, 14.0, 8.0, 12.0, 9.0)
+    assert compare([made_up.timed(*noisy)], [made_up.timed(*(1.3 * s for s in noisy))]).passed
+
+
+def test_false_alarms_are_as_rare_as_the_comment_says():
+    rng = np.random.default_rng(0)
+    runs = 10 + rng.normal(0, 1, (600, 2, 5))
+    flagged = [not compare([made_up.timed(*a)], [made_up.timed(*b)]).passed for a, b in runs]
+    assert np.mean(flagged) < 0.01
+
+
+def test_a_result_that_has_become_wrong_is_flagged():
+    wrong = dataclasses.replace(made_up.VALID, passed=False)
+    found = compare([made_up.record()], [made_up.record(validation=wrong)])
+    assert not found.passed
+    assert "VALIDATION FAILS" in found.text()
+
+
+def test_other_settings_are_not_compared_and_peers_do_not_matter():
+    larger = made_up.record(settings=made_up.SETTINGS | {"size": 512})
+    found = compare([made_up.record()], [larger])
+    assert not found.changes
+    assert "only in the first file" in found.text()
+    assert "only in the second file" in found.text()
+    alone = made_up.record(settings=made_up.SETTINGS | {"peer": "none", "repetitions": 9})
+    assert len(compare([made_up.record()], [alone]).changes) == 1
+
+
+def test_other_machines_and_drifting_ones_are_pointed_out():
+    gpu = dataclasses.replace(made_up.MACHINE, device_kind="NVIDIA H100", num_devices=1)
+    text = compare([made_up.record()], [made_up.record(machine=gpu)]).text()
+    assert "warning: ate: different machines, device_kind cpu and NVIDIA H100" in text
+    slow = dataclasses.replace(made_up.MACHINE, gemm_flops={"float32": 1.35e11})
+    text = compare([made_up.record()], [made_up.record(machine=slow)]).text()
+    assert "the machine's own GEMM peak (float32) changed by -50%" in text
+
+
+def test_the_exit_code_tells(tmp_path, capsys):
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    write_records(tmp_path / "a.json", [made_up.timed(*STEADY), made_up.scaling()])
+    write_records(tmp_path / "b.json", [made_up.timed(*(2 * s for s in STEADY)), made_up.scaling()])
+    assert main(["compare", paths[0], paths[0]]) == 0
+    assert main(["compare", *paths]) == 1
+    assert "SLOWER" in capsys.readouterr().out
+    assert main(["compare", paths[0], str(tmp_path / "none.json")]) == 2

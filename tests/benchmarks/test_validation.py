@@ -1,0 +1,249 @@
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.flips import AteDoubt, MisureDoubt, bundle_logits
+from benchmarks.peers.make_references import ATE_ITEMS, MISURE_ITEMS, make_ate, make_misure
+from benchmarks.peers.misure import stable_iterations
+from benchmarks.peers.pdcr import ate_tuned
+from benchmarks.peers.results import AteResult, MisureResult
+from benchmarks.peers.unet import torch_unet
+from benchmarks.references import load_ate, load_misure
+from benchmarks.validation import LOSS_TOLERANCE, compare_ate, compare_misure
+from jaxseg_xai.explainers import Ate, Batch, explain
+from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.parallel.mesh import device_mesh
+from jaxseg_xai.types import SegmentTarget
+from tests.benchmarks.threads import one_thread  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_model("triangle")
+
+
+@pytest.fixture(scope="module")
+def ate():
+    return load_ate()
+
+
+@pytest.fixture(scope="module")
+def misure():
+    return load_misure()
+
+
+def doubt_of(ate, index, bundle):
+    image, target, draws = ate.one(index)
+    return AteDoubt(
+        logits=bundle_logits(bundle),
+        image=image,
+        target=target,
+        draws=draws,
+        settings=ate.settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def misure_doubt(misure, bundle):
+    return MisureDoubt(
+        logits=bundle_logits(bundle),
+        images=misure.images,
+        class_indices=misure.class_indices,
+        settings=misure.settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def our_misure(misure, bundle):
+    """Our MiSuRe of the reference's images, given changed settings."""
+
+    def run(**changes):
+        whole = np.ones(misure.images.shape[:3], bool)
+        targets = SegmentTarget(class_index=misure.class_indices, region=whole, reference=whole)
+        batch = Batch(
+            images=misure.images,
+            targets=targets,
+            valid=whole[:, 0, 0],
+            image_ids=np.arange(len(whole), dtype=np.uint32),
+            pool=None,
+            key=jax.random.key(0),
+        )
+        settings = dataclasses.replace(misure.settings, **changes)
+        mesh = device_mesh(jax.devices()[:1])
+        found = explain(settings, bundle.variables, batch, predict=bundle.predict, mesh=mesh)
+        return MisureResult.of(jax.device_get(found), targets)
+
+    return run
+
+
+def test_references_regenerate(ate, misure):
+    (item, corner), *_ = ATE_ITEMS.items()
+    again = make_ate({item: corner})
+    np.testing.assert_array_equal(again.images, ate.images[:1])
+    np.testing.assert_array_equal(again.draws.patches, ate.draws.patches)
+    np.testing.assert_array_equal(again.draws.full, ate.draws.full[:1])
+    # Another machine may round otherwise; on one the files are equal byte for byte.
+    assert compare_ate(again.results[0], ate.results[0]).passed
+    again = make_misure(MISURE_ITEMS[1:2])
+    first = {name: value[1:2] for name, value in vars(misure.result).items()}
+    assert compare_misure(again.result, MisureResult(**first)).passed
+
+
+def test_misure_references_are_not_spoilt_by_rounding(misure, bundle):
+    model = torch_unet(bundle.card.architecture_config(), bundle.variables)
+    stable = stable_iterations(
+        model, misure.images, misure.class_indices, misure.settings, LOSS_TOLERANCE / 10
+    )
+    assert (stable == misure.settings.num_iterations).all()
+
+
+def test_only_stable_iterations_count(misure):
+    expected = misure.result
+    loss, mask = expected.loss.copy(), expected.mask.copy()
+    loss[0, 20:] *= 1.1
+    mask[0] = 0.5
+    wrong = dataclasses.replace(expected, loss=loss, mask=mask)
+    assert not compare_misure(wrong, expected).passed
+    assert compare_misure(wrong, expected, stable=np.array([20, 40, 40])).passed
+    assert not compare_misure(wrong, expected, stable=np.array([21, 40, 40])).passed
+    assert not compare_misure(wrong, expected, stable=np.zeros(3, int)).passed
+
+
+def test_references_hold_what_makes_them_worth_comparing(ate, misure):
+    effects = np.stack([result.ate for result in ate.results])
+    assert all((effects > 0).any((1, 2)))
+    assert (effects < 0).any()
+    assert (effects == 0).any()
+    assert (misure.result.dilations > 0).all()
+
+
+def test_our_ate_passes_and_wrong_ones_fail(ate, bundle):
+    mesh = device_mesh(jax.devices()[:1])
+    run = jax.jit(functools.partial(ate.settings.explain, bundle.predict, mesh=mesh))
+    found = jax.device_get(run(bundle.variables, ate.images, ate.targets, ate.draws))
+    for index, expected in enumerate(ate.results):
+        doubt = doubt_of(ate, index, bundle)
+        right = AteResult.of(found, index, ate.settings.block_size)
+        verdict = compare_ate(right, expected, doubt)
+        assert verdict.passed
+        assert verdict.max_abs_diff < 1e-4
+        for wrong in (-right.ate, np.roll(right.ate, 1, axis=0), np.roll(right.ate, 1, axis=1)):
+            verdict = compare_ate(dataclasses.replace(right, ate=wrong), expected, doubt)
+            assert not verdict.passed
+            assert verdict.flips
+            assert not all(flip["excused"] for flip in verdict.flips)
+        broken = np.where(right.ate == 0, right.ate, np.nan)
+        assert not compare_ate(dataclasses.replace(right, ate=broken), expected, doubt).passed
+        shifted = dataclasses.replace(right, base_dice=right.base_dice + 0.5)
+        assert not compare_ate(shifted, expected, doubt).passed
+
+
+@pytest.mark.parametrize("reused", ["one patch", "the screening's patches", "a neighbour's"])
+def test_ate_with_reused_patches_fails(ate, bundle, reused):
+    image, target, draws = ate.one(1)
+    full = {
+        "one patch": np.repeat(draws.full[..., :1], draws.full.shape[-1], axis=-1),
+        "the screening's patches": np.resize(draws.screen, (1, 64, 10)),
+        "a neighbour's": np.roll(draws.full, 1, axis=1),
+    }[reused]
+    model = torch_unet(bundle.card.architecture_config(), bundle.variables)
+    wrong = ate_tuned(model, image, target, draws._replace(full=full), ate.settings)
+    assert not compare_ate(wrong, ate.results[1], doubt_of(ate, 1, bundle)).passed
+
+
+def test_our_misure_passes(our_misure, misure, misure_doubt):
+    verdict = compare_misure(our_misure(), misure.result, misure_doubt)
+    assert verdict.passed
+    assert not verdict.flips
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"l1_weight": 0.11},
+        {"background_weight": 0.5},
+        {"learning_rate": 0.011},
+        {"weight_decay": 0.1},
+        {"cut": 0.3},
+        {"tau": 0.8},
+        {"tv_weight": 0.1},
+    ],
+)
+def test_wrong_misure_fails(our_misure, misure, misure_doubt, changes):
+    assert not compare_misure(our_misure(**changes), misure.result, misure_doubt).passed
+
+
+def on_the_edge(z):
+    """Logits (0, z) whose z is the first channel, but for pixel (0, 0), where it is `z`."""
+
+    def logits(images):
+        second = images[..., 0].copy()
+        second[:, 0, 0] = z
+        return np.stack([np.zeros_like(second), second], axis=-1)
+
+    return logits
+
+
+@pytest.mark.parametrize(("z", "ate", "passed"), [(1e-6, 200 / 5, True), (1e-3, 200 / 5, False)])
+def test_a_flip_is_excused_only_within_the_margin(z, ate, passed):
+    image = np.full((4, 4, 1), -1.0, np.float32)
+    image[:2, :2] = 1
+    target = SegmentTarget(
+        class_index=np.int32(1), region=image[..., 0] > 0, reference=image[..., 0] > 0
+    )
+    settings = Ate(block_size=2, num_screen=0, num_patches=1)
+    nothing, one = np.zeros((1, 4, 0), np.int32), np.zeros((1, 4, 1), np.int32)
+    doubt = AteDoubt(
+        logits=on_the_edge(z),
+        image=image,
+        target=target,
+        draws=Draws(np.zeros((1, 2, 2, 1), np.float32), nothing, one),
+        settings=settings,
+    )
+    expected = AteResult(ate=np.zeros((2, 2)), base_dice=100.0, num_interventions=3)
+    found = dataclasses.replace(expected, ate=np.array([[0, ate], [0, 0]]))
+    verdict = compare_ate(found, expected, doubt)
+    assert verdict.passed is passed
+    assert len(verdict.flips) == 1
+    assert not compare_ate(found, expected).passed
+    # More than the doubtful pixel can do, whatever the margin.
+    beyond = dataclasses.replace(expected, ate=np.array([[0, 90.0], [0, 0]]))
+    assert not compare_ate(beyond, expected, doubt).passed
+
+
+def test_stage_1_flips_of_misure(misure, misure_doubt):
+    expected = misure.result
+    segment = expected.segment.copy()
+    segment[0, 0, 0] ^= True
+    wrong = dataclasses.replace(expected, segment=segment)
+    verdict = compare_misure(wrong, expected, misure_doubt)
+    assert not verdict.passed
+    assert verdict.flips[0]["where"] == "segment"
+    assert verdict.flips[0]["nearest_to_half"] > misure_doubt.margin
+    # A pixel on the threshold excuses that image; the others are still compared.
+    near = dataclasses.replace(misure_doubt, logits=on_the_edge(1e-6))
+    assert compare_misure(wrong, expected, near).passed
+    wrong = dataclasses.replace(wrong, loss=expected.loss * 1.01)
+    assert not compare_misure(wrong, expected, near).passed
+    trace = expected.dice_trace.copy()
+    trace[1, 2] += 0.01
+    verdict = compare_misure(
+        dataclasses.replace(expected, dice_trace=trace), expected, misure_doubt
+    )
+    assert not verdict.passed
+    assert verdict.flips[0]["where"] == "Dice after 2 dilations"
+
+
+def test_shapes_must_agree(ate, misure):
+    small = dataclasses.replace(ate.results[0], ate=ate.results[0].ate[1:])
+    with pytest.raises(ValueError, match="different shape"):
+        compare_ate(small, ate.results[0])
+    short = dataclasses.replace(misure.result, loss=misure.result.loss[:, 1:])
+    with pytest.raises(ValueError, match="loss"):
+        compare_misure(short, misure.result)
