@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 
 from jaxseg_xai.incremental.plan import AXES, Plan, Window, Windows
-from jaxseg_xai.incremental.rules import Span
+from jaxseg_xai.incremental.rules import Dims, Span
+from jaxseg_xai.incremental.rules.base import shift
 from jaxseg_xai.incremental.trace import operand
 from jaxseg_xai.types import Array
 
@@ -46,20 +47,15 @@ class Place(NamedTuple):
 def prepare(plan: Plan, variables: Any, image: jax.Array) -> Prepared:
     """Run the model on the image [H, W, C] and keep what interventions read."""
     values = plan.base.run(variables, image[None])
-    number = dict(zip(_numbers(plan.program), _numbers(plan.base), strict=True))
+    number = dict(zip(plan.program.numbers(), plan.base.numbers(), strict=True))
     sources = {}
     for (value, outside), margins in _sources(plan).items():
         dims = plan.dims[value]
         pads = [margins.get(axis, (0, 0)) if axis else (0, 0) for axis in dims]
         full = values[number[value]]
-        filler = jnp.asarray(outside, full.dtype)
+        filler = _filler(outside, full.dtype)
         sources[_key(value, outside)] = lax.pad(full, filler, [(lo, hi, 0) for lo, hi in pads])
-    weights = {}
-    if wanted := _weights(plan):
-        shared = _weights_only(plan, variables)
-        weights = {value: shared[value] for value in wanted}
-    assert isinstance(plan.base.logits, int)
-    return Prepared(values[plan.base.logits][0], sources, weights)
+    return Prepared(values[plan.base.logits][0], sources, operands_of(plan, variables))
 
 
 def intervene(plan: Plan, prepared: Prepared, place: Place, patches: jax.Array) -> jax.Array:
@@ -76,7 +72,6 @@ def intervene(plan: Plan, prepared: Prepared, place: Place, patches: jax.Array) 
     """
     reader = _Reader(plan, prepared, place)
     image, logits = plan.program.image, plan.program.logits
-    assert isinstance(logits, int)
     local = {
         image: reader.read(image, patches, plan.block_windows, plan.windows[image], outside=0.0)
     }
@@ -90,12 +85,11 @@ def intervene(plan: Plan, prepared: Prepared, place: Place, patches: jax.Array) 
         window = {axis: reader.span(own, axis) for axis, own in step.window.items()}
         found = step.rule.apply(operands, window)
         local.update(zip(step.equation.outputs, found, strict=True))
-    if plan.dims[logits] == (None, "y", "x", None):
-        return reader.read(logits, local[logits], plan.windows[logits], plan.region_windows, 0.0)
-    corner = (0, *place.region, 0)
-    return lax.dynamic_slice(
-        local[logits], corner, (len(patches), *plan.region, local[logits].shape[-1])
-    )
+    found = reader.read(logits, local[logits], plan.windows[logits], plan.output_windows, 0.0)
+    for d in (1, 2):
+        if not plan.follows_image(d):
+            found = lax.dynamic_slice_in_dim(found, place.region[d - 1], plan.region[d - 1], d)
+    return found
 
 
 class _Reader:
@@ -104,7 +98,7 @@ class _Reader:
     def __init__(self, plan: Plan, prepared: Prepared | None, place: Place) -> None:
         self.plan, self.prepared = plan, prepared
         self.position = {
-            of: dict(zip(AXES, position, strict=True))
+            of: {axis: position[d] for d, axis in enumerate(AXES)}
             for of, position in (("block", place.block), ("region", place.region))
         }
 
@@ -134,7 +128,7 @@ class _Reader:
                 continue
             size = frames[axis].size
             offset = self._offset(windows[axis], frames[axis], axis)
-            shifted = _shift(shifted, d, offset, size)
+            shifted = shift(shifted, d, offset, size)
             if not _covers(windows[axis], frames[axis]):
                 pixel = jnp.arange(size) + offset
                 mask = (pixel >= 0) & (pixel < windows[axis].size)
@@ -145,7 +139,7 @@ class _Reader:
         mask = inside[0] if len(inside) == 1 else inside[0] & inside[1]
         return jnp.where(mask, shifted, background)
 
-    def _background(self, value: int, dims, frames: Windows, outside: float) -> jax.Array:
+    def _background(self, value: int, dims: Dims, frames: Windows, outside: float) -> jax.Array:
         assert self.prepared is not None
         source = self.prepared.sources[_key(value, outside)]
         margins = _sources(self.plan)[value, outside]
@@ -156,17 +150,11 @@ class _Reader:
         return source
 
 
-def _shift(local: Array, d: int, offset: Array | int, size: int) -> jax.Array:
-    """`size` pixels along dimension d from `offset`; zeros where there are none."""
-    own = local.shape[d]
-    config = [(0, 0, 0)] * local.ndim
-    zero = jnp.zeros((), local.dtype)
-    if isinstance(offset, int):
-        config[d] = (-offset, offset + size - own, 0)
-        return lax.pad(local, zero, config) if any(config[d]) else local
-    config[d] = (size, size, 0)
-    offset = jnp.clip(offset, -size, own)
-    return lax.dynamic_slice_in_dim(lax.pad(local, zero, config), offset + size, size, d)
+def _filler(outside: float, dtype: Any) -> jax.Array:
+    """What stands outside the border, in a type that may have no infinity."""
+    if np.isinf(outside) and jnp.issubdtype(dtype, jnp.integer):
+        outside = jnp.iinfo(dtype).max if outside > 0 else jnp.iinfo(dtype).min
+    return jnp.asarray(outside, dtype)
 
 
 def _fixed_offset(local: Window, frame: Window) -> tuple[int] | None:
@@ -190,13 +178,8 @@ def _key(value: int, outside: float) -> str:
     return f"{value}:{outside}"
 
 
-def _numbers(program: Any) -> list[int]:
-    """Its image and the outputs of its equations in order: two traces of a model correspond."""
-    return [program.image, *(out for e in program.equations for out in e.outputs)]
-
-
 def _sources(plan: Plan) -> Mapping[_Source, dict[str, tuple[int, int]]]:
-    """Values that frames are filled up from, with the margins that the frames leave the border by."""
+    """Values that frames are filled up from, and how far the frames leave the border."""
     found: dict[_Source, dict[str, tuple[int, int]]] = {}
 
     def note(value: int, windows: Windows, frames: Windows, outside: float) -> None:
@@ -220,28 +203,21 @@ def _sources(plan: Plan) -> Mapping[_Source, dict[str, tuple[int, int]]]:
             if frame is not None:
                 assert isinstance(atom, int)
                 note(atom, plan.windows[atom], frame, step.rule.outside)
-    assert isinstance(logits, int)
-    if plan.dims[logits] == (None, "y", "x", None):
-        note(logits, plan.windows[logits], plan.region_windows, 0.0)
+    note(logits, plan.windows[logits], plan.output_windows, 0.0)
     return found
 
 
-def _weights(plan: Plan) -> set[int]:
+def operands_of(plan: Plan, variables: Any) -> dict[int, jax.Array]:
     """Operands of the steps that come from the weights alone."""
-    return {
-        atom
-        for step in plan.steps
-        for atom, frame in zip(step.equation.inputs, step.frames, strict=True)
-        if frame is None and isinstance(atom, int)
-    }
-
-
-def _weights_only(plan: Plan, variables: Any) -> dict[int, jax.Array]:
-    """The values of the program that do not depend on the image."""
     program = plan.program
     values = dict(zip(program.variables, jax.tree.leaves(variables), strict=True))
     for equation in program.equations:
         if not any(out in program.of_image for out in equation.outputs):
             found = equation.bind(*(operand(values, atom) for atom in equation.inputs))
             values.update(zip(equation.outputs, found, strict=True))
-    return values
+    return {
+        atom: values[atom]
+        for step in plan.steps
+        for atom, frame in zip(step.equation.inputs, step.frames, strict=True)
+        if frame is None and isinstance(atom, int)
+    }

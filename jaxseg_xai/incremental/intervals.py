@@ -13,8 +13,8 @@ class Reach(NamedTuple):
     """What each output pixel of an operation reads, along one axis.
 
     Attributes:
-      lo: int [out], first input pixel; not decreasing; may lie before the border (padding).
-      hi: int [out], one past the last; not decreasing; may lie past the border.
+      lo: int [out], first input pixel; may lie before the border (padding).
+      hi: int [out], one past the last; may lie past the border; not above `lo` if it reads none.
     """
 
     lo: np.ndarray
@@ -34,8 +34,8 @@ class Intervals(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Of the largest."""
-        return int(max(0, np.max(self.hi - self.lo)))
+        """Of the largest; at least one pixel, so that no array of a window is empty."""
+        return int(max(1, np.max(self.hi - self.lo)))
 
 
 def same(size: int) -> Reach:
@@ -55,21 +55,36 @@ def whole(size: int, positions: int) -> Intervals:
     return Intervals(np.zeros(positions, int), np.full(positions, size))
 
 
+def segment(size: int, *, first: int, count: int) -> Reach:
+    """Output pixels from `first` on read `count` input pixels one by one; the others nothing."""
+    lo = np.clip(np.arange(size) - first, 0, count)
+    return Reach(lo, np.clip(lo + (np.arange(size) >= first), 0, count))
+
+
 def changed(reach: Reach, dirty: Intervals) -> Intervals:
     """Output pixels that read one of the input pixels that can change."""
-    lo = np.searchsorted(reach.hi, dirty.lo, side="right")
-    hi = np.searchsorted(reach.lo, dirty.hi, side="left")
-    empty = dirty.hi <= dirty.lo
-    return Intervals(np.where(empty, 0, lo), np.where(empty, 0, hi))
+    reads = reach.hi > reach.lo
+    touched = (reach.hi > dirty.lo[:, None]) & (reach.lo < dirty.hi[:, None]) & reads
+    touched &= (dirty.hi > dirty.lo)[:, None]
+    lo, hi = touched.argmax(1), touched.shape[1] - touched[:, ::-1].argmax(1)
+    return Intervals(lo, np.where(touched.any(1), hi, lo))
 
 
 def read(reach: Reach, needed: Intervals, size: int) -> Intervals:
     """Input pixels (of `size`) that the needed output pixels read."""
     empty = needed.hi <= needed.lo
-    lo = reach.lo[np.where(empty, 0, needed.lo)]
-    hi = reach.hi[np.where(empty, 0, needed.hi - 1)]
+    ends = np.stack([np.where(empty, 0, needed.lo), np.where(empty, 1, needed.hi)], 1).ravel()
+    # `reduceat` reduces from each index to the next, and cannot end past the last element.
+    lo = np.minimum.reduceat(np.append(reach.lo, reach.lo[-1]), ends)[::2]
+    hi = np.maximum.reduceat(np.append(reach.hi, reach.hi[-1]), ends)[::2]
     lo, hi = np.clip(lo, 0, size), np.clip(hi, 0, size)
     return Intervals(np.where(empty, 0, lo), np.where(empty, 0, np.maximum(lo, hi)))
+
+
+def frames(reach: Reach, window: int) -> Intervals:
+    """What a window of `window` output pixels reads, for every pixel it can begin at."""
+    over = np.lib.stride_tricks.sliding_window_view
+    return Intervals(over(reach.lo, window).min(1), over(reach.hi, window).max(1))
 
 
 def hull(a: Intervals | None, b: Intervals) -> Intervals:
@@ -81,11 +96,19 @@ def hull(a: Intervals | None, b: Intervals) -> Intervals:
     return Intervals(lo, hi)
 
 
-def aligned(intervals: Intervals, multiple: int) -> Intervals:
-    """Grown until they begin and end at multiples."""
+def aligned(intervals: Intervals, multiple: int, size: int) -> Intervals:
+    """Grown, inside an axis of `size`, until all begin at multiples.
+
+    Their lengths leave the same remainder as `size`, so that windows pushed back from the end of
+    the axis begin at multiples too.
+    """
     if multiple == 1:
         return intervals
-    return Intervals(intervals.lo // multiple * multiple, -(-intervals.hi // multiple) * multiple)
+    lo = intervals.lo // multiple * multiple
+    length = intervals.hi - lo
+    length += (size - length) % multiple
+    empty = intervals.hi <= intervals.lo  # stays so: a padded row far from the block
+    return Intervals(np.where(empty, 0, lo), np.where(empty, 0, lo + length))
 
 
 def starts(intervals: Intervals, size: int) -> np.ndarray:

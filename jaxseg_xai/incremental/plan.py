@@ -1,17 +1,13 @@
-"""What an intervention on a block makes necessary to compute, found before anything runs."""
+"""A plan: which windows of which layers an intervention on a block makes necessary to compute."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import jax
 import numpy as np
 
-from jaxseg_xai.incremental import intervals
-from jaxseg_xai.incremental.intervals import Intervals
-from jaxseg_xai.incremental.rules import Operand, Rule, rule_of
-from jaxseg_xai.incremental.trace import Atom, Equation, Program, trace
-from jaxseg_xai.types import Predict
+from jaxseg_xai.incremental.rules import Dims, Rule
+from jaxseg_xai.incremental.table import PlanTable, make_table
+from jaxseg_xai.incremental.trace import Equation, Program
 
 AXES = ("y", "x")
 
@@ -42,7 +38,6 @@ class Step:
     Attributes:
       equation: with its primitive and parameters.
       rule: how to compute a window.
-      operands: what goes in.
       window: of its outputs.
       frames: per operand the windows that it is read in; None for those read as they are.
       flops: of one intervention, in this window.
@@ -51,7 +46,6 @@ class Step:
 
     equation: Equation
     rule: Rule
-    operands: tuple[Operand, ...]
     window: Windows
     frames: tuple[Windows | None, ...]
     flops: int
@@ -79,7 +73,7 @@ class Plan:
     image_shape: tuple[int, int, int]
     block: tuple[int, int]
     region: tuple[int, int]
-    dims: Mapping[int, tuple[str | None, ...]]
+    dims: Mapping[int, Dims]
     windows: Mapping[int, Windows]
     steps: tuple[Step, ...]
     reaches: Mapping[str, np.ndarray]
@@ -95,10 +89,42 @@ class Plan:
         return sum(step.dense_flops for step in self.steps)
 
     @property
-    def region_windows(self) -> Windows:
-        """Where the logits are read."""
-        sizes = zip(AXES, self.image_shape, self.region, strict=False)
-        return {a: Window("region", np.arange(n - side + 1), side) for a, n, side in sizes}
+    def num_patches(self) -> int:
+        """Interventions that are evaluated at once."""
+        return self.program.shapes[self.program.image].shape[0]
+
+    @property
+    def window_bytes(self) -> int:
+        """Of all windows of one intervention together: an upper bound of what it needs."""
+        total = 0
+        for value, windows in self.windows.items():
+            shape = self.program.shapes[value]
+            share = np.prod(
+                [
+                    windows[a].size / n
+                    for a, n in zip(self.dims[value], shape.shape, strict=True)
+                    if a
+                ]
+            )
+            total += int(np.prod(shape.shape) * share) * shape.dtype.itemsize
+        return total // self.num_patches
+
+    @property
+    def output_windows(self) -> Windows:
+        """What is read of the logits: the region, and all of what is not aligned with the image."""
+        logits, windows = self.program.logits, {}
+        for d, axis in enumerate(self.dims[logits]):
+            n = self.program.shapes[logits].shape[d]
+            if axis and self.follows_image(d):
+                side = self.region[d - 1]
+                windows[axis] = Window("region", np.arange(n - side + 1), side)
+            elif axis:
+                windows[axis] = Window("region", np.zeros(1, int), n)
+        return windows
+
+    def follows_image(self, d: int) -> bool:
+        """Whether dimension d of the logits has windows of the image's axis in that place."""
+        return d in (1, 2) and self.dims[self.program.logits][d] == AXES[d - 1]
 
     @property
     def block_windows(self) -> Windows:
@@ -106,215 +132,9 @@ class Plan:
         sizes = zip(AXES, self.image_shape, self.block, strict=False)
         return {a: Window("block", np.arange(0, n, side), side) for a, n, side in sizes}
 
+    def table(self) -> PlanTable:
+        """What a person wants to know."""
+        return make_table(self)
 
-def make_plan(
-    predict: Predict,
-    variables: Any,
-    image_shape: tuple[int, int, int],
-    *,
-    block: tuple[int, int],
-    region: tuple[int, int],
-    num_patches: int,
-    dtype: Any = np.float32,
-) -> Plan:
-    """Plan interventions on the blocks of an image, seen through a box.
-
-    Args:
-      predict: the model.
-      variables: its weights, or their shapes.
-      image_shape: (H, W, C).
-      block: (height, width) of the blocks; the grid begins in the first corner and the last blocks
-        may be cut off.
-      region: (height, width) of the box in the output that matters, at any position.
-      num_patches: interventions on one block that are evaluated at once.
-      dtype: of images.
-    """
-    program = trace(predict, variables, (num_patches, *image_shape), dtype)
-    base = trace(predict, variables, (1, *image_shape), dtype)
-    if [e.primitive for e in program.equations] != [e.primitive for e in base.equations]:
-        raise ValueError("the model computes something else for one image than for several")
-    return _Planner(program, base, image_shape, block, region).plan()
-
-
-class _Planner:
-    def __init__(self, program, base, image_shape, block, region) -> None:
-        self.program, self.base, self.image_shape = program, base, image_shape
-        self.block, self.region = block, region
-        sizes = list(zip(AXES, image_shape, block, region, strict=False))
-        self.blocks = {a: np.arange(0, n, side) for a, n, side, _ in sizes}
-        self.regions = {a: np.arange(n - side + 1) for a, n, _, side in sizes}
-        self.dims: dict[int, tuple[str | None, ...]] = {program.image: (None, "y", "x", None)}
-        self.dirty: dict[int, dict[str, Intervals]] = {program.image: {}}
-        for axis, n, side, _ in sizes:
-            start = self.blocks[axis]
-            self.dirty[program.image][axis] = Intervals(start, np.minimum(start + side, n))
-        self.needed: dict[int, dict[str, Intervals]] = {}
-        self.rules: list[tuple[Equation, tuple[Operand, ...], Rule]] = []
-
-    def plan(self) -> Plan:
-        for equation in self.program.equations:
-            if any(out in self.program.of_image for out in equation.outputs):
-                self._forward(equation)
-        self._need_region()
-        for equation, operands, rule in reversed(self.rules):
-            self._backward(equation, operands, rule)
-        windows = {value: self._windows(value) for value in self.needed}
-        logits = self.program.logits
-        return Plan(
-            program=self.program,
-            base=self.base,
-            image_shape=self.image_shape,
-            block=self.block,
-            region=self.region,
-            dims=self.dims,
-            windows=windows,
-            steps=tuple(self._step(*entry, windows) for entry in self.rules),
-            reaches={axis: self._reaches(logits, axis) for axis in AXES},
-        )
-
-    def _sizes(self, value: int) -> dict[str, int]:
-        pairs = zip(self.dims[value], self.program.shapes[value].shape, strict=True)
-        return {axis: size for axis, size in pairs if axis}
-
-    def _operand(self, atom: Atom) -> Operand:
-        if not isinstance(atom, int):
-            shape = np.shape(atom)
-            return Operand(shape, (None,) * len(shape), False, np.asarray(atom))
-        shape = self.program.shapes[atom].shape
-        of_image = atom in self.program.of_image
-        return Operand(shape, self.dims[atom] if of_image else (None,) * len(shape), of_image)
-
-    def _forward(self, equation: Equation) -> None:
-        operands = tuple(self._operand(atom) for atom in equation.inputs)
-        shapes = [self.program.shapes[out].shape for out in equation.outputs]
-        rule = rule_of(equation, operands, shapes)
-        self.rules.append((equation, operands, rule))
-        for out, dims in zip(equation.outputs, rule.dims, strict=True):
-            self.dims[out] = dims
-            self.dirty[out] = {}
-            for axis, size in self._sizes(out).items():
-                dirty: Intervals | None = None
-                for atom, reach in self._inputs(equation, rule):
-                    if axis in reach:
-                        own = intervals.changed(reach[axis], self.dirty[atom][axis])
-                    else:
-                        own = intervals.whole(size, len(self.blocks[axis]))
-                    dirty = intervals.hull(dirty, own)
-                assert dirty is not None
-                self.dirty[out][axis] = intervals.aligned(dirty, rule.align.get(axis, 1))
-
-    def _inputs(self, equation: Equation, rule: Rule) -> Iterator[tuple[int, Mapping]]:
-        """The operands that depend on the image, with their reach."""
-        for atom, reach in zip(equation.inputs, rule.reach, strict=True):
-            if isinstance(atom, int) and atom in self.program.of_image:
-                yield atom, reach
-
-    def _need_region(self) -> None:
-        logits = self.program.logits
-        if not isinstance(logits, int) or logits not in self.program.of_image:
-            raise ValueError("the model's output does not depend on its input")
-        self.needed[logits] = {}
-        spatial = dict(zip(AXES, (1, 2), strict=True))
-        for d, (axis, size) in enumerate(
-            zip(self.dims[logits], self.program.shapes[logits].shape, strict=True)
-        ):
-            if axis is None:
-                continue
-            if spatial[axis] != d or size != self.image_shape[d - 1]:
-                # Not aligned with the image: all of it, and the box is cut out at the end.
-                self.needed[logits][axis] = intervals.whole(size, len(self.regions[axis]))
-            else:
-                start = self.regions[axis]
-                side = self.region[d - 1]
-                self.needed[logits][axis] = Intervals(start, start + side)
-
-    def _backward(self, equation: Equation, operands: tuple[Operand, ...], rule: Rule) -> None:
-        # All outputs of an equation share one window.
-        shared: dict[str, Intervals] = {}
-        for out in equation.outputs:
-            for axis, needed in self.needed.get(out, {}).items():
-                shared[axis] = intervals.hull(shared.get(axis), needed)
-        for out in equation.outputs:
-            self.needed[out] = {}
-            for axis, size in self._sizes(out).items():
-                needed = intervals.whole(size, len(self.regions[axis]))
-                if not rule.why_dense:
-                    needed = shared.get(axis, needed)
-                self.needed[out][axis] = intervals.aligned(needed, rule.align.get(axis, 1))
-        for atom, reach in self._inputs(equation, rule):
-            mine = self.needed.setdefault(atom, {})
-            for axis, size in self._sizes(atom).items():
-                if axis in reach:
-                    out = next(
-                        out
-                        for out, dims in zip(equation.outputs, rule.dims, strict=True)
-                        if axis in dims
-                    )
-                    own = intervals.read(reach[axis], self.needed[out][axis], size)
-                else:
-                    own = intervals.whole(size, len(self.regions[axis]))
-                mine[axis] = intervals.hull(mine.get(axis), own)
-
-    def _windows(self, value: int) -> Windows:
-        windows = {}
-        for axis, size in self._sizes(value).items():
-            dirty, needed = self.dirty[value][axis], self.needed[value][axis]
-            if dirty.size <= needed.size:
-                windows[axis] = Window("block", intervals.starts(dirty, size), dirty.size)
-            else:
-                windows[axis] = Window("region", intervals.starts(needed, size), needed.size)
-        return windows
-
-    def _step(self, equation, operands, rule: Rule, windows: Mapping[int, Windows]) -> Step:
-        out = equation.outputs[0]
-        window = windows[out]
-        frames: list[Windows | None] = []
-        for atom, operand, reach in zip(equation.inputs, operands, rule.reach, strict=True):
-            if not operand.of_image:
-                frames.append(None)
-                continue
-            frames.append(
-                {
-                    axis: self._frame(window[axis], reach[axis], size)
-                    if axis in reach
-                    else Window("block", np.zeros(len(self.blocks[axis]), int), size)
-                    for axis, size in self._sizes(atom).items()
-                }
-            )
-        elements = (
-            int(np.prod(self.program.shapes[out].shape))
-            // self.program.shapes[self.program.image].shape[0]
-        )
-        share = 1.0
-        for axis, size in self._sizes(out).items():
-            share *= window[axis].size / size
-        return Step(
-            equation=equation,
-            rule=rule,
-            operands=operands,
-            window=window,
-            frames=tuple(frames),
-            flops=round(rule.flops * elements * share),
-            dense_flops=rule.flops * elements,
-        )
-
-    def _frame(self, window: Window, reach: intervals.Reach, size: int) -> Window:
-        """What a window reads of an input of `size`."""
-        lo = reach.lo[window.start]
-        hi = reach.hi[window.start + window.size - 1]
-        frame = int(np.max(hi - lo))
-        if np.ptp(hi - lo):  # an interpolation: more here, less there, never past the border
-            lo = np.clip(lo, 0, size - frame)
-        return Window(window.of, lo, frame)
-
-    def _reaches(self, logits: int, axis: str) -> np.ndarray:
-        if axis not in self.dirty[logits]:
-            return np.ones((len(self.blocks[axis]), len(self.regions[axis])), bool)
-        dirty, needed = self.dirty[logits][axis], self.needed[logits][axis]
-        touching = (dirty.lo[:, None] < needed.hi) & (needed.lo < dirty.hi[:, None])
-        return touching & (dirty.hi > dirty.lo)[:, None]
-
-
-def shape_of(tree: Any) -> Any:
-    """Shapes of a pytree of arrays."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+    def __str__(self) -> str:
+        return str(self.table())

@@ -1,13 +1,13 @@
-"""A model as a flat list of equations: traced, calls inlined, constants evaluated, dead code gone."""
+"""A model as a flat list of equations: calls inlined, constants evaluated, dead code gone."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.extend import core
 
+from jaxseg_xai.errors import JaxsegError, ModelError
 from jaxseg_xai.types import Array, Predict
 
 #: Calls whose body is put in their place: parameter that holds it.
@@ -62,7 +62,7 @@ class Program:
       shapes: number of a value -> its shape and dtype.
       variables: numbers of the weights' leaves.
       image: number of the image [B, H, W, C].
-      logits: number of the output [B, H, W, K], or the constant that it is.
+      logits: number of the output [B, H, W, K].
       of_image: values that depend on the image.
     """
 
@@ -70,8 +70,12 @@ class Program:
     shapes: Mapping[int, jax.ShapeDtypeStruct]
     variables: tuple[int, ...]
     image: int
-    logits: Atom
+    logits: int
     of_image: frozenset[int]
+
+    def numbers(self) -> list[int]:
+        """Its image and the outputs of its equations in order: two traces of a model correspond."""
+        return [self.image, *(out for equation in self.equations for out in equation.outputs)]
 
     def run(self, variables: Any, image: Array) -> dict[int, Array]:
         """Every value of the program, by number."""
@@ -88,19 +92,49 @@ def operand(values: Mapping[int, Array], atom: Atom) -> Array:
     return values[atom] if isinstance(atom, int) else atom
 
 
-def trace(predict: Predict, variables: Any, shape: tuple[int, ...], dtype: Any) -> Program:
-    """Trace `predict(variables, images)` for images of a shape [B, H, W, C]."""
-    closed = jax.make_jaxpr(predict)(variables, jax.ShapeDtypeStruct(shape, dtype))
+def trace(
+    predict: Predict, variables: Any, shape: tuple[int, ...], dtype: Any, *, whole: bool = False
+) -> Program:
+    """Trace `predict(variables, images)` for images of a shape [B, H, W, C].
+
+    Args:
+      predict: the model.
+      variables: its weights, or their shapes.
+      shape: of the images.
+      dtype: of the images.
+      whole: make one equation of it all.
+
+    Raises:
+      ModelError: it cannot be traced, or does not map images to logits [B, H, W, K] that depend on
+        them.
+    """
+    traced = jax.jit(predict) if whole else predict
+    try:
+        closed = jax.make_jaxpr(traced)(variables, jax.ShapeDtypeStruct(shape, dtype))
+    except JaxsegError:
+        raise
+    except Exception as error:  # whatever the user's model raises
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"the model cannot be traced for images {shape}: {type(error).__name__}: {reason}; "
+            "give it images of a size that it takes, and write it in JAX without Python "
+            "control flow on values"
+        ) from error
+    _check_logits([var.aval for var in closed.jaxpr.outvars], shape)
     paths = [_path(path) for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
-    flat = _Flattener()
+    flat = _Flattener(inlines=not whole)
     numbers = [flat.number(var.aval) for var in closed.jaxpr.invars]
     flat.names = dict(zip(numbers, paths, strict=False))
     (logits,) = flat.inline(closed.jaxpr, closed.consts, numbers)
-    equations = _alive(flat.equations, logits)
+    equations = _with_constants(_alive(flat.equations, logits), flat.constant)
     of_image = {numbers[-1]}
     for equation in equations:
         if any(isinstance(atom, int) and atom in of_image for atom in equation.inputs):
             of_image.update(equation.outputs)
+    if not isinstance(logits, int) or logits not in of_image:
+        raise ModelError(
+            "the logits do not depend on the image; an intervention on it can have no effect"
+        )
     return Program(
         equations=tuple(equations),
         shapes=flat.shapes,
@@ -112,10 +146,12 @@ def trace(predict: Predict, variables: Any, shape: tuple[int, ...], dtype: Any) 
 
 
 class _Flattener:
-    """Numbers the values of a jaxpr and of the calls in it; evaluates what depends on nothing."""
+    """Numbers the values of a jaxpr and of the calls in it, and notes those that are constant."""
 
-    def __init__(self) -> None:
+    def __init__(self, inlines: bool) -> None:
+        self.inlines = inlines
         self.equations: list[Equation] = []
+        self.constant: set[int] = set()
         self.shapes: dict[int, jax.ShapeDtypeStruct] = {}
         self.names: dict[int, str] = {}
 
@@ -124,17 +160,24 @@ class _Flattener:
         self.shapes[number] = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
         return number
 
+    def is_constant(self, atom: Atom) -> bool:
+        """Whether it depends on neither weights nor image."""
+        return not isinstance(atom, int) or atom in self.constant
+
     def inline(self, jaxpr: Any, consts: Any, atoms: list[Atom]) -> list[Atom]:
         atom_of: dict[Any, Atom] = dict(zip(jaxpr.constvars, consts, strict=True))
         atom_of.update(zip(jaxpr.invars, atoms, strict=True))
 
         def look_up(var: Any) -> Atom:
-            return np.asarray(var.val) if isinstance(var, core.Literal) else atom_of[var]
+            if isinstance(var, core.Literal):  # a Python number has no type of its own
+                aval: Any = var.aval
+                return aval.dtype.type(var.val)
+            return atom_of[var]
 
         for eqn in jaxpr.eqns:
             inputs = [look_up(var) for var in eqn.invars]
             body = next((eqn.params[key] for key in _BODY if key in eqn.params), None)
-            if eqn.primitive.name in _INLINED and body is not None:
+            if self.inlines and eqn.primitive.name in _INLINED and body is not None:
                 inner = body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
                 outputs = self.inline(inner.jaxpr, inner.consts, inputs)
             else:
@@ -143,16 +186,63 @@ class _Flattener:
         return [look_up(var) for var in jaxpr.outvars]
 
     def _append(self, eqn: Any, inputs: list[Atom]) -> list[Atom]:
-        if not any(isinstance(atom, int) for atom in inputs) and not eqn.effects:
-            # Depends on neither weights nor image: interpolation matrices, counts, positions.
-            with jax.ensure_compile_time_eval():
-                return list(Equation(eqn.primitive, eqn.params, tuple(inputs), ()).bind(*inputs))
+        if eqn.primitive.name == "optimization_barrier":
+            return inputs
+        if eqn.primitive.name == "concatenate":
+            # `jnp.pad` joins what is empty to the axes that it does not pad.
+            d = eqn.params["dimension"]
+            inputs = [a for a, var in zip(inputs, eqn.invars, strict=True) if var.aval.shape[d]]
+            if len(inputs) == 1:
+                return inputs
         outputs = tuple(self.number(var.aval) for var in eqn.outvars)
+        if not eqn.effects and all(self.is_constant(a) for a in inputs):
+            self.constant.update(outputs)
         name = next((self.names[a] for a in inputs if isinstance(a, int) and a in self.names), "")
         self.equations.append(Equation(eqn.primitive, eqn.params, tuple(inputs), outputs, name))
         if eqn.primitive.name in ("reshape", "convert_element_type", "broadcast_in_dim") and name:
             self.names[outputs[0]] = name
         return list(outputs)
+
+
+def _check_logits(found: list[Any], shape: tuple[int, ...]) -> None:
+    b, h, w, _ = shape
+    wanted = f"the model must give one array of logits [B, H, W, K], ({b}, {h}, {w}, K)"
+    if len(found) != 1:
+        raise ModelError(f"{wanted}, not {len(found)} arrays; wrap it in a function that picks one")
+    if len(found[0].shape) != 4 or found[0].shape[:3] != shape[:3]:
+        raise ModelError(
+            f"{wanted}, aligned with images {shape}, not {found[0].shape}; resize its output to "
+            "the image's height and width"
+        )
+
+
+def _with_constants(equations: list[Equation], constant: set[int]) -> list[Equation]:
+    """Evaluate what depends on neither weights nor image: interpolations, counts, positions.
+
+    In one compiled program, as in the compiled model: eager arithmetic rounds differently, and
+    then nearest neighbours can be others.
+    """
+    known = [e for e in equations if constant.issuperset(e.outputs)]
+    rest = [e for e in equations if not constant.issuperset(e.outputs)]
+    wanted = constant.intersection(a for e in rest for a in e.inputs if isinstance(a, int))
+
+    def evaluate() -> dict[int, Array]:
+        values: dict[int, Array] = {}
+        for equation in known:
+            found = equation.bind(*(operand(values, atom) for atom in equation.inputs))
+            values.update(zip(equation.outputs, found, strict=True))
+        return {number: values[number] for number in wanted}
+
+    # Compiled by hand, for a plan may be made while something else is traced.
+    found = jax.jit(evaluate).lower().compile()() if wanted else {}
+    # On the host: they go into programs of any devices.
+    values = {number: jax.device_get(value) for number, value in found.items()}
+    return [
+        dataclasses.replace(
+            e, inputs=tuple(values.get(a, a) if isinstance(a, int) else a for a in e.inputs)
+        )
+        for e in rest
+    ]
 
 
 def _alive(equations: list[Equation], logits: Atom) -> list[Equation]:

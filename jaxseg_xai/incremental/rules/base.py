@@ -1,0 +1,148 @@
+"""What a rule is: which input pixels an output window reads, and how to compute the window.
+
+A rule says nothing about where windows are. `planner` finds those; `evaluate` reads the frames that
+a rule asks for and calls its `apply`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxseg_xai.incremental import intervals
+from jaxseg_xai.incremental.intervals import Reach
+from jaxseg_xai.types import Array
+
+#: Per dimension of an array: the image axis "y" or "x" whose window it follows, or None.
+Dims = tuple[str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand:
+    """An input of an equation.
+
+    Attributes:
+      shape: of the whole value.
+      dims: image axes; all None for values that do not depend on the image.
+      of_image: whether it depends on the image.
+      constant: its value where that is known while tracing.
+    """
+
+    shape: tuple[int, ...]
+    dims: Dims
+    of_image: bool
+    constant: np.ndarray | None = None
+
+    def axes(self) -> set[str]:
+        """The image axes it has."""
+        return {axis for axis in self.dims if axis}
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A window of one axis while evaluating.
+
+    Attributes:
+      start: int32 [], where it begins (traced, or known).
+      size: how many pixels.
+    """
+
+    start: Array
+    size: int
+
+
+#: Axis -> its span.
+Spans = Mapping[str, Span]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rule:
+    """How to compute a window of an equation's outputs.
+
+    Attributes:
+      dims: of every output.
+      reach: per input the axes that it is read in windows of; its other axes are read whole.
+      apply: (frames of the image's operands and the other operands whole, axis -> output window)
+        -> windows of the outputs.
+      align: axis -> output windows begin at multiples of this.
+      outside: what the operation sees beyond the border of its input.
+      contracted: axis of the image that is summed over, where only the frame takes part in it.
+      why_dense: why it has no windows, or "".
+    """
+
+    dims: tuple[Dims, ...]
+    reach: tuple[Mapping[str, Reach], ...]
+    apply: Callable[[list[Array], Spans], Sequence[Array]]
+    align: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    outside: float = 0.0
+    contracted: str = ""
+    why_dense: str = ""
+
+
+class NoRuleError(Exception):
+    """The equation has no windowed form; the message says why."""
+
+
+def single(operands: Sequence[Operand]) -> Operand:
+    """The first operand, if it alone depends on the image."""
+    if not operands[0].of_image or any(operand.of_image for operand in operands[1:]):
+        raise NoRuleError("not only its first operand depends on the image")
+    return operands[0]
+
+
+def identity(operand: Operand, axes: set[str]) -> dict[str, Reach]:
+    """Every output pixel reads the operand's in its place, along `axes`."""
+    sizes = zip(operand.dims, operand.shape, strict=True)
+    return {axis: intervals.same(size) for axis, size in sizes if axis in axes}
+
+
+def axes_of(dims: Sequence[str | None]) -> set[str]:
+    """The image axes of an output; each may follow one dimension only."""
+    axes = [axis for axis in dims if axis]
+    if len(set(axes)) < len(axes):
+        raise NoRuleError("one axis of the image in two dimensions")
+    return set(axes)
+
+
+def resized(shape: Sequence[int], dims: Dims, window: Spans) -> list[int]:
+    """A shape with the sizes of windows in it."""
+    return [window[axis].size if axis else n for n, axis in zip(shape, dims, strict=True)]
+
+
+def cut(operand: Operand, frame: Array, dims: Sequence[str | None], window: Spans) -> Array:
+    """The window of what was read whole (weights, positions, global features).
+
+    Args:
+      operand: the input.
+      frame: what was read of it.
+      dims: image axes of the output, dimension by dimension as in the operand.
+      window: of the output.
+    """
+    if not operand.shape:
+        return frame
+    for d, (axis, own) in enumerate(zip(dims, operand.dims, strict=True)):
+        if axis and own is None and operand.shape[d] > 1:
+            frame = lax.dynamic_slice_in_dim(frame, window[axis].start, window[axis].size, d)
+    return frame
+
+
+def begin(reach: Reach, span: Span, frame: int, size: int) -> Array:
+    """Where the frame (of an input of `size`) that a window reads begins: as the planner put it."""
+    lo = np.clip(intervals.frames(reach, span.size).lo, 0, size - frame)
+    return jnp.asarray(lo, jnp.int32)[span.start]
+
+
+def shift(local: Array, d: int, offset: Array | int, size: int) -> jax.Array:
+    """`size` pixels along dimension d from `offset`; zeros where there are none."""
+    own = local.shape[d]
+    config = [(0, 0, 0)] * local.ndim
+    zero = jnp.zeros((), local.dtype)
+    if isinstance(offset, int):
+        config[d] = (-offset, offset + size - own, 0)
+        return lax.pad(local, zero, config) if any(config[d]) else local
+    config[d] = (size, size, 0)
+    offset = jnp.clip(offset, -size, own)
+    return lax.dynamic_slice_in_dim(lax.pad(local, zero, config), offset + size, size, d)

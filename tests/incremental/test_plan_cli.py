@@ -1,0 +1,50 @@
+"""`jaxseg-xai plan`."""
+
+import pytest
+
+from jaxseg_xai import cli
+
+
+@pytest.fixture(autouse=True)
+def no_user_cache(monkeypatch):
+    """`main` leaves the cache alone where the user has chosen one."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "chosen")
+
+
+def plan(*flags):
+    return cli.main(["plan", "--model", "triangle", *flags])
+
+
+def test_plan_of_a_bundled_model(capsys):
+    sizes = ("--height", "64", "--width", "48", "--block-size", "4", "--region-side", "8")
+    assert plan(*sizes) == 0
+    shown = capsys.readouterr().out
+    assert "Image 64x48x3, blocks 4x4, region 8x8, 10 interventions at a time" in shown
+    assert "encoder/0/conv1  convolution" in shown
+    assert "times fewer" in shown
+
+
+def test_plan_of_a_size_that_needs_padding(capsys):
+    assert plan("--height", "33", "--pad", "edge") == 0
+    assert "Image 33x256x3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--region-side", "300"], "region of 300x300 pixels is larger than the image of 256x256"),
+        (
+            ["--width", "16", "--region-side", "16", "--block-size", "32"],
+            "block of 32x32 pixels is larger",
+        ),
+        (["--region-side", "0"], "region_side is 0; it must be at least 1"),
+        (["--height", "-4"], "height is -4; it must be at least 1"),
+        (["--height", "33"], "not a multiple of the model's stride 16: set pad to"),
+        (["--height", "1", "--width", "1"], "larger than the image of 1x1"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(capsys, flags, words):
+    assert plan(*flags) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert words in error
