@@ -15,6 +15,8 @@ import jax
 import tyro
 
 from jaxseg_xai import demo
+from jaxseg_xai.cli_plan import PlanConfig, plan_text
+from jaxseg_xai.components_run import ComponentsConfig, run_components
 from jaxseg_xai.errors import ConfigError, JaxsegError
 from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.models.bundle import bundled_models, read_card
@@ -23,6 +25,7 @@ from jaxseg_xai.sweep.config import SweepConfig, read_toml
 from jaxseg_xai.sweep.run import SweepResult, run_sweep
 from jaxseg_xai.sweep.store import ExplanationStore
 from jaxseg_xai.training.config import TrainConfig
+from jaxseg_xai.types import Status
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 70, 130
 _MAX_REASONS = 10
@@ -195,6 +198,18 @@ def _report(config: ReportConfig, _: str) -> int:
     return EXIT_OK
 
 
+def _components(config: ComponentsConfig, _: str) -> int:
+    for name, table in run_components(config).items():
+        print(f"{name}: {int((table.statuses == Status.OK).sum())} of {len(table.statuses)} images")
+    print(f"table and pictures: {config.out}")
+    return EXIT_OK
+
+
+def _plan(config: PlanConfig, _: str) -> int:
+    print(plan_text(config))
+    return EXIT_OK
+
+
 def describe(result: SweepResult) -> str:
     """Counts by status and speeds of a sweep, a line per explainer."""
     lines = []
@@ -258,6 +273,18 @@ COMMANDS = {
         _report,
         "a store: one HTML page",
         "jaxseg-xai report --store runs/sweep.zarr --out report.html",
+    ),
+    "components": _Command(
+        ComponentsConfig,
+        _components,
+        "which channels, layers and skip connections carry a class: a CSV and a PNG",
+        "jaxseg-xai components --model brain --data.limit 2 --classes 'white matter'",
+    ),
+    "plan": _Command(
+        PlanConfig,
+        _plan,
+        "what an intervention on a model costs, layer by layer",
+        "jaxseg-xai plan --model brain --height 192 --width 192 --block-size 8 --region-side 32",
     ),
     "train": _Command(
         TrainConfig,

@@ -31,6 +31,8 @@ class Status(enum.IntEnum):
     NON_FINITE = 4
     #: The item could not be explained at all; the store keeps the reason.
     FAILED = 5
+    #: ATE: the region is larger than the box that `region_side` promises; the maps are zeros.
+    REGION_TOO_LARGE = 6
 
 
 class Predict(Protocol):

@@ -40,6 +40,8 @@ class Explainer(Protocol):
     """A frozen pytree dataclass: static fields change the program, numbers are traced."""
 
     name: ClassVar[str]
+    #: Whether it explains the predicted class in the whole image; else the reference in a region.
+    whole_image: ClassVar[bool]
 
     @property
     def needs_pool(self) -> bool:

@@ -83,6 +83,7 @@ class Misure:
     """
 
     name: ClassVar[str] = "misure"
+    whole_image: ClassVar[bool] = True
     tau: float = 0.9
     learning_rate: float = 0.01
     weight_decay: float = 0.01

@@ -136,7 +136,9 @@ class UNet(nnx.Module):
         self.encoder = nnx.List(
             [DoubleConv(a, b, config, rngs) for a, b in itertools.pairwise(encoder)]
         )
-        below = [config.encoder_channels[-1], *config.decoder_channels[:-1]]
+        below = [config.encoder_channels[-1], *config.decoder_channels][
+            : len(config.decoder_channels)
+        ]
         skips = config.encoder_channels[-2::-1]
         transposed = config.upsample == "transposed"
         # As is usual, a transposed convolution brings the channels down to the skip's.

@@ -23,15 +23,15 @@ def map_jobs(
     the work there is gets done, without asking the host; the devices meet once, at the end.
 
     Args:
-      function: int32 [batch_size] job numbers -> float32 [batch_size]; numbers past the end repeat
-        the last job and are dropped.
+      function: int32 [batch_size] job numbers -> float32 [batch_size, ...]; numbers past the end
+        repeat the last job and are dropped.
       count: int32 [], the number of jobs, at most `capacity`.
       capacity: static bound of `count`.
       batch_size: jobs per call.
       num_devices: size of the mesh.
 
     Returns:
-      float32 [capacity], 0 from `count` on; the same on every device.
+      float32 [capacity, ...], 0 from `count` on; the same on every device.
     """
     device = lax.axis_index(AXIS)
 
@@ -45,6 +45,7 @@ def map_jobs(
         where = jnp.where(jobs < count, jobs, capacity)
         return turn + 1, found.at[where].set(values, mode="drop")
 
-    start = (jnp.int32(0), jnp.zeros(capacity, jnp.float32))
+    result = jax.eval_shape(function, jax.ShapeDtypeStruct((batch_size,), jnp.int32))
+    start = (jnp.int32(0), jnp.zeros((capacity, *result.shape[1:]), jnp.float32))
     _, found = lax.while_loop(lambda carry: start_of(carry[0]) < count, body, start)
     return lax.psum(found, AXIS)

@@ -17,6 +17,20 @@ def any_in_block(region: jax.Array, side: int) -> jax.Array:
     return jnp.any(_fill_up(region, side).reshape(rows, side, columns, side), axis=(1, 3))
 
 
+def sum_in_block(values: jax.Array, side: int) -> jax.Array:
+    """Sum over the pixels of every block: [H, W] -> [rows, columns]."""
+    rows, columns = grid_shape(values.shape[0], values.shape[1], side)
+    return jnp.sum(_fill_up(values, side).reshape(rows, side, columns, side), axis=(1, 3))
+
+
+def tile_patches(patches: jax.Array, height: int, width: int) -> jax.Array:
+    """An image made of one patch per block: [rows * columns, side, side, C] -> [H, W, C]."""
+    _, side, _, channels = patches.shape
+    rows, columns = grid_shape(height, width, side)
+    grid = patches.reshape(rows, columns, side, side, channels).swapaxes(1, 2)
+    return grid.reshape(rows * side, columns * side, channels)[:height, :width]
+
+
 def paint_blocks(values: jax.Array, side: int, height: int, width: int) -> jax.Array:
     """Give every pixel the value of its block: [rows, columns] -> [H, W]."""
     return jnp.repeat(jnp.repeat(values, side, 0), side, 1)[:height, :width]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jaxseg_xai.data import open_dataset
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers import EXPLAINERS, Ate, Misure
+from jaxseg_xai.explainers import EXPLAINERS, Ate, AteGradient, Misure
 from jaxseg_xai.models.predict import Pad
 from jaxseg_xai.parse import from_table
 from jaxseg_xai.types import Dataset
@@ -122,6 +122,7 @@ class SweepConfig:
       explainers: which methods (see `jaxseg-xai explainers`).
       misure: settings of MiSuRe.
       ate: settings of the ATE.
+      ate_gradient: settings of its gradient form.
       roi: the region the ATE is about.
       pool_source: data set that gives the patches; that of the images where empty.
       pool_patches: patches in the pool.
@@ -140,6 +141,7 @@ class SweepConfig:
     explainers: tuple[str, ...] = ("misure", "ate")
     misure: Misure = dataclasses.field(default_factory=Misure)
     ate: Ate = dataclasses.field(default_factory=Ate)
+    ate_gradient: AteGradient = dataclasses.field(default_factory=AteGradient)
     roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
     pool_source: str = ""
     pool_patches: int = 1000
@@ -160,6 +162,12 @@ class SweepConfig:
             )
         for name in self.explainers:
             getattr(self, name).validate()
+        sizes = (self.ate.block_size, self.ate_gradient.block_size)
+        if {"ate", "ate_gradient"} <= set(self.explainers) and sizes[0] != sizes[1]:
+            raise ConfigError(
+                f"ate.block_size is {sizes[0]} and ate_gradient.block_size {sizes[1]}; one sweep "
+                "has patches of one size"
+            )
         if self.batch_size < 1 or self.roi.side < 1 or self.pool_patches < 2:
             raise ConfigError(
                 f"batch_size={self.batch_size}, roi.side={self.roi.side}, "
@@ -168,10 +176,29 @@ class SweepConfig:
         if self.data.limit < 0 or self.data.size < 0 or not 0 <= self.seed < 2**32:
             raise ConfigError("data.limit and data.size must not be negative, seed in [0, 2**32)")
 
+    def explainer(self, name: str) -> Misure | Ate | AteGradient:
+        """An explainer with its settings; the ATE need not look beyond the region's box."""
+        if name == "ate" and self.roi.kind == "box":
+            return dataclasses.replace(self.ate, region_side=self.roi.side)
+        return getattr(self, name)
+
     @property
     def needs_labels(self) -> bool:
         """Whether ground truth is looked at."""
-        return "ate" in self.explainers and self.roi.reference == "truth"
+        regional = any(not EXPLAINERS[name].whole_image for name in self.explainers)
+        return regional and self.roi.reference == "truth"
+
+    @property
+    def block_size(self) -> int:
+        """Of the patches, for the explainers that need any."""
+        return next(
+            (
+                getattr(self, name).block_size
+                for name in self.explainers
+                if getattr(self, name).needs_pool
+            ),
+            self.ate.block_size,
+        )
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a sweep to be continued, as JSON values."""

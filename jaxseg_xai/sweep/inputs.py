@@ -34,7 +34,7 @@ def class_indices(config: SweepConfig, bundle: Bundle) -> list[int]:
 def check_classes(config: SweepConfig, bundle: Bundle, dataset: Dataset) -> None:
     """Label maps are compared with predictions by number: the numbers must mean the same."""
     ours, theirs = bundle.card.class_names, dataset.class_names
-    if "ate" in config.explainers and config.roi.reference == "truth" and theirs not in ((), ours):
+    if config.needs_labels and theirs not in ((), ours):
         raise ConfigError(
             f"{config.data.source} is labelled {', '.join(theirs)}, but {bundle.name} segments "
             f"{', '.join(ours)}; set roi.reference to prediction, or choose another model"
@@ -55,7 +55,7 @@ def make_pool(
     try:
         pool = build_patch_pool(
             dataset_of_pool,
-            block_size=config.ate.block_size,
+            block_size=config.block_size,
             num_patches=config.pool_patches,
             seed=config.seed,
         )

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 import jaxseg_xai
 from jaxseg_xai.data import PatchPool, image_id
 from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
-from jaxseg_xai.explainers import Batch, explain
+from jaxseg_xai.explainers import EXPLAINERS, Batch, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels, replicate
 from jaxseg_xai.sweep.config import SweepConfig
@@ -95,7 +95,7 @@ def run_sweep(config: SweepConfig) -> SweepResult:
                 image_index=position,
                 image_id=dataset.ids[index],
                 class_index=class_index,
-                region_name="image" if name == "misure" else config.roi.kind,
+                region_name="image" if EXPLAINERS[name].whole_image else config.roi.kind,
             )
             for position, index in enumerate(chosen)
             for class_index in classes
@@ -134,7 +134,7 @@ def _open_store(
             },
             "device": jax.devices()[0].device_kind,
         },
-        parameters={name: dataclasses.asdict(getattr(config, name)) for name in plan},
+        parameters={name: dataclasses.asdict(config.explainer(name)) for name in plan},
         overwrite=config.overwrite,
     )
 
@@ -301,7 +301,7 @@ class _Sweep:
             },
             self._size,
         )
-        explainer = getattr(self._config, name)
+        explainer = self._config.explainer(name)
         valid = np.arange(self._size) < len(jobs)
         batch = Batch(**examples, valid=valid, pool=self._pool, key=self._key)
         run = self._compile(

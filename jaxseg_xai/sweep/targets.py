@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.types import SegmentTarget
 
@@ -30,12 +31,12 @@ def make_target(
     Raises:
       ConfigError: the box does not lie in the image.
     """
-    if explainer == "misure" or labels is None or roi.reference == "prediction":
+    whole = EXPLAINERS[explainer].whole_image
+    if whole or labels is None or roi.reference == "prediction":
         labels = prediction
     reference = labels == class_index
     if not reference.any():
         return None
-    whole = explainer == "misure"
     region = np.ones(reference.shape, bool) if whole else find_region(reference, roi)
     if not (reference & region).any():
         return None

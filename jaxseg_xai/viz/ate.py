@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GREEN, YELLOW = "#00c853", "#f0e442"
-RED, GREY, BLUE = "#b2182b", "#8a8a8a", "#2166ac"
+RED, GREY, BLUE, BLACK = "#b2182b", "#8a8a8a", "#2166ac", "#000000"
 
 
 def ate_figure(
@@ -28,10 +28,48 @@ def ate_figure(
     ATE = mean(O(replaced) - O(original)): where it is negative (red) the block's own content
     helps, where it is positive (blue) the content hurts.
     """
+    figure, axes = _effects(stored, image, class_names, 3)
+    panels.outline(axes[0, 1], stored.maps.get("significant"), BLACK)
+    scores = common.Scores(stored)
+    _show_histogram(axes[0, 2], stored, parameters.get("threshold"))
+    panels.caption(
+        figure,
+        f"Dice in the region: {scores('base_dice', 1)} points  ·  "
+        f"{scores('num_interventions', 0)} interventions  ·  "
+        f"{scores('num_significant', 0)} blocks significant (black outline)\n"
+        "Each block was replaced by other content. Red: Dice falls (negative ATE), so the block's "
+        "own content helps.\nBlue: Dice rises (positive ATE), so its own content hurts.",
+        common.STATUS_NOTES[stored.status],
+    )
+    return figure
+
+
+def ate_gradient_figure(
+    stored: StoredExplanation,
+    image: StoredImage | None,
+    class_names: Sequence[str],
+    parameters: Mapping[str, Any],
+) -> "Figure":
+    """The gradient form of the ATE, in points of its soft outcome; colours as in `ate_figure`."""
+    figure, _ = _effects(stored, image, class_names, 2)
+    scores = common.Scores(stored)
+    panels.caption(
+        figure,
+        f"Outcome in the region: {scores('base_outcome', 1)} points; {scores('field_effect', 1)} "
+        "when all blocks are replaced.\n"
+        f"The blocks' effects add up to that but for {scores('completeness_gap', 1)} points.",
+        common.STATUS_NOTES[stored.status],
+    )
+    return figure
+
+
+def _effects(
+    stored: StoredExplanation, image: StoredImage | None, class_names: Sequence[str], columns: int
+) -> tuple["Figure", Any]:
+    """A figure whose first two panels are what is explained, and the effects of the blocks."""
     ate, picture = common.pictures(stored, image)
     name = common.class_name(stored.plan.class_index, class_names)
-    figure, axes = panels.new_figure(1, 3, ate.shape, text_height=1.5)
-    scores = common.Scores(stored)
+    figure, axes = panels.new_figure(1, columns, ate.shape, text_height=1.5)
     panels.show(axes[0, 0], picture, f"Explained: {name} (yellow)\nin the region (green)")
     panels.outline(axes[0, 0], stored.reference, YELLOW)
     effects = np.abs(ate[ate != 0])
@@ -49,16 +87,7 @@ def ate_figure(
     panels.colour_bar(axes[0, 1], scale, "change of Dice if replaced (points)", extend="both")
     for panel in axes[0, :2]:
         panels.outline(panel, stored.region, GREEN)
-    _show_histogram(axes[0, 2], stored, parameters.get("threshold"))
-    panels.caption(
-        figure,
-        f"Dice in the region: {scores('base_dice', 1)} points  ·  "
-        f"{scores('num_interventions', 0)} interventions\n"
-        "Each block was replaced by other content. Red: Dice falls (negative ATE), so the block's "
-        "own content helps.\nBlue: Dice rises (positive ATE), so its own content hurts.",
-        common.STATUS_NOTES[stored.status],
-    )
-    return figure
+    return figure, axes
 
 
 def _show_histogram(axes: "Axes", stored: StoredExplanation, threshold: float | None) -> None:

@@ -23,6 +23,7 @@ STATUS_NOTES: Mapping[Status | None, str] = {
     "the region is only the largest tried.",
     Status.NON_FINITE: "No maps: the image, the model's output or the result held NaN or infinity.",
     Status.FAILED: "This explanation failed.",
+    Status.REGION_TOO_LARGE: "No maps: the region is larger than the box of side `region_side`.",
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxseg_xai.sweep.records import StoredExplanation, StoredImage
 from jaxseg_xai.types import Status
 from jaxseg_xai.viz import common, overlays, panels
-from jaxseg_xai.viz.ate import ate_figure
+from jaxseg_xai.viz.ate import ate_figure, ate_gradient_figure
 from jaxseg_xai.viz.misure import misure_figure
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 FigureFn = Callable[..., "Figure"]
 GREEN = "#00c853"
 #: By name of the explainer; the others get `attribution_figure`.
-FIGURES: dict[str, FigureFn] = {"misure": misure_figure, "ate": ate_figure}
+FIGURES: dict[str, FigureFn] = {
+    "misure": misure_figure,
+    "ate": ate_figure,
+    "ate_gradient": ate_gradient_figure,
+}
 #: Statuses whose maps are worth drawing.
 _DRAWN = (Status.OK, Status.NOT_REACHED)
 

@@ -10,7 +10,7 @@ import pytest
 from jaxseg_xai.data import PatchPool
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers import Ate, Batch, explain
-from jaxseg_xai.explainers.ate import outcome
+from jaxseg_xai.metrics.outcomes import hard_dice_points as outcome
 from jaxseg_xai.parallel.mesh import device_mesh
 from jaxseg_xai.types import SegmentTarget, Status
 from tests.explainers import models
@@ -72,6 +72,7 @@ def test_the_cue_block_carries_everything_and_its_effect_is_known():
         "num_negative": 1,
         "num_positive": 0,
         "num_zero": blocks - 1,
+        "num_significant": 1,
         "num_interventions": blocks * 2 + 4,
     }
     assert explained.traces["histogram"][0].tolist() == [1, 0, 0, 0, blocks - 1, 0, 0, 0, 0]
@@ -144,9 +145,7 @@ def test_no_result_depends_on_the_other_images():
 
 def test_an_image_never_gets_its_own_patches():
     pool = make_pool()
-    pool = dataclasses.replace(
-        pool, patches=np.where((pool.sources == 102)[:, None, None, None], 0.0, 0.9).astype("f4")
-    )
+    pool.patches[:] = np.where(pool.sources == 102, 0.0, 0.9)[:, None, None, None]
     own = run(models.cued, make_batch(image()[None], pool, first_id=102))
     assert not own.attribution.any()  # the other images' patches are bright: the cue stays
     other = run(models.cued, make_batch(image()[None], pool, first_id=101), SMALL)
@@ -241,7 +240,10 @@ def test_a_missing_pool_is_refused():
     [
         ("threshold", -1.0),
         ("threshold", float("nan")),
-        ("perturbation", "blur"),
+        ("perturbation", "shuffle"),
+        ("outcome", "iou"),
+        ("region_side", 0),
+        ("confidence", 1.0),
         ("block_size", 0),
         ("num_patches", 0),
         ("num_screen", -1),
@@ -262,3 +264,89 @@ def test_examples_that_fill_up_a_batch_cost_nothing():
     np.testing.assert_array_equal(explained.attribution[:2], wanted.attribution[:2])
     assert explained.scores["num_interventions"][2] == 0
     assert wanted.scores["num_interventions"][2] > 0
+
+
+def test_a_box_around_the_region_changes_nothing():
+    batch = make_batch(np.stack([image(0), image(1)]), make_pool())
+    wanted = run(models.blurred_brightness, batch)
+    for side in (8, 13):
+        boxed = dataclasses.replace(SMALL, region_side=side)
+        found = run(models.blurred_brightness, batch, boxed)
+        np.testing.assert_array_equal(found.attribution, wanted.attribution)
+        # What cannot reach the region is not evaluated.
+        assert (found.scores["num_interventions"] <= wanted.scores["num_interventions"]).all()
+
+
+def test_a_region_larger_than_its_box_is_said():
+    batch = make_batch(np.stack([image(0), image(1)]), make_pool())
+    batch.targets.region[1] = True
+    explained = run(models.bright_pixels, batch, dataclasses.replace(SMALL, region_side=8))
+    assert explained.status.tolist() == [Status.OK, Status.REGION_TOO_LARGE]
+    assert not explained.attribution[1].any()
+
+
+def test_standard_errors_and_significance_are_those_of_the_effects():
+    batch = make_batch(image()[None], make_pool(value=0.2))
+    explained = run(models.cued, batch)
+    significant = np.zeros((HEIGHT, WIDTH), bool)
+    significant[0:8, 24:32] = True
+    np.testing.assert_array_equal(explained.maps["significant"][0], significant)
+    assert not explained.maps["standard_error"].any()  # every dark patch does the same
+    mixed = run(models.blurred_brightness, make_batch(image()[None], make_pool()))
+    assert explained.scores["num_significant"] == 1
+    assert mixed.maps["standard_error"].any()
+
+
+def test_sampling_stops_where_the_interval_is_settled():
+    batch = make_batch(image()[None], make_pool(value=0.2))
+    many = dataclasses.replace(SMALL, num_patches=20, num_screen=0, batch_size=None)
+    wanted = run(models.cued, batch, many)
+    found = run(models.cued, batch, dataclasses.replace(many, sequential=True))
+    np.testing.assert_array_equal(found.attribution, wanted.attribution)
+    assert wanted.scores["num_interventions"][0] == 14 * 20
+    assert found.scores["num_interventions"][0] == 14 * 10  # one round: all effects agree
+
+
+def test_what_does_not_settle_is_sampled_to_the_end():
+    batch = make_batch(np.stack([image(0), image(1)]), make_pool())
+    once = dataclasses.replace(SMALL, num_patches=25, num_screen=0, batch_size=None)
+    # All interventions differ in soft Dice, and all but certain intervals are endless.
+    once = dataclasses.replace(once, outcome="soft_dice", confidence=1 - 1e-16)
+    wanted = run(models.blurred_brightness, batch, once)
+    found = run(models.blurred_brightness, batch, dataclasses.replace(once, sequential=True))
+    np.testing.assert_allclose(found.attribution, wanted.attribution, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean", "blur", "noise"])
+def test_content_made_from_the_image(kind):
+    explained = run(models.cued, make_batch(image()[None], None), Ate(perturbation=kind))
+    here = explained.attribution[0, 3, 29]
+    if kind == "noise":  # brighter than 0.5 about half of the time
+        assert -100 < here < 0
+        assert explained.maps["standard_error"][0, 3, 29] > 0
+    elif kind == "zero":
+        assert here == pytest.approx(-100, abs=1e-3)
+    assert explained.status.tolist() == [Status.OK]
+
+
+@pytest.mark.parametrize("outcome", ["soft_dice", "mean_probability"])
+def test_soft_outcomes(outcome):
+    batch = make_batch(image()[None], make_pool(value=0.2))
+    soft = dataclasses.replace(SMALL, outcome=outcome)
+    explained = run(models.cued, batch, soft)
+    region = batch.targets.region[0]
+    bright = batch.targets.reference[0] & region
+    one, zero = 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))
+    if outcome == "mean_probability":
+        wanted = 100 * (zero - one)
+    else:
+        dark = region.sum() - bright.sum()
+        before = 2 * one * bright.sum() / (one * bright.sum() + zero * dark + bright.sum())
+        after = 2 * zero * bright.sum() / (zero * region.sum() + bright.sum())
+        wanted = 100 * (after - before)
+    assert explained.attribution[0, 3, 29] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_patches_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match=r"pool's patches are \(4, 4, 1\)"):
+        SMALL.draw(make_batch(image()[None], make_pool(size=4)))

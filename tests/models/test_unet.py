@@ -27,6 +27,11 @@ def test_every_variant_has_the_shape_it_promises(norm, upsample):
     assert shape.dtype == jnp.float32
 
 
+def test_a_network_without_poolings():
+    model = UNetConfig(encoder_channels=(4,), decoder_channels=()).build(nnx.Rngs(0))
+    assert model(jnp.ones((1, 7, 5, 3))).shape == (1, 7, 5, 1)
+
+
 def test_of_width_is_the_pyramid_of_the_reference():
     assert UNetConfig.of_width(16, 4) == UNetConfig()
     assert UNetConfig.of_width(16, 4).stride == 16

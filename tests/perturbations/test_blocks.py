@@ -8,6 +8,8 @@ from jaxseg_xai.perturbations.blocks import (
     grid_shape,
     paint_blocks,
     replace_block,
+    sum_in_block,
+    tile_patches,
 )
 
 HEIGHT, WIDTH, SIDE = 10, 13, 4  # 3 x 4 blocks, the last of each cut off
@@ -39,3 +41,14 @@ def test_which_blocks_a_region_touches():
     expected = np.zeros((3, 4), bool)
     expected[2, 3] = expected[0, 1] = True
     np.testing.assert_array_equal(any_in_block(region, SIDE), expected)
+
+
+def test_sums_and_tiles_of_blocks_that_are_cut_off():
+    values = np.random.default_rng(0).random((5, 7)).astype(np.float32)
+    sums = sum_in_block(values, 3)
+    assert sums.shape == (2, 3)
+    assert sums[1, 2] == pytest.approx(values[3:, 6:].sum())
+    patches = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 3, 2), "f4")
+    tiled = tile_patches(patches, 5, 7)
+    assert tiled.shape == (5, 7, 2)
+    np.testing.assert_array_equal(tiled[..., 0], paint_blocks(np.arange(6).reshape(2, 3), 3, 5, 7))
