@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.record import Machine, Record, Timing
+from jaxseg_xai.errors import ConfigError
 
 # A case is slower when its median rose by more than 5 times the combined spread of the two runs,
 # and by more than 2 %.
@@ -75,6 +76,8 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
     warnings = [f"{_name(old[key])}: only in the first file" for key in old if key not in new]
     warnings += [f"{_name(new[key])}: only in the second file" for key in new if key not in old]
     both = [(old[key], new[key]) for key in old if key in new]
+    if not both:
+        raise ConfigError("the files have no case with the same settings in common")
     for one, other in both:
         warnings += [f"{one.case}: {text}" for text in _machines(one.machine, other.machine)]
     return Comparison(

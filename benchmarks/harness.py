@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -25,6 +26,7 @@ def prepare(case: Case, flags: Flags) -> Settings:
     defaults = case.quick if flags.quick else case.defaults
     settings = resolve(flags, defaults, jax.local_device_count(), split_lanes=case.split_lanes)
     case.check(settings)
+    _commit()
     return settings
 
 
@@ -60,6 +62,7 @@ def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -
     )
 
 
+@functools.cache  # as it was when the first case began: its record may be written into the tree
 def _commit() -> tuple[str, bool]:
     """Commit of the repository that this file lies in, and whether files differ from it."""
 

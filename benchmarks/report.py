@@ -76,6 +76,7 @@ def describe(record: Record) -> dict[str, Any]:
     width = f" of width {settings['width']}" if "width" in settings else ""
     parts = [f"{settings['model']}{width}", f"{settings['size']}x{settings['size']}"]
     parts.append(f"{settings['lanes']} lane{'s' * (settings['lanes'] != 1)}")
+    parts += [f"{settings['blocks']} blocks"] if "blocks" in settings else []
     parts += [str(settings["dtype"])] if settings["dtype"] != "float32" else []
     parts += ["quick"] if settings["quick"] else []
     check = record.validation

@@ -42,19 +42,20 @@ def interleave(
         once beforehand, untimed.
       repetitions: of each, at least 1.
       peer_seconds: contenders whose names do not begin with "ours" and that would need longer than
-        this in all are repeated fewer times, but at least twice.
+        this in all are repeated fewer times, the first call counted, but at least twice.
 
     Returns:
       (name -> timing, name -> what its first call returned).
     """
     results, rounds = {}, {}
+    found: dict[str, list[float]] = {name: [] for name in contenders}
     for name, run in contenders.items():
         results[name], seconds = timed(run)
         rounds[name] = repetitions
-        if not name.startswith("ours"):
-            affordable = int(min(repetitions, peer_seconds / max(seconds, 1e-9)))
-            rounds[name] = max(min(_MIN_REPETITIONS, repetitions), affordable)
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+        if not name.startswith("ours") and seconds * repetitions > peer_seconds:
+            # Nothing is compiled in a peer: what it takes minutes for needs no warming up.
+            found[name].append(seconds)
+            rounds[name] = max(min(_MIN_REPETITIONS, repetitions), int(peer_seconds / seconds)) - 1
     for turn in range(repetitions):
         for name, run in contenders.items():
             if turn < rounds[name]:

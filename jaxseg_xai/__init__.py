@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id, open_dataset
 from jaxseg_xai.errors import JaxsegError
-from jaxseg_xai.explainers import EXPLAINERS, Ate, Batch, Explainer, Misure, explain
+from jaxseg_xai.explainers import EXPLAINERS, Ate, AteGradient, Batch, Explainer, Misure, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import FlaxPredict, from_linen, from_nnx
 from jaxseg_xai.parallel.mesh import device_mesh, use_cpu_cores
@@ -23,6 +23,7 @@ __version__ = version("jaxseg-xai")
 __all__ = [
     "EXPLAINERS",
     "Ate",
+    "AteGradient",
     "Batch",
     "Bundle",
     "Dataset",

@@ -1,6 +1,14 @@
 """The cases by name. A further one is a file beside these and a line in `CASES`."""
 
-from benchmarks.cases import ate, misure, misure_quality, scaling, sweep, unet_forward
+from benchmarks.cases import (
+    ate,
+    ate_screen,
+    misure,
+    misure_quality,
+    scaling,
+    sweep,
+    unet_forward,
+)
 from benchmarks.cases.base import Case
 from benchmarks.settings import Defaults
 
@@ -35,6 +43,14 @@ _ALL = (
         quick=Defaults(model="random", size=128, lanes=1, width=32, blocks=4),
         run=ate.run,
         split_lanes=False,
+    ),
+    Case(
+        name="ate-screen",
+        about="the ATE's gradient and PdCR's random patches as screens for the exact ATE",
+        defaults=Defaults(model="reference", size=128, lanes=2),
+        quick=Defaults(model="triangle", size=64, lanes=2),
+        run=ate_screen.run,
+        has_peers=False,
     ),
     Case(
         name="misure",

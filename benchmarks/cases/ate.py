@@ -138,7 +138,9 @@ def frozen(settings: Settings, mesh: Mesh) -> dict[str, Validation]:
     """Our ATE on the images of the frozen reference, against it."""
     reference = load_ate()
     bundle = load_model(reference.model, dtype=settings.dtype)
-    ate = Ate(**dataclasses.asdict(reference.settings))
+    # In the box, as in the case itself: the windows that the region needs are under test, too.
+    side = int(np.sqrt(reference.targets.region[0].sum()))
+    ate = Ate(**{**dataclasses.asdict(reference.settings), "region_side": side})
     explain = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))
     found = jax.device_get(
         explain(bundle.variables, reference.images, reference.targets, reference.draws)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.cases.ate import even
 from benchmarks.cases.misure import step_flops
 from benchmarks.cost import bytes_of, flops_of
-from benchmarks.inputs import choose_images, make_batch, make_pool, open_model
+from benchmarks.inputs import ROI_SIDE, choose_images, make_batch, make_pool, open_model
 from benchmarks.machine import device_memory, peak_memory, program_bytes
 from benchmarks.record import Measurement, Row, Timing
 from benchmarks.settings import Settings
@@ -172,7 +172,7 @@ def _over_blocks(
     settings: Settings, bundle: Bundle, images: np.ndarray, classes: np.ndarray, mesh: Mesh
 ) -> list[Row]:
     """The ATE of more and more blocks of one image: one program, as the blocks are data."""
-    ate = Ate()
+    ate = Ate(region_side=ROI_SIDE)
     pool = make_pool(bundle, settings, ate.block_size)
     batch = make_batch(bundle, images, classes, explainer="ate", pool=pool)
     explain = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))

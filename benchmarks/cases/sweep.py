@@ -158,7 +158,7 @@ def _validate(config: SweepConfig, out: Path, settings: Settings, mesh: Mesh) ->
             pool=pool,
             key=jax.random.key(config.seed),
         )
-        explainer = getattr(config, name)
+        explainer = config.explainer(name)
         found = explain(explainer, variables, batch, predict=bundle.predict, mesh=mesh)
         stored = np.stack([np.asarray(row.attribution) for row in rows])
         worst = max(worst, float(np.max(np.abs(stored - np.asarray(found.attribution)))))

@@ -52,11 +52,12 @@ class Ate:
         computed; None if nothing is known of the regions.
       sequential: stop sampling a block once the confidence interval of its ATE lies inside
         (-threshold, threshold) or all on one side of it (after 10, 20, .. interventions). Looking
-        often, it stops too early somewhat more often than 1 - confidence says.
+        often, it stops too early somewhat more often than 1 - confidence says, and so are blocks
+        called significant.
       confidence: of the intervals; 1 - confidence is the false discovery rate of the significant
         blocks.
       batch_size: interventions that one device evaluates at a time; None chooses by its memory. No
-        result depends on it.
+        result depends on it. (`sequential` always evaluates 10 at a time on a block.)
 
     References:
       PdCR, arXiv 2602.20511, and its code (lcmmai/PdCR, `occlusion_sensitivity_optimized`).
@@ -177,9 +178,10 @@ class Ate:
 
         Returns:
           Explanation with leading axis B. Attribution [H, W] in points, 0 inside the region. Maps
-          `prediction`, `standard_error` (of every block's ATE, in points) and `significant` (bool:
-          its ATE is not 0 by a t-test over its interventions, after Benjamini and Hochberg's
-          correction); scores `base_dice` (points), `num_positive`, `num_negative`, `num_zero` (of
+          `prediction`; `standard_error` and `half_width` (of the confidence interval, Student's t)
+          of every block's ATE, in points, 0 where it was screened out; `significant` (bool: its ATE
+          is shown, and not 0 by a t-test over its interventions after Benjamini and Hochberg's
+          correction). Scores `base_dice` (points), `num_positive`, `num_negative`, `num_zero` (of
           the blocks outside the region), `num_significant` and `num_interventions` (that were
           evaluated: blocks that cannot reach the region need none); trace `histogram`: blocks per
           bin of (-inf, -3, -1, -0.3, -t, t, 0.3, 1, 3, inf). Statuses EMPTY_TARGET (no reference
@@ -244,11 +246,12 @@ class Ate:
         visited = (wanted & ~touched & (status == Status.OK)).reshape(-1)
         # A block that cannot reach the region has no effect, and costs nothing.
         passed = visited & sampling.reachable(started).reshape(-1)
-        interventions = jnp.zeros((), jnp.int32)
+        interventions, broken = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
         if screen.shape[-1]:
             same = screening.go_on(started, variables)
             screened = screening.sample(same, patches, passed, screen)
             interventions += jnp.sum(passed) * screen.shape[-1]
+            broken |= jnp.any(jnp.isnan(screened))
             # Not "< threshold": what is not a number goes on, and shows in the mean.
             passed &= ~jnp.all(jnp.abs(screened) < self.threshold, axis=1)
         if self.sequential:
@@ -260,12 +263,14 @@ class Ate:
             sample = statistics.Sample(sampling.sample(started, patches, passed, full), count)
         interventions += jnp.sum(sample.count)
         found = statistics.estimate(sample)
-        broken = jnp.any(jnp.isnan(found.mean))
+        broken |= jnp.any(jnp.isnan(found.mean))
         status = jnp.where(broken, Status.NON_FINITE, status)
         found = jax.tree.map(lambda leaf: jnp.where(broken, 0.0, leaf), found)
         ate = jnp.where(jnp.abs(found.mean) < self.threshold, 0.0, found.mean)
         p = statistics.p_values(found, sample.count)
-        significant = statistics.benjamini_hochberg(p, visited, 1 - self.confidence)
+        significant = statistics.benjamini_hochberg(p, visited, 1 - self.confidence) & (ate != 0)
+        width = statistics.half_width(found, sample.count, self.confidence, full.shape[-1])
+        width = jnp.where(sample.count > 1, width, 0.0)
 
         def paint(values: jax.Array) -> jax.Array:
             pixels = paint_blocks(values.reshape(wanted.shape), self.block_size, *logits.shape[:2])
@@ -288,6 +293,7 @@ class Ate:
             maps={
                 "prediction": labels.astype(jnp.int32),
                 "standard_error": paint(found.standard_error),
+                "half_width": paint(width),
                 "significant": paint(significant),
             },
             traces={"histogram": self._histogram(ate, visited)},

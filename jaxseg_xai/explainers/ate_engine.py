@@ -126,7 +126,9 @@ class Engine:
         def one(block: jax.Array, chunk: jax.Array) -> jax.Array:
             columns = self.plan.reaches["x"].shape[0]
             place = Place(jnp.stack([block // columns, block % columns]), started.corner)
-            logits = intervene(self.plan, started.prepared, place, patches[chunks[block, chunk]])
+            height, width = self.plan.block  # of the image, where that is smaller than a block
+            chosen = patches[chunks[block, chunk], :height, :width]
+            logits = intervene(self.plan, started.prepared, place, chosen)
             found = jax.vmap(self.outcome, in_axes=(0, None))(logits, started.target)
             return found - started.base
 
@@ -192,8 +194,8 @@ def make_engine(
       block_size: side of the blocks.
       region_side: side of a box that holds the region; None for the whole image.
       num_patches: k.
-      round_size: at most so many of the k at once, so that sampling can stop between them; None
-        for all.
+      round_size: so many of the k at once, whatever `batch_size`, where sampling may stop between
+        them and must not depend on it; None where it cannot stop.
       batch_size: interventions that a device evaluates at a time; None fits its memory.
       outcome: of an input.
       mesh: the devices.
@@ -201,18 +203,21 @@ def make_engine(
     height, width, _ = image_shape
     side = max(height, width) if region_side is None else region_side
     region = (min(side, height), min(side, width))
+    block = (min(block_size, height), min(block_size, width))
     plan_for = functools.partial(
-        make_plan, predict, variables, image_shape, block=(block_size, block_size), region=region
+        make_plan, predict, variables, image_shape, block=block, region=region
     )
     device = mesh.devices.flat[0]
     if batch_size is None:
         batch_size = _fitting(device, plan_for)
     # Equal chunks: 50 patches in batches of up to 12 are 5 times 10.
-    chunks = -(-num_patches // min(batch_size, round_size or num_patches))
-    per_call = -(-num_patches // chunks)
-    return Engine(
-        plan_for(num_patches=per_call), max(1, batch_size // per_call), outcome, mesh.size
-    )
+    equal = -(-num_patches // -(-num_patches // batch_size))
+    per_call = min(round_size or equal, num_patches)
+    # No more lanes than give every device some.
+    blocks = -(-height // block[0]) * -(-width // block[1])
+    calls = blocks * -(-num_patches // per_call)
+    lanes = min(max(1, batch_size // per_call), -(-calls // mesh.size))
+    return Engine(plan_for(num_patches=per_call), lanes, outcome, mesh.size)
 
 
 def _fitting(device: Any, plan_for: Any) -> int:

@@ -9,7 +9,6 @@ from scipy import stats
 
 from jaxseg_xai.types import Array
 
-
 #: Hard Dice moves in steps: a handful of interventions that all do nothing agree by chance.
 FEWEST = 10
 

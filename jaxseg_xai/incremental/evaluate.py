@@ -1,5 +1,6 @@
 """Runs a plan: the unperturbed image once, then any number of interventions in their windows."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -178,6 +179,7 @@ def _key(value: int, outside: float) -> str:
     return f"{value}:{outside}"
 
 
+@functools.lru_cache(maxsize=8)
 def _sources(plan: Plan) -> Mapping[_Source, dict[str, tuple[int, int]]]:
     """Values that frames are filled up from, and how far the frames leave the border."""
     found: dict[_Source, dict[str, tuple[int, int]]] = {}

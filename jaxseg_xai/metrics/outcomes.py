@@ -6,7 +6,7 @@ the reference T has it. It is NaN where a logit in R is not finite; logits outsi
 `jax.vmap` it over a batch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,8 @@ def mean_probability_points(logits: jax.Array, target: SegmentTarget) -> jax.Arr
     return _unless_broken(100 * total / jnp.maximum(jnp.sum(truth), 1.0), logits, target)
 
 
-#: By the name that settings use.
-OUTCOMES: Mapping[str, Outcome] = {
+#: By the name that settings use; add to it before anything is compiled.
+OUTCOMES: dict[str, Outcome] = {
     "dice": hard_dice_points,
     "soft_dice": soft_dice_points,
     "mean_probability": mean_probability_points,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GREEN, YELLOW = "#00c853", "#f0e442"
+#: What the outcomes are called.
+OUTCOME = {"dice": "Dice", "soft_dice": "soft Dice", "mean_probability": "mean probability"}
 RED, GREY, BLUE, BLACK = "#b2182b", "#8a8a8a", "#2166ac", "#000000"
 
 
@@ -28,17 +30,18 @@ def ate_figure(
     ATE = mean(O(replaced) - O(original)): where it is negative (red) the block's own content
     helps, where it is positive (blue) the content hurts.
     """
-    figure, axes = _effects(stored, image, class_names, 3)
+    outcome = _outcome(parameters)
+    figure, axes = _effects(stored, image, class_names, 3, outcome)
     panels.outline(axes[0, 1], stored.maps.get("significant"), BLACK)
     scores = common.Scores(stored)
     _show_histogram(axes[0, 2], stored, parameters.get("threshold"))
     panels.caption(
         figure,
-        f"Dice in the region: {scores('base_dice', 1)} points  ·  "
+        f"{outcome} in the region: {scores('base_dice', 1)} points  ·  "
         f"{scores('num_interventions', 0)} interventions  ·  "
         f"{scores('num_significant', 0)} blocks significant (black outline)\n"
-        "Each block was replaced by other content. Red: Dice falls (negative ATE), so the block's "
-        "own content helps.\nBlue: Dice rises (positive ATE), so its own content hurts.",
+        f"Each block was replaced by other content. Red: {outcome} falls (negative ATE), so the "
+        f"block's own content helps.\nBlue: {outcome} rises (positive ATE), so its content hurts.",
         common.STATUS_NOTES[stored.status],
     )
     return figure
@@ -51,11 +54,12 @@ def ate_gradient_figure(
     parameters: Mapping[str, Any],
 ) -> "Figure":
     """The gradient form of the ATE, in points of its soft outcome; colours as in `ate_figure`."""
-    figure, _ = _effects(stored, image, class_names, 2)
+    outcome = _outcome(parameters)
+    figure, _ = _effects(stored, image, class_names, 2, outcome)
     scores = common.Scores(stored)
     panels.caption(
         figure,
-        f"Outcome in the region: {scores('base_outcome', 1)} points; {scores('field_effect', 1)} "
+        f"{outcome} in the region: {scores('base_outcome', 1)} points; {scores('field_effect', 1)} "
         "when all blocks are replaced.\n"
         f"The blocks' effects add up to that but for {scores('completeness_gap', 1)} points.",
         common.STATUS_NOTES[stored.status],
@@ -63,8 +67,18 @@ def ate_gradient_figure(
     return figure
 
 
+def _outcome(parameters: Mapping[str, Any]) -> str:
+    """In words; a function of the user's has its own name."""
+    name = str(parameters.get("outcome", "dice"))
+    return OUTCOME.get(name, name)
+
+
 def _effects(
-    stored: StoredExplanation, image: StoredImage | None, class_names: Sequence[str], columns: int
+    stored: StoredExplanation,
+    image: StoredImage | None,
+    class_names: Sequence[str],
+    columns: int,
+    outcome: str,
 ) -> tuple["Figure", Any]:
     """A figure whose first two panels are what is explained, and the effects of the blocks."""
     ate, picture = common.pictures(stored, image)
@@ -84,7 +98,7 @@ def _effects(
     painted = scale.to_rgba(ate)[:, :, :3] * 255
     overlay = overlays.blend(overlays.to_grey(picture), painted, opacity)
     panels.show(axes[0, 1], overlay, "Red: content that helps\nblue: content that hurts")
-    panels.colour_bar(axes[0, 1], scale, "change of Dice if replaced (points)", extend="both")
+    panels.colour_bar(axes[0, 1], scale, f"change of {outcome} if replaced (points)", extend="both")
     for panel in axes[0, :2]:
         panels.outline(panel, stored.region, GREEN)
     return figure, axes

@@ -60,6 +60,24 @@ def test_ate(tmp_path):
     assert record.flops > 0
 
 
+@pytest.mark.slow
+def test_ate_screen(tmp_path):
+    record = run("ate-screen", tmp_path / "a.json")
+    check(record, "interventions", "blocks")
+    assert set(record.timings) == {"ours", "ours, gradient 1 node", "ours, gradient 8 nodes"}
+    for table in record.series.values():
+        costs, shares = (
+            {row["screen"]: row[column] for row in table}
+            for column in ("cost in forward passes", "share of the blocks")
+        )
+        assert all(0 <= row["recall"] <= 1 for row in table)
+        assert shares["none"] == 1
+        assert shares["perfect"] > 0
+        same = "gradient 1 node, at the random screen's cost"
+        assert costs[same] <= costs["3 random patches"]
+    assert costs["none"] < record.series["screen"][0]["cost in forward passes"]
+
+
 def test_misure(tmp_path):
     record = run("misure", tmp_path / "a.json", "--peer", "original")
     check(record, "explanations", "iterations")
@@ -68,6 +86,7 @@ def test_misure(tmp_path):
     assert record.flops > 0
 
 
+@pytest.mark.slow
 def test_misure_quality(tmp_path):
     record = run("misure-quality", tmp_path / "a.json", "--peer", "tuned")
     check(record, "explanations")
@@ -77,6 +96,7 @@ def test_misure_quality(tmp_path):
     assert rows["ours"]["objective"] == pytest.approx(rows["tuned"]["objective"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_sweep(tmp_path):
     record = run("sweep", tmp_path / "a.json")
     check(record, "images", "explanations")
@@ -87,6 +107,7 @@ def test_sweep(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path):
     record = run("scaling", tmp_path / "a.json", "--devices", "2", "--lanes", "4")
     check(record, "forwards")
@@ -145,18 +166,27 @@ def settings(name):
     return prepare(CASES[name], Flags(quick=True))
 
 
-@pytest.mark.parametrize("wrong", [SignFlipped, Shifted, PatchesReused])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        PatchesReused,
+        pytest.param(SignFlipped, marks=pytest.mark.slow),
+        pytest.param(Shifted, marks=pytest.mark.slow),
+    ],
+)
 def test_a_wrong_ate_fails_validation(wrong, monkeypatch):
     monkeypatch.setattr(ate, "Ate", wrong)
     verdicts = ate.frozen(settings("ate"), device_mesh())
     assert not all(verdict.passed for verdict in verdicts.values())
 
 
+@pytest.mark.slow
 def test_a_right_ate_passes_the_same_way():
     verdicts = ate.frozen(settings("ate"), device_mesh())
     assert all(verdict.passed for verdict in verdicts.values())
 
 
+@pytest.mark.slow
 def test_a_wrong_misure_ends_with_an_exit_code(monkeypatch, capsys):
     monkeypatch.setattr(misure, "Misure", OneStepShort)
     assert main(["run", "misure", *TINY]) == 1

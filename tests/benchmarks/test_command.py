@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES
+from benchmarks.record import Measurement
+from tests.benchmarks import made_up
 
 
 def test_list_names_every_case(capsys):
@@ -58,6 +60,19 @@ def test_a_bug_is_not_taken_for_a_failed_validation(monkeypatch, capsys):
     monkeypatch.setitem(CASES, "ate", dataclasses.replace(CASES["ate"], run=broken))
     assert main(["run", "ate", "--quick"]) == 70
     assert "this is a bug" in capsys.readouterr().err
+
+
+def test_a_wrong_result_has_an_exit_code(monkeypatch, capsys):
+    record = made_up.record()
+    names = [field.name for field in dataclasses.fields(Measurement)]
+    measured = Measurement(**{name: getattr(record, name) for name in names})
+    for passed, code in ((True, 0), (False, 1)):
+        verdict = dataclasses.replace(measured.validation, passed=passed)
+        found = dataclasses.replace(measured, validation=verdict)
+        case = dataclasses.replace(CASES["ate"], run=lambda settings, mesh, found=found: found)
+        monkeypatch.setitem(CASES, "ate", case)
+        assert main(["run", "ate", "--quick"]) == code
+    assert "NOT VALID" in capsys.readouterr().out
 
 
 def test_the_cases_of_the_ate_differ_in_size_only():

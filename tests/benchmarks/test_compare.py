@@ -6,6 +6,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.compare import compare
 from benchmarks.record import write_records
+from jaxseg_xai.errors import ConfigError
 from tests.benchmarks import made_up
 
 STEADY = (10.0, 10.1, 9.9, 10.05, 9.95)
@@ -23,6 +24,11 @@ def test_a_slow_down_beyond_the_noise_is_flagged():
 def test_the_same_and_faster_are_not(faster):
     after = made_up.timed(*(faster * s for s in STEADY))
     assert compare([made_up.timed(*STEADY)], [after]).passed
+
+
+def test_nothing_in_common_is_refused():
+    with pytest.raises(ConfigError, match="no case with the same settings"):
+        compare([made_up.timed(*STEADY)], [])
 
 
 def test_a_noisy_case_is_allowed_what_it_measured():
@@ -46,8 +52,9 @@ def test_a_result_that_has_become_wrong_is_flagged():
 
 def test_other_settings_are_not_compared_and_peers_do_not_matter():
     larger = made_up.record(settings=made_up.SETTINGS | {"size": 512})
-    found = compare([made_up.record()], [larger])
-    assert not found.changes
+    both = made_up.scaling()
+    found = compare([made_up.record(), both], [larger, both])
+    assert [change.case for change in found.changes] == [both.case]
     assert "only in the first file" in found.text()
     assert "only in the second file" in found.text()
     alone = made_up.record(settings=made_up.SETTINGS | {"peer": "none", "repetitions": 9})

@@ -127,7 +127,7 @@ def test_equals_the_algorithm_done_one_at_a_time():
     np.testing.assert_allclose(found.attribution, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 200])
+@pytest.mark.parametrize("batch_size", [1, 200, None])
 def test_no_result_depends_on_chunks_or_devices(batch_size):
     batch = make_batch(np.stack([image(0), image(1)]), make_pool())
     wanted = run(models.blurred_brightness, batch)
@@ -292,9 +292,14 @@ def test_standard_errors_and_significance_are_those_of_the_effects():
     significant[0:8, 24:32] = True
     np.testing.assert_array_equal(explained.maps["significant"][0], significant)
     assert not explained.maps["standard_error"].any()  # every dark patch does the same
-    mixed = run(models.blurred_brightness, make_batch(image()[None], make_pool()))
     assert explained.scores["num_significant"] == 1
-    assert mixed.maps["standard_error"].any()
+    coarse = dataclasses.replace(SMALL, outcome="soft_dice", threshold=0.5, num_screen=0)
+    mixed = run(models.blurred_brightness, make_batch(image()[None], make_pool()), coarse)
+    # Only what is shown is called significant, and the interval is wider than the error.
+    assert not (mixed.maps["significant"] & (mixed.attribution == 0)).any()
+    sampled = mixed.maps["standard_error"] > 0
+    assert sampled.any()
+    assert (mixed.maps["half_width"] > mixed.maps["standard_error"])[sampled].all()
 
 
 def test_sampling_stops_where_the_interval_is_settled():
@@ -305,6 +310,32 @@ def test_sampling_stops_where_the_interval_is_settled():
     np.testing.assert_array_equal(found.attribution, wanted.attribution)
     assert wanted.scores["num_interventions"][0] == 14 * 20
     assert found.scores["num_interventions"][0] == 14 * 10  # one round: all effects agree
+
+
+def test_where_sampling_stops_does_not_depend_on_the_batch():
+    batch = make_batch(np.stack([image(0), image(1)]), make_pool())
+    careful = dataclasses.replace(
+        SMALL, sequential=True, num_patches=25, outcome="soft_dice", threshold=0.05
+    )
+    wanted, found = (
+        run(models.blurred_brightness, batch, dataclasses.replace(careful, batch_size=size))
+        for size in (None, 60)
+    )
+    np.testing.assert_allclose(found.attribution, wanted.attribution, atol=1e-4)
+    many = 25 * 14 + 14 * 2
+    assert (wanted.scores["num_interventions"] < many).all()
+    np.testing.assert_array_equal(
+        found.scores["num_interventions"], wanted.scores["num_interventions"]
+    )
+
+
+def test_a_block_larger_than_the_image():
+    batch = make_batch(image()[None], None)
+    batch.targets.region[:] = False
+    batch.targets.region[0, 19, 35] = True
+    found = run(models.bright_pixels, batch, Ate(block_size=64, perturbation="zero"))
+    assert found.status.tolist() == [Status.OK] or found.status.tolist() == [Status.EMPTY_TARGET]
+    assert not found.attribution.any()  # the one block holds the region
 
 
 def test_what_does_not_settle_is_sampled_to_the_end():

@@ -94,9 +94,9 @@ def test_summary_and_failures(html):
 def test_a_long_sweep_is_thinned_evenly(store, tmp_path):
     text = write_report(store, tmp_path / "r.html", max_items=3).read_text()
     assert len(Page(text).all("article")) == 3
-    assert "3 of 14 are shown, evenly spaced" in text
-    assert "11 are left out" in " ".join(text.split())
-    assert _choose(store, 2)[0] == [("misure", 3), ("ate", 3)]
+    assert "3 of 16 are shown, evenly spaced" in text
+    assert "13 are left out" in " ".join(text.split())
+    assert _choose(store, 2)[0] == [("misure", 4), ("ate", 4)]
     assert _choose(store, 0)[0] == []
 
 
