@@ -94,8 +94,7 @@ class PeerSample:
 
     Attributes:
       what: in words.
-      scale: the peer's median is multiplied by this before it is compared with ours; 1 where ours
-        was timed on the same part (timing `ours on the sample`).
+      scale: the peer's median is multiplied by this before it is compared with ours.
     """
 
     what: str

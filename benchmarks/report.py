@@ -121,7 +121,7 @@ def number(value: float) -> str:
 
 def _ratio(record: Record, name: str) -> str:
     """A ratio, and the spread that follows from those of its two timings."""
-    ours = record.timings.get("ours on the sample", record.timings["ours"])
+    ours = record.timings["ours"]
     peer, ratio = record.timings[name], record.ratios[name]
     spread = ratio * math.hypot(peer.spread / peer.median, ours.spread / ours.median)
     return f"{number(ratio)} ± {number(spread)}"

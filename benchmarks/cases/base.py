@@ -71,18 +71,15 @@ def peer_seconds(settings: Settings) -> float:
     return _QUICK_PEER_SECONDS if settings.quick else _PEER_SECONDS
 
 
-def ratios(
-    timings: dict[str, Timing], ours: dict[str, str], scale: dict[str, float]
-) -> dict[str, float]:
+def ratios(timings: dict[str, Timing], scale: dict[str, float]) -> dict[str, float]:
     """Median time of each peer over ours on the same work.
 
     Args:
       timings: of everyone.
-      ours: peer -> which timing of ours did the same work, where that is not "ours".
       scale: peer -> the work over the part of it that the peer did, where it did not do all.
     """
     return {
-        name: timing.median * scale.get(name, 1.0) / timings[ours.get(name, "ours")].median
+        name: timing.median * scale.get(name, 1.0) / timings["ours"].median
         for name, timing in timings.items()
         if not name.startswith("ours")
     }

@@ -62,7 +62,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         flops=flops(misure, bundle, batch, dilations),
         flops_of=FLOPS_OF,
         memory=peak_memory(compiled, mesh),
-        ratios=base.ratios(timings, {}, {name: s.scale for name, s in sample.items()}),
+        ratios=base.ratios(timings, {name: s.scale for name, s in sample.items()}),
         peer_sample=sample,
         validation=validate(settings, mesh, bundle, batch, misure, results),
     )

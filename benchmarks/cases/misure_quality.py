@@ -66,7 +66,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         flops=misure.flops(variants["ours"], bundle, batch, dilations),
         flops_of=misure.FLOPS_OF,
         memory=peak_memory(programs["ours"], mesh),
-        ratios=base.ratios(timings, {}, {name: s.scale for name, s in sample.items()}),
+        ratios=base.ratios(timings, {name: s.scale for name, s in sample.items()}),
         peer_sample=sample,
         validation=misure.validate(settings, mesh, bundle, batch, variants["ours"], results),
         series={"quality": table},

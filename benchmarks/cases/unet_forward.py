@@ -43,7 +43,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         flops=None if flops is None else flops * settings.lanes,
         flops_of="forward passes",
         memory=peak_memory(compiled, mesh),
-        ratios=base.ratios(timings, {}, {}),
+        ratios=base.ratios(timings, {}),
         validation=_validate(settings, results),
     )
 
