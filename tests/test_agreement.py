@@ -23,6 +23,7 @@ def test_unet_equals_torch():
     assert agreement.triangle_logits()["max_abs_diff"] < 1e-4
 
 
+@pytest.mark.slow
 def test_misure_equals_torch():
     found = agreement.misure_triangle()
     assert found["dilations_equal"]

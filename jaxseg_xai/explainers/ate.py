@@ -270,7 +270,8 @@ class Ate:
         p = statistics.p_values(found, sample.count)
         significant = statistics.benjamini_hochberg(p, visited, 1 - self.confidence) & (ate != 0)
         width = statistics.half_width(found, sample.count, self.confidence, full.shape[-1])
-        width = jnp.where(sample.count > 1, width, 0.0)
+        # No effect spans more than 200 points: what is wider, even endless, says nothing.
+        width = jnp.where(sample.count > 1, jnp.minimum(width, 200.0), 0.0)
 
         def paint(values: jax.Array) -> jax.Array:
             pixels = paint_blocks(values.reshape(wanted.shape), self.block_size, *logits.shape[:2])

@@ -1,4 +1,7 @@
-"""Every case once, as small as it goes. No time is asserted."""
+"""Every case once, as small as it goes. No time is asserted.
+
+Compiling makes most of these slow; `.ci/run` runs the commands of the quickest instead.
+"""
 
 import dataclasses
 
@@ -52,6 +55,7 @@ def test_unet_forward(tmp_path):
     assert "torch" in record.versions
 
 
+@pytest.mark.slow
 def test_ate(tmp_path):
     record = run("ate", tmp_path / "a.json", "--peer", "all", "--devices", "2")
     check(record, "interventions", "blocks")
@@ -78,6 +82,7 @@ def test_ate_screen(tmp_path):
     assert costs["none"] < record.series["screen"][0]["cost in forward passes"]
 
 
+@pytest.mark.slow
 def test_misure(tmp_path):
     record = run("misure", tmp_path / "a.json", "--peer", "original")
     check(record, "explanations", "iterations")
@@ -169,7 +174,7 @@ def settings(name):
 @pytest.mark.parametrize(
     "wrong",
     [
-        PatchesReused,
+        pytest.param(PatchesReused, marks=pytest.mark.slow),
         pytest.param(SignFlipped, marks=pytest.mark.slow),
         pytest.param(Shifted, marks=pytest.mark.slow),
     ],
