@@ -12,8 +12,7 @@ from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, tuned
 from jaxseg_xai.explainers import Misure
 from jaxseg_xai.perturbations.dilation import ellipse
 
-#: Images at a time of the tuned form: with 1, 2, 8 a step took 19.7, 17.5, 12.8 ms an image of
-#: 128x128 pixels on two cores; 16 and 32 were slower than 8 (on a busy machine: 38, 65; 35).
+#: Images at a time of the tuned form: fewer and more were slower on two cores.
 BATCH_SIZE = 8
 
 
