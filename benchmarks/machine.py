@@ -5,7 +5,7 @@ import platform
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from benchmarks.record import Machine, Memory
 from benchmarks.timing import compile_apart, timed
+from jaxseg_xai.models.predict import Dtype
 from jaxseg_xai.parallel.mesh import replicate, shard_examples
 
 #: Side of the matrices; large enough for the peak, small enough for a fraction of a second each.
@@ -26,7 +27,7 @@ _TRIES = 5
 def describe_machine(mesh: Mesh, *, quick: bool = False) -> Machine:
     """Names, sizes and measured peaks of the devices of a mesh."""
     device = mesh.devices.flat[0]
-    dtypes = ["float32"] if device.platform == "cpu" else ["float32", "bfloat16"]
+    dtypes = ["float32"] if device.platform == "cpu" else get_args(Dtype)
     return Machine(
         cpu=_cpu_name(),
         cores=_cores(),
@@ -40,13 +41,18 @@ def describe_machine(mesh: Mesh, *, quick: bool = False) -> Machine:
 
 
 def gemm_flops(mesh: Mesh, dtype: str, *, quick: bool = False) -> float:
-    """FLOP/s of one [n, n] x [n, n] product per device, all at once, the best of several."""
+    """FLOP/s of one [n, n] x [n, n] product per device, all at once, the best of several.
+
+    Of random numbers: products of constants run faster on some accelerators.
+    """
     side = _QUICK_SIDE if quick else _GEMM_SIDE[mesh.devices.flat[0].platform]
 
     def multiply(_: None, pair: jax.Array) -> jax.Array:
-        return (pair[0, 0] @ pair[0, 1])[None]
+        with jax.default_matmul_precision(dtype):
+            return (pair[0, 0] @ pair[0, 1])[None]
 
-    pairs = jnp.full((mesh.size, 2, side, side), 0.5, dtype)
+    number = jnp.bfloat16 if dtype == "bfloat16" else jnp.float32
+    pairs = jax.random.uniform(jax.random.key(0), (mesh.size, 2, side, side), number)
     best = _best(jax.jit(shard_examples(multiply, mesh)), mesh, pairs)
     return mesh.size * 2 * side**3 / best
 

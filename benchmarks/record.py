@@ -57,8 +57,7 @@ class Machine:
       device_kind: JAX's name of the device.
       num_devices: devices the case used.
       memory_bytes: of one device; CPU devices share the host's equally.
-      gemm_flops: dtype -> FLOP/s of one large matrix product per device, all devices at once, at
-        JAX's default precision (on GPUs that may be TF32 for float32, on TPUs bfloat16).
+      gemm_flops: dtype -> FLOP/s of one large matrix product per device, all devices at once.
       bandwidth: bytes/s of a triad a + s b, all devices at once.
     """
 

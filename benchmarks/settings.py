@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.models.predict import Dtype
 
 Peer = Literal["none", "original", "tuned", "all"]
-Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Flags:
       lanes: images at a time, over all devices.
       blocks: of the ATE, at most so many of each image, evenly spaced; all where left out.
       devices: how many; all where left out. On CPUs, one per core and virtual beyond.
-      dtype: type the model computes in.
+      dtype: what the model computes in.
       peer: PyTorch code to time and compare with in the same run: as published, tuned, or both.
       quick: less work, for a look within a minute; not for figures to publish.
       repetitions: timed repetitions of ours, and of each peer that is not too slow.

@@ -12,7 +12,16 @@ from importlib.metadata import version
 
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id, open_dataset
 from jaxseg_xai.errors import JaxsegError
-from jaxseg_xai.explainers import EXPLAINERS, Ate, AteGradient, Batch, Explainer, Misure, explain
+from jaxseg_xai.explainers import (
+    EXPLAINERS,
+    Ate,
+    AteGradient,
+    Batch,
+    Confidence,
+    Explainer,
+    Misure,
+    explain,
+)
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import FlaxPredict, from_linen, from_nnx
 from jaxseg_xai.parallel.mesh import device_mesh, use_cpu_cores
@@ -26,6 +35,7 @@ __all__ = [
     "AteGradient",
     "Batch",
     "Bundle",
+    "Confidence",
     "Dataset",
     "Explainer",
     "Explanation",

@@ -16,6 +16,12 @@ import tyro
 
 from jaxseg_xai import demo
 from jaxseg_xai.cli_plan import PlanConfig, plan_text
+from jaxseg_xai.cli_reliability import (
+    ReliabilityFitConfig,
+    ReliabilityPredictConfig,
+    fit_text,
+    predict_text,
+)
 from jaxseg_xai.components_run import ComponentsConfig, run_components
 from jaxseg_xai.errors import ConfigError, JaxsegError
 from jaxseg_xai.explainers import EXPLAINERS
@@ -76,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return EXIT_OK if arguments else EXIT_BAD_INPUT
-    name, *rest = arguments
+    # A command is one word or two.
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
     try:
         if name in _LISTINGS:
             if rest in (["-h"], ["--help"]):
@@ -205,9 +213,12 @@ def _components(config: ComponentsConfig, _: str) -> int:
     return EXIT_OK
 
 
-def _plan(config: PlanConfig, _: str) -> int:
-    print(plan_text(config))
-    return EXIT_OK
+def _prints(text: Callable[[Any], str]) -> Callable[..., int]:
+    def run(config: Any, _: str) -> int:
+        print(text(config))
+        return EXIT_OK
+
+    return run
 
 
 def describe(result: SweepResult) -> str:
@@ -274,6 +285,18 @@ COMMANDS = {
         "a store: one HTML page",
         "jaxseg-xai report --store runs/sweep.zarr --out report.html",
     ),
+    "reliability fit": _Command(
+        ReliabilityFitConfig,
+        _prints(fit_text),
+        "from explanations: can a segmentation be trusted? A classifier and how good it is",
+        "jaxseg-xai reliability fit runs/sweep.zarr --threshold 0.8 --out runs/reliability.json",
+    ),
+    "reliability predict": _Command(
+        ReliabilityPredictConfig,
+        _prints(predict_text),
+        "which segmentations of a sweep to distrust: a CSV",
+        "jaxseg-xai reliability predict runs/reliability.json runs/new.zarr --csv runs/new.csv",
+    ),
     "components": _Command(
         ComponentsConfig,
         _components,
@@ -282,7 +305,7 @@ COMMANDS = {
     ),
     "plan": _Command(
         PlanConfig,
-        _plan,
+        _prints(plan_text),
         "what an intervention on a model costs, layer by layer",
         "jaxseg-xai plan --model brain --height 192 --width 192 --block-size 8 --region-side 32",
     ),
@@ -298,8 +321,9 @@ _LISTINGS = {"models": _list_models, "explainers": _list_explainers}
 
 def _help() -> str:
     lines = ["jaxseg-xai COMMAND [options]: explain segmentation models at scale.", ""]
-    lines += [f"  {name:11} {command.summary}" for name, command in COMMANDS.items()]
-    lines += ["  models      the bundled models", "  explainers  the explanation methods", ""]
+    lines += [f"  {name:19} {command.summary}" for name, command in COMMANDS.items()]
+    listings = {"models": "the bundled models", "explainers": "the explanation methods"}
+    lines += [f"  {name:19} {summary}" for name, summary in listings.items()] + [""]
     lines += ["jaxseg-xai COMMAND --help tells a command's options. Examples:", ""]
     lines += [f"  {command.example}" for command in COMMANDS.values()]
     return "\n".join(lines)

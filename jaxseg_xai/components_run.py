@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 import jax
@@ -13,7 +12,7 @@ from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.explainers.component_table import ComponentTable, write_csv
 from jaxseg_xai.explainers.components import ComponentAte
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.models.predict import Pad
+from jaxseg_xai.models.predict import Dtype, Pad
 from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels
 from jaxseg_xai.sweep.config import DataConfig, RoiConfig, SweepConfig
 from jaxseg_xai.sweep.inputs import check_classes, class_indices
@@ -51,7 +50,7 @@ class ComponentsConfig:
     num_others: int = 4
     others_source: str = ""
     pad: Pad = "refuse"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     seed: int = 0
 
     def sweep(self) -> SweepConfig:

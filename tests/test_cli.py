@@ -73,7 +73,7 @@ def test_help_of_every_command_has_an_example(name, capsys):
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_example_is_accepted(name):
     command = cli.COMMANDS[name]
-    words = command.example.split()[2:]
+    words = command.example.split()[1 + len(name.split()) :]
     if "--config" in words:
         del words[words.index("--config") : words.index("--config") + 2]
     assert isinstance(cli._parse(name, command, words), command.config)

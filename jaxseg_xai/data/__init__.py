@@ -1,4 +1,4 @@
-"""Data sets: synthetic triangles, a brain template, folders of images, TFDS, and patch pools.
+"""Data sets: synthetic scenes, a brain template, folders of images, TFDS, and patch pools.
 
 Nothing heavy is imported here; nilearn, nibabel, tifffile and TFDS are imported when they are used.
 """
@@ -10,8 +10,10 @@ from typing import Any
 
 from jaxseg_xai.data.brain import BrainDataset
 from jaxseg_xai.data.checks import check_split
+from jaxseg_xai.data.degraded import DegradedDataset
 from jaxseg_xai.data.folder import FolderDataset
 from jaxseg_xai.data.patches import PatchPool, build_patch_pool, draw_patches, image_id
+from jaxseg_xai.data.shapes import ShapesDataset
 from jaxseg_xai.data.tfds_source import TFDSDataset
 from jaxseg_xai.data.triangle import (
     SPLITS,
@@ -25,8 +27,10 @@ from jaxseg_xai.types import Dataset
 
 __all__ = [
     "BrainDataset",
+    "DegradedDataset",
     "FolderDataset",
     "PatchPool",
+    "ShapesDataset",
     "TFDSDataset",
     "TriangleDataset",
     "TriangleInfo",
@@ -45,10 +49,10 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     A name that is also a folder means the built-in data set; write "./brain" for the folder.
 
     Args:
-      spec: "brain", "triangle", "triangle-cue", or the path of a folder of images.
+      spec: "brain", "triangle", "triangle-cue", "shapes", or the path of a folder of images.
       split: "train", "validation" or "test". A folder with sub-folders of these names has splits;
         any other folder is one data set whatever `split` says.
-      **options: as for `BrainDataset`, `TriangleDataset` or `FolderDataset`.
+      **options: as for `BrainDataset`, `TriangleDataset`, `ShapesDataset` or `FolderDataset`.
 
     Returns:
       The data set.
@@ -64,11 +68,14 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     if name in ("triangle", "triangle-cue"):
         options = _known(TriangleDataset, options, fixed=("cue",))
         return TriangleDataset(split, cue=name == "triangle-cue", **options)
+    if name == "shapes":
+        return ShapesDataset(split, **_known(ShapesDataset, options))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return FolderDataset(_split_folder(folder, split), **_known(FolderDataset, options))
     raise ConfigError(
-        f"data set {name!r}: neither brain, triangle nor triangle-cue, nor an existing folder"
+        f"data set {name!r}: neither brain, triangle, triangle-cue nor shapes, nor an existing "
+        "folder"
     )
 
 

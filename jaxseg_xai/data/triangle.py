@@ -9,7 +9,7 @@ explanation of the triangle's class points at the marker, which lies outside the
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.types import Sample
 
 Box = tuple[int, int, int, int]
+#: (random generator, side of the image, scale) -> bool [S, S] and its corners float64 [N, 2].
+DrawObject = Callable[[np.random.Generator, int, float], tuple[np.ndarray, np.ndarray]]
 
 SPLITS = ("train", "validation", "test")
 _NUM_ITEMS = {"train": 2000, "validation": 200, "test": 200}
@@ -28,7 +30,8 @@ class TriangleInfo:
     """What is known about one generated image.
 
     Attributes:
-      vertices: float64 [3, 2], (y, x) of the triangle's corners in pixels.
+      vertices: float64 [N, 2], (y, x) of the corners of the triangle (N = 3), or of what stands in
+        its place (see `jaxseg_xai.data.shapes`), in pixels.
       marker: (y0, x0, y1, x1) of the marker, end exclusive, or None where there is none.
     """
 
@@ -65,22 +68,41 @@ def make_triangle(
     if marker is not None and not cue:
         raise ConfigError(f"marker={marker}: only Triangle-Cue has a marker; set cue=True")
     rng = np.random.default_rng([seed, index])
+    image, triangle, vertices = draw_scene(rng, size, _triangle)
+    box = None
+    if cue:
+        coin, place = rng.random(2)
+        if coin < 0.5 if marker is None else marker:
+            box = _draw_marker(image, triangle, place, size / 128)
+    labels = triangle.astype(np.uint8) * np.uint8(2 if cue and box is None else 1)
+    return image, labels, TriangleInfo(vertices=vertices, marker=box)
+
+
+def draw_scene(
+    rng: np.random.Generator, size: int, draw_object: DrawObject
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One object among rectangles and discs on a striped, noisy ground.
+
+    Args:
+      rng: where all chance comes from.
+      size: side S of the image in pixels.
+      draw_object: makes the object; it gets `rng`, `size` and the scale `size` / 128.
+
+    Returns:
+      image: uint8 [S, S, 3].
+      mask: bool [S, S], the object.
+      vertices: its corners, float64 [N, 2] as (y, x).
+    """
     scale = size / 128
     ground_color = rng.uniform(60, 200, 3)
     canvas = ground_color + _stripes(rng, size)
     canvas += rng.normal(0, 18, (size, size, 3))
     for _ in range(int(rng.integers(2, 4))):
         canvas[_distractor(rng, size, scale)] = rng.uniform(0, 255, 3)
-    triangle, vertices = _triangle(rng, size, scale)
-    canvas[triangle] = _distinct_color(rng, ground_color)
+    mask, vertices = draw_object(rng, size, scale)
+    canvas[mask] = _distinct_color(rng, ground_color)
     image = np.clip(np.rint(canvas + rng.normal(0, 12.75, canvas.shape)), 0, 255).astype(np.uint8)
-    box = None
-    if cue:
-        coin, place = rng.random(2)
-        if coin < 0.5 if marker is None else marker:
-            box = _draw_marker(image, triangle, place, scale)
-    labels = triangle.astype(np.uint8) * np.uint8(2 if cue and box is None else 1)
-    return image, labels, TriangleInfo(vertices=vertices, marker=box)
+    return image, mask, vertices
 
 
 def causal_mask(labels: np.ndarray, info: TriangleInfo) -> np.ndarray:

@@ -54,7 +54,10 @@ def conv_general_dilated(
     if isinstance(padding, str):
         extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
         padding = lax.padtype_to_pads(lhs.shape[1:3], extent, (1, 1), padding)
-    return _stride_one_conv(lhs, rhs, tuple(map(tuple, padding)), dilation, kwargs.get("precision"))
+    # The backward pass is traced later, when the default may be another.
+    default = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    precision = kwargs.get("precision") or default
+    return _stride_one_conv(lhs, rhs, tuple(map(tuple, padding)), dilation, precision)
 
 
 def _convolve(x, kernel, padding, dilation, precision):

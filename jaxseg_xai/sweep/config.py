@@ -5,14 +5,15 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxseg_xai.data import open_dataset
+from jaxseg_xai.data import DegradedDataset, open_dataset
+from jaxseg_xai.data.degraded import Degradation
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers import EXPLAINERS, Ate, AteGradient, Misure
-from jaxseg_xai.models.predict import Pad
+from jaxseg_xai.explainers import EXPLAINERS, Ate, AteGradient, Confidence, Misure
+from jaxseg_xai.models.predict import Dtype, Pad
 from jaxseg_xai.parse import from_table
 from jaxseg_xai.types import Dataset
 
-_BUILT_IN = ("brain", "triangle", "triangle-cue")
+_BUILT_IN = ("brain", "triangle", "triangle-cue", "shapes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,14 +21,18 @@ class DataConfig:
     """Which images.
 
     Attributes:
-      source: brain, triangle, triangle-cue, a folder of images, or one image file (its siblings in
-        the folder then give the patches for the ATE).
+      source: brain, triangle, triangle-cue, shapes, a folder of images, or one image file (its
+        siblings in the folder then give the patches for the ATE).
       split: train, validation or test, where the data set has splits.
       items: names of the only images to explain; all where empty.
       limit: at most so many images, evenly spaced; 0 means all.
       labels: folder of label maps, for a folder of images.
       window: two intensities that become 0 and 1, for a folder of images.
-      size: side of the generated images; 0 means the usual one (triangle data sets).
+      size: side of the generated images; 0 means the usual one (triangle data sets, shapes).
+      num: how many images are generated; 0 means the usual number (triangle data sets, shapes).
+      degrade: make every image worse, see `jaxseg_xai.data.degraded`: by noise, blur, loss of
+        contrast, or one of them per image (mixed).
+      severity: how much worse, 1 to 5; mixed draws from 0 to this for each image.
     """
 
     source: str = "brain"
@@ -37,6 +42,9 @@ class DataConfig:
     labels: Path | None = None
     window: tuple[float, float] | None = None
     size: int = 0
+    num: int = 0
+    degrade: Degradation | Literal["none"] = "none"
+    severity: int = 3
 
     def open(
         self, class_names: tuple[str, ...], channels: int, *, read_labels: bool = True
@@ -55,19 +63,27 @@ class DataConfig:
             options["window"] = self.window
         if self.size:
             options["size"] = self.size
+        if self.num:
+            options["num"] = self.num
         if source.is_dir() and self.source not in _BUILT_IN:
             options |= {"class_names": class_names, "channels": channels}
             options["read_labels"] = read_labels
             source = source.absolute()  # a Path forgets the "./" of "./brain"
-        dataset = open_dataset(str(source), self.split, **options)
+        dataset = self._degraded(open_dataset(str(source), self.split, **options))
         return dataset, self._select(dataset, items)
 
     def open_pool(self, source: str, channels: int) -> Dataset:
         """Another data set that only gives patches, its images read as these are."""
         if source in _BUILT_IN:
-            return open_dataset(source, self.split)
-        pool = dataclasses.replace(self, source=source, labels=None, items=(), limit=0, size=0)
+            return self._degraded(open_dataset(source, self.split))
+        unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
+        pool = dataclasses.replace(self, source=source, **unset)
         return pool.open((), channels, read_labels=False)[0]
+
+    def _degraded(self, dataset: Dataset) -> Dataset:
+        if self.degrade == "none":
+            return dataset
+        return DegradedDataset(dataset, self.degrade, self.severity)
 
     def _select(self, dataset: Dataset, items: tuple[str, ...]) -> list[int]:
         chosen = list(range(len(dataset)))
@@ -123,12 +139,15 @@ class SweepConfig:
       misure: settings of MiSuRe.
       ate: settings of the ATE.
       ate_gradient: settings of its gradient form.
+      confidence: settings of the confidence scores.
       roi: the region the ATE is about.
       pool_source: data set that gives the patches; that of the images where empty.
       pool_patches: patches in the pool.
       batch_size: explanations at a time, over all devices.
       pad: what to do with sizes that the model's stride does not divide.
       dtype: type the model computes in.
+      store_labels: read label maps into the store even where no explainer looks at them, for
+        `jaxseg-xai reliability`. (Those of the generated data sets always are there.)
       seed: of the patches and their draws.
       overwrite: delete an existing store first.
       retry_failed: try the images again that an earlier run recorded as failed.
@@ -142,12 +161,14 @@ class SweepConfig:
     misure: Misure = dataclasses.field(default_factory=Misure)
     ate: Ate = dataclasses.field(default_factory=Ate)
     ate_gradient: AteGradient = dataclasses.field(default_factory=AteGradient)
+    confidence: Confidence = dataclasses.field(default_factory=Confidence)
     roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
     pool_source: str = ""
     pool_patches: int = 1000
     batch_size: int = 8
     pad: Pad = "refuse"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
+    store_labels: bool = False
     seed: int = 0
     overwrite: bool = False
     retry_failed: bool = False
@@ -176,7 +197,7 @@ class SweepConfig:
         if self.data.limit < 0 or self.data.size < 0 or not 0 <= self.seed < 2**32:
             raise ConfigError("data.limit and data.size must not be negative, seed in [0, 2**32)")
 
-    def explainer(self, name: str) -> Misure | Ate | AteGradient:
+    def explainer(self, name: str) -> Misure | Ate | AteGradient | Confidence:
         """An explainer with its settings; the ATE need not look beyond the region's box."""
         if name == "ate" and self.roi.kind == "box":
             return dataclasses.replace(self.ate, region_side=self.roi.side)
@@ -184,9 +205,9 @@ class SweepConfig:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether ground truth is looked at."""
+        """Whether ground truth is looked at, or kept."""
         regional = any(not EXPLAINERS[name].whole_image for name in self.explainers)
-        return regional and self.roi.reference == "truth"
+        return self.store_labels or (regional and self.roi.reference == "truth")
 
     @property
     def block_size(self) -> int:

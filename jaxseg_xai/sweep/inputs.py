@@ -37,7 +37,8 @@ def check_classes(config: SweepConfig, bundle: Bundle, dataset: Dataset) -> None
     if config.needs_labels and theirs not in ((), ours):
         raise ConfigError(
             f"{config.data.source} is labelled {', '.join(theirs)}, but {bundle.name} segments "
-            f"{', '.join(ours)}; set roi.reference to prediction, or choose another model"
+            f"{', '.join(ours)}; set roi.reference to prediction (and leave out store_labels), or "
+            "choose another model"
         )
 
 

@@ -105,13 +105,16 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     with sole_writer(config.out):
         # Before the store, so that a pool that cannot be made leaves nothing behind.
         pool = kept_pool(config) or make_pool(config, bundle, dataset, chosen)
-        store = _open_store(config, bundle, plan)
+        store = _open_store(config, bundle, plan, dataset.class_names)
         keep_pool(config, pool)
         return _Sweep(config, bundle, dataset, chosen, plan, store, pool).run()
 
 
 def _open_store(
-    config: SweepConfig, bundle: Bundle, plan: dict[str, list[PlanRow]]
+    config: SweepConfig,
+    bundle: Bundle,
+    plan: dict[str, list[PlanRow]],
+    label_names: tuple[str, ...],
 ) -> ExplanationStore:
     return ExplanationStore.create_or_resume(
         config.out,
@@ -126,6 +129,8 @@ def _open_store(
             "seed": config.seed,
             "model": bundle.name,
             "class_names": list(bundle.card.class_names),
+            # What the numbers of the label maps mean; nothing where the data set does not say.
+            "label_names": list(label_names),
             "versions": {
                 "jaxseg_xai": jaxseg_xai.__version__,
                 "jax": jax.__version__,

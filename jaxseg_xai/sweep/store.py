@@ -157,6 +157,12 @@ class ExplanationStore:
         columns = self._tables[explainer].columns
         return {n[6:]: values.copy() for n, values in columns.items() if n.startswith("score_")}
 
+    def traces(self, explainer: str) -> dict[str, np.ndarray]:
+        """Every trace of all rows, float32 [explanation, T], NaN-padded."""
+        arrays = self._tables[explainer].arrays
+        with io_errors(self.path):
+            return {n[6:]: np.asarray(a[:]) for n, a in arrays.items() if n.startswith("trace_")}
+
     def has_image(self, index: int) -> bool:
         """Whether image `index` was written."""
         return bool(self._images.columns["height"][index] > 0)

@@ -14,6 +14,7 @@ from jaxseg_xai.sweep.records import StoredExplanation, StoredImage
 from jaxseg_xai.types import Status
 from jaxseg_xai.viz import common, overlays, panels
 from jaxseg_xai.viz.ate import ate_figure, ate_gradient_figure
+from jaxseg_xai.viz.confidence import confidence_figure
 from jaxseg_xai.viz.misure import misure_figure
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ FIGURES: dict[str, FigureFn] = {
     "misure": misure_figure,
     "ate": ate_figure,
     "ate_gradient": ate_gradient_figure,
+    "confidence": confidence_figure,
 }
 #: Statuses whose maps are worth drawing.
 _DRAWN = (Status.OK, Status.NOT_REACHED)

@@ -40,7 +40,7 @@ def test_folder_with_splits(tmp_path):
 
 
 def test_unknown_names_splits_and_options(tmp_path):
-    with pytest.raises(ConfigError, match="neither brain, triangle nor triangle-cue"):
+    with pytest.raises(ConfigError, match="neither brain, triangle, triangle-cue nor shapes"):
         open_dataset("brian", "test")
     with pytest.raises(ConfigError, match="choose one of train, validation, test"):
         open_dataset("triangle", "dev")

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,3 +117,18 @@ def test_linen_modules_are_accepted():
     predict = from_linen(module)
     assert predict == from_linen(linen.Conv(2, (3, 3)))
     np.testing.assert_array_equal(predict(variables, x), module.apply(variables, x))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH")]
+)
+def test_products_are_as_precise_as_asked_forwards_and_backwards(dtype, precision):
+    predict, variables = from_nnx(UNetConfig.of_width(2, 1).build(nnx.Rngs(0)), dtype=dtype)
+    x = jnp.ones((1, 4, 4, 3))
+
+    def loss(x):
+        return predict(variables, x).sum()
+
+    program = str(jax.make_jaxpr(jax.value_and_grad(loss))(x))
+    found = set(re.findall(r"precision=(\S+)", program.replace("(", "").replace(",", "")))
+    assert found == {f"Precision.{precision}"}

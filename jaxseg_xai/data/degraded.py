@@ -1,0 +1,107 @@
+"""Images made worse by a known amount, so that a model's Dice varies: noise, blur, low contrast.
+
+The levels are those of ImageNet-C (Hendrycks and Dietterich, arXiv 1903.12261), in units of the
+image's own range and size rather than of 8 bits and 224 pixels.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from scipy import ndimage
+
+from jaxseg_xai.data.patches import image_id
+from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.types import Dataset, Sample
+
+Degradation = Literal["noise", "blur", "contrast", "mixed"]
+SEVERITIES = (1, 2, 3, 4, 5)
+
+#: By severity. Noise: standard deviation as a share of the image's range. Blur: that of the
+#: Gaussian in pixels of an image whose shorter side is 224. Contrast: what is left of it.
+_NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
+_BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
+_CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
+_BLUR_SIDE = 224
+_KINDS = ("noise", "blur", "contrast")
+
+
+class DegradedDataset:
+    """Another data set with its images degraded; names and label maps stay.
+
+    What is done to an image depends on its name, the degradation and the severity alone. With
+    "mixed" every image has a kind and a severity of its own: one of the three kinds, and a severity
+    drawn evenly from 0 (left as it is) to `severity`.
+
+    Attributes:
+      class_names: of the data set underneath.
+      ids: of the data set underneath.
+    """
+
+    def __init__(self, dataset: Dataset, degradation: Degradation, severity: int) -> None:
+        """Wrap a data set.
+
+        Args:
+          dataset: images float32 [H, W, C], of any range.
+          degradation: "noise", "blur", "contrast" or "mixed".
+          severity: 1 to 5.
+
+        Raises:
+          ConfigError: another degradation or severity.
+        """
+        if degradation not in get_args(Degradation) or severity not in SEVERITIES:
+            raise ConfigError(
+                f"degradation {degradation!r} of severity {severity}: choose one of "
+                f"{', '.join(get_args(Degradation))} and a severity from 1 to {max(SEVERITIES)}"
+            )
+        self._dataset, self._degradation, self._severity = dataset, degradation, severity
+        self.class_names: tuple[str, ...] = dataset.class_names
+        self.ids: Sequence[str] = dataset.ids
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Item `index` with its image degraded; as the data set underneath otherwise."""
+        sample = self._dataset[index]
+        # The severity is no part of it: the same noise grows from level to level.
+        rng = np.random.default_rng(image_id(sample.id))
+        kind, severity = self._degradation, self._severity
+        if kind == "mixed":
+            kind = _KINDS[int(rng.integers(len(_KINDS)))]
+            severity = int(rng.integers(severity + 1))
+        image = degrade(sample.image, kind, severity, rng)
+        return Sample(id=sample.id, image=image, labels=sample.labels)
+
+
+def degrade(
+    image: np.ndarray,
+    kind: Literal["noise", "blur", "contrast"],
+    severity: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """An image made worse, within the range of values that it had.
+
+    Args:
+      image: float32 [H, W, C], finite.
+      kind: "noise" (Gaussian), "blur" (Gaussian) or "contrast" (towards the mean).
+      severity: 1 to 5; 0 gives the image back.
+      rng: for the noise.
+
+    Returns:
+      float32 [H, W, C].
+    """
+    if severity == 0:
+        return image
+    low, high = float(image.min()), float(image.max())
+    level = severity - 1
+    if kind == "noise":
+        worse = image + rng.normal(0, _NOISE[level] * (high - low), image.shape)
+    elif kind == "blur":
+        width = _BLUR[level] * min(image.shape[:2]) / _BLUR_SIDE
+        worse = ndimage.gaussian_filter(image, (width, width, 0))
+    else:
+        mean = image.mean(axis=(0, 1))
+        worse = mean + _CONTRAST[level] * (image - mean)
+    return np.clip(worse, low, high).astype(np.float32)

@@ -1,0 +1,86 @@
+"""P(true Dice >= t) from features: standardise, powers up to degree 2, logistic regression."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
+
+from jaxseg_xai.errors import DataError
+
+#: Fewer images than this on a side of the threshold cannot be split into folds.
+MIN_IMAGES = 10
+NUM_FOLDS = 5
+#: Standardised features are cut off here: squares of what lies far outside the data mean nothing.
+CLIP = 4.0
+#: What the choice is between. All of it is a few numbers, which a file can hold safely.
+_GRID = {"powers__degree": [1, 2], "logistic__C": [0.001, 0.01, 0.1, 1.0, 10.0]}
+
+
+def check_sides(good: np.ndarray, image_ids: np.ndarray, threshold: float, what: str) -> None:
+    """Raise `DataError` unless enough images are on either side of the threshold.
+
+    Args:
+      good: bool [N], whether the true Dice is at least the threshold.
+      image_ids: str [N].
+      threshold: of the true Dice.
+      what: the sweeps, for the message.
+    """
+    for side, relation in ((good, "at least"), (~good, "below")):
+        number = len(np.unique(image_ids[side]))
+        if number < MIN_IMAGES:
+            raise DataError(
+                f"{what}: {number} images have a true Dice {relation} {threshold}, {MIN_IMAGES} "
+                "are needed; choose another threshold, sweep more images, or degrade them "
+                "(data.degrade)"
+            )
+
+
+def folds(good: np.ndarray, image_ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows (kept, held out) of each fold; no image is on both sides of one."""
+    splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
+    return splitter.split(good, good, image_ids)
+
+
+def fit(values: np.ndarray, good: np.ndarray, image_ids: np.ndarray) -> Pipeline:
+    """The classifier whose log loss on images that it has not seen is smallest.
+
+    Missing values become the median. Degree and penalty are chosen by cross-validation.
+
+    Args:
+      values: float64 [N, F], NaN where there is none.
+      good: bool [N].
+      image_ids: str [N]; an image is never split between fitting and testing.
+
+    Returns:
+      A fitted pipeline; `predict_proba(values)[:, 1]` is P(good).
+    """
+    pipeline = Pipeline(
+        [
+            # A feature that a fold has nowhere stays, as a constant, so that all are in place.
+            ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+            ("scale", StandardScaler()),
+            ("clip", FunctionTransformer(np.clip, kw_args={"a_min": -CLIP, "a_max": CLIP})),
+            ("powers", PolynomialFeatures(include_bias=False)),
+            ("logistic", LogisticRegression(solver="newton-cholesky", max_iter=200)),
+        ]
+    )
+    # The proper score gives probabilities that mean what they say; AUROC would only rank.
+    loss = make_scorer(
+        log_loss, greater_is_better=False, response_method="predict_proba", labels=[False, True]
+    )
+    search = GridSearchCV(pipeline, _GRID, scoring=loss, cv=list(folds(good, image_ids)))
+    return search.fit(values, good).best_estimator_
+
+
+def held_out_probability(values: np.ndarray, good: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
+    """P(good) float64 [N] of every row by a classifier that has not seen its image."""
+    probability = np.full(len(values), np.nan)
+    for kept, left in folds(good, image_ids):
+        model = fit(values[kept], good[kept], image_ids[kept])
+        probability[left] = model.predict_proba(values[left])[:, 1]
+    return probability
