@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from benchmarks.flips import bundle_logits, distance_to_half
-from jaxseg_xai.explainers import Ate, Batch, Misure, explain
+from jaxseg_xai.explainers import Ate, Batch, MisurePaper, explain
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.parallel.mesh import device_mesh, use_cpu_cores
@@ -66,7 +66,7 @@ def misure_triangle() -> dict[str, Any]:
         key=jax.random.key(0),
     )
     found, seconds = _timed(
-        explain, Misure(), bundle.variables, batch, predict=bundle.predict, mesh=device_mesh()
+        explain, MisurePaper(), bundle.variables, batch, predict=bundle.predict, mesh=device_mesh()
     )
     mask_diff = np.abs(found.attribution - reference["m_msr"])
     return {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.results import AteResult, MisureResult
-from jaxseg_xai.explainers import Ate, Misure
+from jaxseg_xai.explainers import Ate, MisurePaper
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.types import SegmentTarget
 
@@ -75,13 +75,15 @@ class MisureReference:
       images: float32 [N, H, W, C].
       class_indices: int32 [N].
       result: of all.
+      stable: int32 [N], iterations of each that rounding leaves alone (`stable_iterations`).
     """
 
     model: str
-    settings: Misure
+    settings: MisurePaper
     images: np.ndarray
     class_indices: np.ndarray
     result: MisureResult
+    stable: np.ndarray
 
 
 def save_ate(path: Path, reference: AteReference) -> None:
@@ -103,7 +105,8 @@ def save_ate(path: Path, reference: AteReference) -> None:
 
 def save_misure(path: Path, reference: MisureReference) -> None:
     """Write to an .npz file; images are multiples of 1/255."""
-    _save(path, reference, class_index=reference.class_indices, **vars(reference.result))
+    found = {"stable": reference.stable, **vars(reference.result)}
+    _save(path, reference, class_index=reference.class_indices, **found)
 
 
 def load_ate(path: Path = FOLDER / "ate_triangle.npz") -> AteReference:
@@ -135,10 +138,11 @@ def load_misure(path: Path = FOLDER / "misure_triangle.npz") -> MisureReference:
     names = [field.name for field in dataclasses.fields(MisureResult)]
     return MisureReference(
         model=str(file["model"]),
-        settings=Misure(**json.loads(str(file["settings"]))),
+        settings=MisurePaper(**json.loads(str(file["settings"]))),
         images=_from_u8(file["images_u8"]),
         class_indices=file["class_index"],
         result=MisureResult(**{name: file[name] for name in names}),
+        stable=file["stable"],
     )
 
 

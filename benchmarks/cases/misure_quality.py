@@ -14,7 +14,7 @@ from benchmarks.peers.results import MisureResult
 from benchmarks.record import Measurement, Row
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
-from jaxseg_xai.explainers import Batch, Misure, explain
+from jaxseg_xai.explainers import Batch, MisurePaper, explain
 from jaxseg_xai.parallel.mesh import replicate
 
 #: Hard Dice at which a mask counts as sufficient (the method's own tau).
@@ -22,9 +22,9 @@ SUFFICIENT = 0.9
 #: The first is the library's default. The loss has the same weights in all, so that the objectives
 #: compare.
 VARIANTS = {
-    "ours": Misure(),
-    "ours, 25 larger steps": Misure(num_iterations=25, learning_rate=0.04),
-    "ours, mask of 2x2 pixels": Misure(mask_stride=2),
+    "ours": MisurePaper(),
+    "ours, 25 larger steps": MisurePaper(num_iterations=25, learning_rate=0.04),
+    "ours, mask of 2x2 pixels": MisurePaper(mask_stride=2),
 }
 #: With --quick: a look at whether it runs, not at the quality.
 _QUICK_SHARE = 0.05
@@ -35,7 +35,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     """Every variant, and the peers with the default settings, on the same images."""
     bundle = open_model(settings)
     images, classes = choose_images(bundle, settings, settings.lanes)
-    batch = make_batch(bundle, images, classes, explainer="misure")
+    batch = make_batch(bundle, images, classes, explainer="misure_paper")
     variables = replicate(bundle.variables, mesh)
     variants = {name: _shortened(v) if settings.quick else v for name, v in VARIANTS.items()}
     contenders: dict[str, Callable[[], Any]] = {}
@@ -73,7 +73,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     )
 
 
-def _row(name: str, variant: Misure, found: Any, batch: Batch, seconds: float) -> Row:
+def _row(name: str, variant: MisurePaper, found: Any, batch: Batch, seconds: float) -> Row:
     """One line of the table, from an explanation of ours or from a peer's result."""
     result = found
     if name.startswith("ours"):
@@ -93,6 +93,6 @@ def _row(name: str, variant: Misure, found: Any, batch: Batch, seconds: float) -
     }
 
 
-def _shortened(variant: Misure) -> Misure:
+def _shortened(variant: MisurePaper) -> MisurePaper:
     few = max(2, round(variant.num_iterations * _QUICK_SHARE))
     return dataclasses.replace(variant, num_iterations=few)

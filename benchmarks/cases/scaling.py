@@ -17,7 +17,7 @@ from benchmarks.record import Measurement, Row, Timing
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
-from jaxseg_xai.explainers import Ate, Misure
+from jaxseg_xai.explainers import Ate, MisurePaper
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.parallel.mesh import AXIS, device_mesh, replicate, shard_examples
 from jaxseg_xai.perturbations.blocks import any_in_block
@@ -25,7 +25,7 @@ from jaxseg_xai.perturbations.blocks import any_in_block
 _BLOCKS, _QUICK_BLOCKS = (8, 32, 128), (2, 8)
 #: One device and many do the same operations, in batches of other sizes.
 _TOLERANCE = 1e-4
-_MISURE = Misure(num_iterations=1, max_dilations=8)
+_MISURE = MisurePaper(num_iterations=1, max_dilations=8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def _over_devices(
     settings: Settings, bundle: Bundle, images: np.ndarray, classes: np.ndarray, mesh: Mesh
 ) -> tuple[dict[int, _Point], dict[int, _Point]]:
     """The same lanes on 1, 2, 4, ... and all devices: forward passes, and steps of MiSuRe."""
-    batch = make_batch(bundle, images, classes, explainer="misure")
+    batch = make_batch(bundle, images, classes, explainer="misure_paper")
     init = jax.vmap(functools.partial(_MISURE.init, bundle.predict, bundle.variables))
     states = jax.jit(init)(batch.images, batch.targets)
 
@@ -229,7 +229,7 @@ def _roofline(name: str, point: _Point, flops: float | None, lanes: int, mesh: M
 
 
 def _step_flops(bundle: Bundle, images: np.ndarray, classes: np.ndarray) -> float | None:
-    batch = make_batch(bundle, images[:1], classes[:1], explainer="misure")
+    batch = make_batch(bundle, images[:1], classes[:1], explainer="misure_paper")
     image, target = jax.tree.map(lambda leaf: leaf[0], (batch.images, batch.targets))
     return step_flops(_MISURE, bundle, image, target)
 

@@ -9,12 +9,12 @@ import dataclasses
 
 import numpy as np
 
-from benchmarks.peers.misure import explain_original
+from benchmarks.peers.misure import explain_original, stable_iterations
 from benchmarks.peers.pdcr import ate_original
 from benchmarks.peers.unet import TorchUNet, torch_unet
 from benchmarks.references import FOLDER, AteReference, MisureReference, save_ate, save_misure
 from jaxseg_xai.data.triangle import TriangleDataset
-from jaxseg_xai.explainers import Ate, Misure
+from jaxseg_xai.explainers import Ate, MisurePaper
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.types import SegmentTarget
@@ -66,15 +66,17 @@ def make_ate(items: dict[int, tuple[int, int]] = ATE_ITEMS) -> AteReference:
 
 def make_misure(items: tuple[int, ...] = MISURE_ITEMS) -> MisureReference:
     """MiSuRe of test items."""
-    dataset, settings = TriangleDataset("test", SIZE), Misure(num_iterations=40, max_dilations=24)
+    dataset = TriangleDataset("test", SIZE)
+    settings = MisurePaper(num_iterations=40, max_dilations=24)
     images = np.stack([dataset[item].image for item in items])
-    class_indices = np.ones(len(items), np.int32)
+    class_indices, model = np.ones(len(items), np.int32), _model()
     return MisureReference(
         model=MODEL,
         settings=settings,
         images=images,
         class_indices=class_indices,
-        result=explain_original(_model(), images, class_indices, settings),
+        result=explain_original(model, images, class_indices, settings),
+        stable=stable_iterations(model, images, class_indices, settings),
     )
 
 

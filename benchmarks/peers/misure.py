@@ -9,15 +9,17 @@ from torch.nn import functional
 
 from benchmarks.peers.results import MisureResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, tuned_copy
-from jaxseg_xai.explainers import Misure
+from jaxseg_xai.explainers import MisurePaper
 from jaxseg_xai.perturbations.dilation import ellipse
 
 #: Images at a time of the tuned form: fewer and more were slower on two cores.
 BATCH_SIZE = 8
+#: Relative difference of the loss between float32 and float64 that is more than rounding.
+GROWTH = 1e-4
 
 
 def explain_original(
-    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: Misure
+    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: MisurePaper
 ) -> MisureResult:
     """One image at a time, eagerly, channels first, AdamW on a leaf mask.
 
@@ -47,7 +49,7 @@ def explain_tuned(
     model: TorchUNet,
     images: np.ndarray,
     class_indices: np.ndarray,
-    settings: Misure,
+    settings: MisurePaper,
     batch_size: int = BATCH_SIZE,
 ) -> MisureResult:
     """Many images together, on a frozen, folded, channels-last copy of the network.
@@ -79,8 +81,7 @@ def stable_iterations(
     model: TorchUNet,
     images: np.ndarray,
     class_indices: np.ndarray,
-    settings: Misure,
-    tolerance: float,
+    settings: MisurePaper,
 ) -> np.ndarray:
     """How many iterations of each image rounding leaves alone.
 
@@ -93,11 +94,10 @@ def stable_iterations(
       images: float32 [N, H, W, C].
       class_indices: int [N].
       settings: of the method.
-      tolerance: relative difference of the loss that counts as growth.
 
     Returns:
-      int [N], the leading iterations at which stage 2 in float32 and in float64, both from the
-      regions of float32, agree within `tolerance`.
+      int32 [N], the leading iterations at which stage 2 in float32 and in float64, both from the
+      regions of float32, agree within `GROWTH`.
     """
     single = explain_tuned(model, images, class_indices, settings)
     inputs, wanted = channels_first(images), torch.from_numpy(np.asarray(class_indices, np.int64))
@@ -107,8 +107,8 @@ def stable_iterations(
     ]
     network = tuned_copy(model).double()
     double = _minimal_masks(network, inputs.double(), wanted, tuple(stage_1), settings)
-    off = np.abs(single.loss - double.loss) > tolerance * np.abs(double.loss)
-    return np.where(off.any(1), off.argmax(1), settings.num_iterations)
+    off = np.abs(single.loss - double.loss) > GROWTH * np.abs(double.loss)
+    return np.where(off.any(1), off.argmax(1), settings.num_iterations).astype(np.int32)
 
 
 def _concatenate(results: list[MisureResult]) -> MisureResult:
@@ -119,7 +119,7 @@ def _concatenate(results: list[MisureResult]) -> MisureResult:
 
 
 def _sufficient_regions(
-    model: TorchUNet, images: torch.Tensor, wanted: torch.Tensor, settings: Misure
+    model: TorchUNet, images: torch.Tensor, wanted: torch.Tensor, settings: MisurePaper
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
 
@@ -153,7 +153,7 @@ def _minimal_masks(
     images: torch.Tensor,
     wanted: torch.Tensor,
     stage_1: tuple[torch.Tensor, ...],
-    settings: Misure,
+    settings: MisurePaper,
 ) -> MisureResult:
     """Stage 2 for images [N, C, H, W], and the result."""
     segment, sufficient, dilations, trace = stage_1
@@ -207,7 +207,7 @@ def _loss(
     logits: torch.Tensor,
     segment: torch.Tensor,
     wanted: torch.Tensor,
-    settings: Misure,
+    settings: MisurePaper,
 ) -> torch.Tensor:
     """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
     probability = torch.softmax(logits, 1)[torch.arange(len(wanted)), wanted]

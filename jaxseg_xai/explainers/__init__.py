@@ -5,9 +5,10 @@ from jaxseg_xai.explainers.ate_gradient import AteGradient
 from jaxseg_xai.explainers.base import Batch, Explainer, explain
 from jaxseg_xai.explainers.confidence import Confidence
 from jaxseg_xai.explainers.misure import Misure
+from jaxseg_xai.explainers.misure_paper import MisurePaper
 
-EXPLAINERS: dict[str, type[Misure] | type[Ate] | type[AteGradient] | type[Confidence]] = {
-    cls.name: cls for cls in (Misure, Ate, AteGradient, Confidence)
+EXPLAINERS: dict[str, type[Explainer]] = {
+    cls.name: cls for cls in (Misure, MisurePaper, Ate, AteGradient, Confidence)
 }
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Confidence",
     "Explainer",
     "Misure",
+    "MisurePaper",
     "explain",
 ]

@@ -1,311 +1,226 @@
-"""MiSuRe: minimally sufficient regions of a segmentation (arXiv 2406.12173)."""
+"""MiSuRe: the smallest region from which a model still segments the same (arXiv 2406.12173)."""
 
 import dataclasses
-import functools
 from typing import Any, ClassVar, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
+import numpy as np
 
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers.adam import scale_by_adam
-from jaxseg_xai.explainers.base import Batch, check_finite
-from jaxseg_xai.metrics.dice import hard_dice, soft_dice
-from jaxseg_xai.parallel.mesh import shard_examples
-from jaxseg_xai.perturbations.dilation import dilate, ellipse
-from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget, Status
+from jaxseg_xai.explainers.misure_base import MisureBase
+from jaxseg_xai.explainers.misure_stages import Found, Job, dice_of, soft_misses
 
-_TERMS = ("foreground", "background", "l1", "tv")
+#: Levels begin between these, the lower the later a dilation reached the pixel, and above the third
+#: on Y: what is farthest goes first.
+_RIM, _NEXT, _INSIDE = 0.52, 0.7, 0.8
+#: Adam forgets quickly: the region that the gradient is about changes with every step.
+_DECAY_FIRST, _DECAY_SECOND, _EPS = 0.5, 0.9, 1e-8
+#: Factor of the step after a step that was good, up to the learning rate.
+_RECOVERY = 1.05
+#: The multiplier stays within these.
+_LEAST, _MOST = 1e-3, 1e5
 
 
 class MisureState(NamedTuple):
-    """State of stage 2 for one image and class.
+    """State of stage 2.
 
     Attributes:
-      mask: float32 [H/s, W/s] in [0, 1], the mask M being optimised (s is `mask_stride`).
-      optimizer: its optimiser state.
-      image: float32 [H, W, C], the input inside the sufficient region, 0 elsewhere.
-      sufficient: bool [H, W], M_SR.
-      segment: bool [H, W], Y: the predicted pixels of the class in the region.
-      labels: int32 [H, W], the predicted label map.
-      dice_trace: float32 [max_dilations + 1], hard Dice per dilation, NaN-padded.
-      num_dilations: int32 [].
-      status: int32 [], a `Status`.
+      level: float32 [H, W] in [0, 1]; the region is where it is above 0.5.
+      best: level of the smallest region so far that is sufficient.
+      best_area: float32 [], its pixels.
+      first: float32 [H, W], first moment of the gradient.
+      second: float32 [H, W], second moment.
+      rate: float32 [], step size.
+      multiplier: float32 [], weight of the constraint.
+      misses: int32 [], insufficient regions in a row.
+      stale: int32 [], steps since the area fell by a percent.
+      mark: float32 [], area that `stale` counts from.
+      count: int32 [], steps taken.
+      dice: float32 [num_iterations], hard Dice of the region of every step, NaN from `count` on.
+      area: float32 [num_iterations], its area over that of Y.
+      finite: bool [].
     """
 
-    mask: jax.Array
-    optimizer: Any
-    image: jax.Array
-    sufficient: jax.Array
-    segment: jax.Array
-    labels: jax.Array
-    dice_trace: jax.Array
-    num_dilations: jax.Array
-    status: jax.Array
+    level: jax.Array
+    best: jax.Array
+    best_area: jax.Array
+    first: jax.Array
+    second: jax.Array
+    rate: jax.Array
+    multiplier: jax.Array
+    misses: jax.Array
+    stale: jax.Array
+    mark: jax.Array
+    count: jax.Array
+    dice: jax.Array
+    area: jax.Array
+    finite: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Misure:
-    """MiSuRe with the reference's settings (the paper's code is not public).
+class Misure(MisureBase):
+    """The smallest region with a hard Dice of at least tau, found by gradient descent.
 
     Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
-    Stage 2: from M = 1 on Y and 0.5 elsewhere in M_SR, AdamW with clipping to [0, 1] minimises
+    Stage 2 states the method's goal as what it is, a constraint:
 
-        foreground (1 - D_c) + background mean(1 - D_0, 1 - D_c) + l1 mean|M| + tv TV_b(M)
+        minimise |M|  over regions M inside M_SR  subject to  D([argmax f(x M) = c], Y) >= tau
 
-    with D_k the soft Dice of softmax f(x M_SR M), classes other than c folded into 0, against the
-    one-hot prediction, and TV_b(M) = mean|dM/dy|^b + mean|dM/dx|^b.
+    A level in [0, 1] per pixel makes the region M = [level > 0.5]. The model sees that region,
+    never a dimmed image; the gradient of multiplier (1 - D_c) + |M| / |M_SR| with respect to M (D_c
+    the soft Dice) moves the levels, by Adam. The multiplier rises while the region is insufficient
+    and falls while it is not. After `max_misses` insufficient regions in a row the search goes back
+    to the smallest sufficient one and halves its steps. It ends when the area has not fallen by a
+    percent for `patience` steps, or after `num_iterations`.
 
-    The attribution is the final mask in [0, 1]: 1 means needed, 0 not. Numbers are traced: sweeping
-    a weight does not recompile. With a region, Y and every Dice are restricted to it.
+    The attribution is the level of the smallest sufficient region that was seen, so that the region
+    is where it is above 0.5; `dice_minimal` and `area_minimal` are measured on that region once
+    more. It is sufficient by construction, unless the status is NOT_REACHED; that no smaller one
+    exists is not proven. Numbers are traced: changing one does not recompile. With a region of
+    interest, Y and every Dice are restricted to it. `MisurePaper` has the published loss.
 
     Attributes:
-      tau: hard Dice at which a region is sufficient, in (0, 1].
-      learning_rate: of AdamW.
-      weight_decay: of AdamW (decoupled).
-      foreground_weight: weight of 1 - D_c.
-      background_weight: weight of mean(1 - D_0, 1 - D_c).
-      l1_weight: weight of the mean of the mask.
-      tv_weight: weight of the total variation.
-      tv_power: its power b.
-      cut: final mask values below this are set to 0.
-      max_dilations: stage 1 gives up after so many.
-      num_iterations: steps of stage 2.
-      element_size: side of the elliptical structuring element, in pixels, odd.
-      mask_stride: the mask lives on a grid coarser by this, up-sampled bilinearly.
+      learning_rate: step of the levels, at most.
+      multiplier_rate: of the multiplier, in powers of e per step.
+      max_misses: insufficient regions in a row before it goes back.
+      patience: steps without progress before it ends.
+      num_iterations: steps of stage 2, at most.
 
     References:
-      MiSuRe, arXiv 2406.12173, section 3 (the two stages and their loss).
+      MiSuRe, arXiv 2406.12173, section 3 (the two stages).
+      Bengio et al., arXiv 1308.3432 (the straight-through gradient).
     """
 
     name: ClassVar[str] = "misure"
-    whole_image: ClassVar[bool] = True
-    tau: float = 0.9
-    learning_rate: float = 0.01
-    weight_decay: float = 0.01
-    foreground_weight: float = 1.0
-    background_weight: float = 1.0
-    l1_weight: float = 0.1
-    tv_weight: float = 0.0
-    tv_power: float = 3.0
-    cut: float = 0.0
-    max_dilations: int = dataclasses.field(default=64, metadata={"static": True})
+    learning_rate: float = 0.05
+    multiplier_rate: float = 0.2
+    max_misses: int = 3
+    patience: int = 20
     num_iterations: int = dataclasses.field(default=100, metadata={"static": True})
-    element_size: int = dataclasses.field(default=7, metadata={"static": True})
-    mask_stride: int = dataclasses.field(default=1, metadata={"static": True})
-
-    @property
-    def needs_pool(self) -> bool:
-        """No: zero is the baseline."""
-        return False
 
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
-        check_finite(self)
-        if not 0 < self.tau <= 1:
-            raise ConfigError(f"misure.tau is {self.tau}; it must be in (0, 1]")
-        if self.element_size < 1 or self.element_size % 2 == 0:
-            raise ConfigError(f"misure.element_size is {self.element_size}; it must be odd")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"misure.learning_rate is {self.learning_rate}; it must be positive")
-        for name in ("max_dilations", "num_iterations", "mask_stride"):
+        super().validate()
+        if not self.multiplier_rate > 0:
+            raise ConfigError(
+                f"{self.name}.multiplier_rate is {self.multiplier_rate}; it must be positive"
+            )
+        for name in ("max_misses", "patience"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"misure.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("weight_decay", "cut", *(f"{t}_weight" for t in _TERMS)):
-            if not getattr(self, name) >= 0:
                 raise ConfigError(
-                    f"misure.{name} is {getattr(self, name)}; it must not be negative"
+                    f"{self.name}.{name} is {getattr(self, name)}; it must be at least 1"
                 )
-        if self.cut > 1:
-            raise ConfigError(f"misure.cut is {self.cut}; no mask value is above 1")
-        if self.max_dilations > 10_000:
-            raise ConfigError(f"misure.max_dilations is {self.max_dilations}; at most 10000")
-        if not self.tv_power >= 1:
-            raise ConfigError(f"misure.tv_power is {self.tv_power}; it must be at least 1")
 
-    def explain_batch(
-        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
-    ) -> Explanation:
-        """`explain` for every example of a batch, the examples split over the mesh."""
-
-        def lanes(shared: tuple, examples: tuple) -> Explanation:
-            explainer, variables = shared
-            one = functools.partial(explainer.explain, predict, variables)
-            return jax.vmap(one)(*examples)
-
-        return shard_examples(lanes, mesh)((self, variables), (batch.images, batch.targets))
-
-    def explain(
-        self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
-    ) -> Explanation:
-        """Both stages for one image and class; `vmap` it over images and targets.
-
-        Args:
-          predict: the model.
-          variables: its weights.
-          image: float32 [H, W, C], normalised; 0 is the baseline.
-          target: class c and region; its `reference` is not used.
-
-        Returns:
-          Attribution [H, W] in [0, 1]; maps `sufficient_region`, `prediction` and
-          `masked_prediction` (what the model segments from the masked input); scores; traces `dice`
-          (per dilation) and `loss` (per iteration). Status EMPTY_TARGET, EMPTY_REGION or NON_FINITE
-          come with maps of zeros, NOT_REACHED with the result from the last dilation.
-        """
-        state = self.init(predict, variables, image, target)
-
-        def step(state: MisureState, _: None) -> tuple[MisureState, jax.Array]:
-            return self.step(predict, variables, state, target)
-
-        state, losses = jax.lax.scan(step, state, length=self.num_iterations)
-        return self.finish(predict, variables, state, target, losses)
-
-    def init(
-        self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
-    ) -> MisureState:
-        """Stage 1, and the mask that stage 2 starts from."""
-        chex.assert_rank(image, 3)
-        chex.assert_shape(target.region, image.shape[:2])
-        element = ellipse(self.element_size)
-        logits = predict(variables, image[None])[0]
-        finite = jnp.all(jnp.isfinite(image)) & jnp.all(jnp.isfinite(logits))
-        image = jnp.where(finite, image, 0.0)
-        labels = jnp.where(finite, jnp.argmax(logits, axis=-1), 0)
-        segment = (labels == target.class_index) & target.region & finite
-
-        def dice_of(mask: jax.Array) -> jax.Array:
-            labels = jnp.argmax(predict(variables, (image * mask[..., None])[None])[0], axis=-1)
-            return hard_dice((labels == target.class_index) & target.region, segment)
-
-        def insufficient(carry: tuple) -> jax.Array:
-            _, count, trace = carry
-            return (trace[count] < self.tau) & (count < self.max_dilations) & jnp.any(segment)
-
-        def grow(carry: tuple) -> tuple:
-            mask, count, trace = carry
-            mask = dilate(mask, element)
-            return mask, count + 1, trace.at[count + 1].set(dice_of(mask))
-
-        trace = jnp.full(self.max_dilations + 1, jnp.nan).at[0].set(dice_of(segment))
-        start = (segment, jnp.int32(0), trace)
-        sufficient, count, trace = jax.lax.while_loop(insufficient, grow, start)
-        status = jnp.where(trace[count] < self.tau, Status.NOT_REACHED, Status.OK)
-        status = jnp.where(jnp.any(segment), status, Status.EMPTY_TARGET)
-        status = jnp.where(jnp.any(target.region), status, Status.EMPTY_REGION)
-        status = jnp.where(finite, status, Status.NON_FINITE)
-
-        mask = self._to_grid(jnp.where(segment, 1.0, jnp.where(sufficient, 0.5, 0.0)))
+    def start(self, job: Job) -> MisureState:
+        """All of M_SR, its pixels at levels of their own so that they do not all go at once."""
+        spread = _spread(job.segment.shape)
+        near = 1 - (job.layers - spread) / jnp.maximum(job.num_dilations, 1)
+        ring = _RIM + (_NEXT - _RIM) * near
+        inside = _INSIDE + (1 - _INSIDE) * spread
+        level = jnp.where(job.segment, inside, jnp.where(job.sufficient, ring, 0.0))
+        area = jnp.sum(job.sufficient, dtype=jnp.float32)
+        zeros, nothing = jnp.zeros_like(level), jnp.full(self.num_iterations, jnp.nan)
         return MisureState(
-            mask=mask,
-            optimizer=self._optimizer().init(mask),
-            image=image * sufficient[..., None],
-            sufficient=sufficient,
-            segment=segment,
-            labels=labels.astype(jnp.int32),
-            dice_trace=trace,
-            num_dilations=count,
-            status=status.astype(jnp.int32),
+            level=level,
+            best=level,
+            best_area=area,
+            first=zeros,
+            second=zeros,
+            rate=jnp.float32(self.learning_rate),
+            multiplier=jnp.float32(1.0),
+            misses=jnp.int32(0),
+            stale=jnp.int32(0),
+            mark=area,
+            count=jnp.int32(0),
+            dice=nothing,
+            area=nothing,
+            finite=jnp.bool(True),
         )
 
-    def step(
-        self, predict: Predict, variables: Any, state: MisureState, target: SegmentTarget
-    ) -> tuple[MisureState, jax.Array]:
-        """One AdamW step of stage 2; the loss [] is that of the mask before the step."""
+    def step(self, predict_masked: Any, job: Job, state: MisureState) -> MisureState:
+        """Look at the region, and move the levels or go back."""
+        size = jnp.maximum(jnp.sum(job.sufficient), 1)
 
-        def objective(mask: jax.Array) -> jax.Array:
-            pixels = self._to_pixels(mask, state.segment.shape) * state.sufficient
-            logits = predict(variables, (state.image * pixels[..., None])[None])[0]
-            return _total(self._terms(pixels, logits, state, target))
+        def objective(level: jax.Array) -> tuple[jax.Array, jax.Array]:
+            hard = _region(level).astype(jnp.float32)
+            region = level + jax.lax.stop_gradient(hard - level)
+            logits = predict_masked(region)
+            miss, _ = soft_misses(logits, job)
+            loss = state.multiplier * miss + jnp.sum(region) / size
+            return loss, dice_of(logits, job.target, job.segment)
 
-        loss, gradient = jax.value_and_grad(objective)(state.mask)
-        update, optimizer = self._optimizer().update(gradient, state.optimizer, state.mask)
-        mask = jnp.clip(jnp.asarray(optax.apply_updates(state.mask, update)), 0.0, 1.0)
-        return state._replace(mask=mask, optimizer=optimizer), loss
+        (loss, dice), gradient = jax.value_and_grad(objective, has_aux=True)(state.level)
+        gradient *= job.sufficient
+        area = jnp.sum(_region(state.level), dtype=jnp.float32)
+        enough = dice >= self.tau
+        better = enough & (area <= state.best_area)
+        best = jnp.where(better, state.level, state.best)
+        best_area = jnp.where(better, area, state.best_area)
+        progress = best_area < 0.99 * state.mark
 
-    def finish(
-        self,
-        predict: Predict,
-        variables: Any,
-        state: MisureState,
-        target: SegmentTarget,
-        losses: jax.Array,
-    ) -> Explanation:
-        """Cut the mask, look at what the model makes of it, and measure."""
-        # A huge weight overflows; clipping would hide it in the mask.
-        status = jnp.where(jnp.all(jnp.isfinite(losses)), state.status, Status.NON_FINITE)
-        usable = (status == Status.OK) | (status == Status.NOT_REACHED)
-        mask = self._to_pixels(state.mask, state.segment.shape) * state.sufficient
-        mask = jnp.where((mask >= self.cut) & usable, mask, 0.0)
-        logits = predict(variables, (state.image * mask[..., None])[None])[0]
-        masked_labels = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        minimal = (masked_labels == target.class_index) & target.region
-        terms = self._terms(mask, logits, state, target)
-        area = jnp.sum(state.segment, dtype=jnp.float32)
-        scores = {
-            "num_dilations": state.num_dilations.astype(jnp.float32),
-            "dice_sufficient": state.dice_trace[state.num_dilations],
-            "dice_minimal": hard_dice(minimal, state.segment),
-            "area_target": area,
-            "area_sufficient": jnp.sum(state.sufficient) / area,
-            "area_minimal": jnp.sum(mask) / area,
-            "loss": _total(terms),
-        }
-        scores |= {f"loss_{name}": value for name, value in terms.items()}
-        return Explanation(
-            attribution=mask,
-            status=status,
-            scores=jax.tree.map(lambda score: jnp.where(usable, score, jnp.nan), scores),
-            maps={
-                "sufficient_region": state.sufficient & usable,
-                "prediction": state.labels,
-                "masked_prediction": jnp.where(usable, masked_labels, 0),
+        misses = jnp.where(enough, 0, state.misses + 1)
+        back = misses > self.max_misses
+        recovered = jnp.minimum(_RECOVERY * state.rate, self.learning_rate)
+        rate = jnp.where(enough, recovered, state.rate)
+        multiplier = state.multiplier * jnp.exp(jnp.where(enough, -1, 1) * self.multiplier_rate)
+
+        count = state.count + 1
+        first = _DECAY_FIRST * jnp.where(back, 0.0, state.first) + (1 - _DECAY_FIRST) * gradient
+        second = _DECAY_SECOND * state.second + (1 - _DECAY_SECOND) * gradient**2
+        steps = count.astype(jnp.float32)
+        direction = first / (1 - _DECAY_FIRST**steps)
+        direction /= jnp.sqrt(second / (1 - _DECAY_SECOND**steps)) + _EPS
+        moved = jnp.clip(state.level - rate * direction, 0.0, 1.0)
+        return MisureState(
+            level=jnp.where(back, best, moved),
+            best=best,
+            best_area=best_area,
+            first=first,
+            second=second,
+            rate=jnp.where(back, 0.5 * rate, rate),
+            multiplier=jnp.clip(multiplier, _LEAST, _MOST),
+            misses=jnp.where(back, 0, misses),
+            stale=jnp.where(progress, 0, state.stale + 1),
+            mark=jnp.where(progress, best_area, state.mark),
+            count=count,
+            dice=state.dice.at[state.count].set(dice),
+            area=state.area.at[state.count].set(area / jnp.sum(job.segment)),
+            finite=state.finite & jnp.isfinite(loss) & jnp.all(jnp.isfinite(gradient)),
+        )
+
+    def is_done(self, state: MisureState) -> jax.Array:
+        """No progress for long, or out of steps."""
+        return (state.stale >= self.patience) | (state.count == self.num_iterations)
+
+    def found(self, job: Job, state: MisureState) -> Found:
+        """The smallest sufficient region."""
+        return Found(
+            attribution=state.best,
+            mask=_region(state.best).astype(jnp.float32),
+            finite=state.finite,
+            scores={
+                "iterations": state.count.astype(jnp.float32),
+                "multiplier": state.multiplier,
             },
-            traces={"dice": state.dice_trace, "loss": jnp.where(usable, losses, jnp.nan)},
+            traces={"dice_search": state.dice, "area_search": state.area},
         )
 
-    def _terms(
-        self, mask: jax.Array, logits: jax.Array, state: MisureState, target: SegmentTarget
+    def measure(
+        self, predict_masked: Any, job: Job, mask: jax.Array, logits: jax.Array
     ) -> dict[str, jax.Array]:
-        """The weighted terms of the loss of a mask [H, W] in pixels, given its logits."""
-        probability = jnp.take(jax.nn.softmax(logits), target.class_index, axis=-1)
-        region = target.region
-        miss_c = 1 - soft_dice(probability * region, state.segment)
-        miss_0 = 1 - soft_dice((1 - probability) * region, ~state.segment & region)
-        variation = jnp.mean(_power(jnp.abs(jnp.diff(mask, axis=0)), self.tv_power))
-        variation += jnp.mean(_power(jnp.abs(jnp.diff(mask, axis=1)), self.tv_power))
-        return {
-            "foreground": self.foreground_weight * miss_c,
-            "background": self.background_weight * (miss_0 + miss_c) / 2,
-            "l1": self.l1_weight * jnp.mean(jnp.abs(mask)),
-            "tv": self.tv_weight * variation,
-        }
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(
-            scale_by_adam(),
-            optax.add_decayed_weights(self.weight_decay),
-            optax.scale_by_learning_rate(self.learning_rate),
-        )
-
-    def _to_grid(self, mask: jax.Array) -> jax.Array:
-        if self.mask_stride == 1:
-            return mask
-        shape = [-(-side // self.mask_stride) for side in mask.shape]
-        return jax.image.resize(mask, shape, "linear")
-
-    def _to_pixels(self, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return mask if self.mask_stride == 1 else jax.image.resize(mask, shape, "linear")
+        """How sure the model is of what it segments from the region."""
+        del predict_masked, mask
+        miss_c, miss_0 = soft_misses(logits, job)
+        return {"loss_foreground": miss_c, "loss_background": miss_0}
 
 
-def _total(terms: dict[str, jax.Array]) -> jax.Array:
-    return sum(terms.values(), start=jnp.float32(0))
+def _region(level: jax.Array) -> jax.Array:
+    return level > 0.5
 
 
-def _power(x: Array, power: float) -> jax.Array:
-    """x^power for x >= 0 with gradient 0, not NaN, at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.where(positive, x, 1.0) ** power, 0.0)
+def _spread(shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers in [0, 1) that differ as much as possible between neighbours (the R2 sequence)."""
+    y, x = np.indices(shape)
+    return ((0.7548776662466927 * y + 0.5698402909980532 * x) % 1).astype(np.float32)

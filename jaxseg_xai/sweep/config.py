@@ -8,7 +8,15 @@ from typing import Any, Literal
 from jaxseg_xai.data import DegradedDataset, open_dataset
 from jaxseg_xai.data.degraded import Degradation
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers import EXPLAINERS, Ate, AteGradient, Confidence, Misure
+from jaxseg_xai.explainers import (
+    EXPLAINERS,
+    Ate,
+    AteGradient,
+    Confidence,
+    Explainer,
+    Misure,
+    MisurePaper,
+)
 from jaxseg_xai.models.predict import Dtype, Pad
 from jaxseg_xai.parse import from_table
 from jaxseg_xai.types import Dataset
@@ -137,6 +145,7 @@ class SweepConfig:
       classes: names of the classes to explain; all but the background where empty.
       explainers: which methods (see `jaxseg-xai explainers`).
       misure: settings of MiSuRe.
+      misure_paper: settings of MiSuRe with the published loss.
       ate: settings of the ATE.
       ate_gradient: settings of its gradient form.
       confidence: settings of the confidence scores.
@@ -159,6 +168,7 @@ class SweepConfig:
     classes: tuple[str, ...] = ()
     explainers: tuple[str, ...] = ("misure", "ate")
     misure: Misure = dataclasses.field(default_factory=Misure)
+    misure_paper: MisurePaper = dataclasses.field(default_factory=MisurePaper)
     ate: Ate = dataclasses.field(default_factory=Ate)
     ate_gradient: AteGradient = dataclasses.field(default_factory=AteGradient)
     confidence: Confidence = dataclasses.field(default_factory=Confidence)
@@ -197,7 +207,7 @@ class SweepConfig:
         if self.data.limit < 0 or self.data.size < 0 or not 0 <= self.seed < 2**32:
             raise ConfigError("data.limit and data.size must not be negative, seed in [0, 2**32)")
 
-    def explainer(self, name: str) -> Misure | Ate | AteGradient | Confidence:
+    def explainer(self, name: str) -> Explainer:
         """An explainer with its settings; the ATE need not look beyond the region's box."""
         if name == "ate" and self.roi.kind == "box":
             return dataclasses.replace(self.ate, region_side=self.roi.side)
@@ -227,7 +237,7 @@ class SweepConfig:
         # Neither where the results go nor which or how many are computed at once changes them.
         for name in ("out", "overwrite", "retry_failed", "batch_size"):
             del fields[name]
-        del fields["ate"]["batch_size"]
+        del fields["ate"]["batch_size"], fields["misure"]["lanes"], fields["misure_paper"]["lanes"]
         # Settings of methods that are not run may change.
         for name in EXPLAINERS.keys() - set(self.explainers):
             del fields[name]

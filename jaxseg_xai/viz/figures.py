@@ -15,7 +15,7 @@ from jaxseg_xai.types import Status
 from jaxseg_xai.viz import common, overlays, panels
 from jaxseg_xai.viz.ate import ate_figure, ate_gradient_figure
 from jaxseg_xai.viz.confidence import confidence_figure
-from jaxseg_xai.viz.misure import misure_figure
+from jaxseg_xai.viz.misure import misure_figure, misure_paper_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +25,7 @@ GREEN = "#00c853"
 #: By name of the explainer; the others get `attribution_figure`.
 FIGURES: dict[str, FigureFn] = {
     "misure": misure_figure,
+    "misure_paper": misure_paper_figure,
     "ate": ate_figure,
     "ate_gradient": ate_gradient_figure,
     "confidence": confidence_figure,

@@ -14,7 +14,7 @@ from benchmarks.cases import CASES, ate, misure
 from benchmarks.harness import prepare
 from benchmarks.record import read_records
 from benchmarks.settings import Flags
-from jaxseg_xai.explainers import Ate, Misure
+from jaxseg_xai.explainers import Ate, MisurePaper
 from jaxseg_xai.parallel.mesh import device_mesh
 from tests.tiny import compiled_programs_kept
 
@@ -162,7 +162,7 @@ class PatchesReused(Wrong):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneStepShort(Misure):
+class OneStepShort(MisurePaper):
     def finish(self, predict, variables, state, target, losses):
         return super().finish(predict, variables, state, target, losses.at[-1].set(losses[-2]))
 
@@ -193,6 +193,6 @@ def test_a_right_ate_passes_the_same_way():
 
 @pytest.mark.slow
 def test_a_wrong_misure_ends_with_an_exit_code(monkeypatch, capsys):
-    monkeypatch.setattr(misure, "Misure", OneStepShort)
+    monkeypatch.setattr(misure, "MisurePaper", OneStepShort)
     assert main(["run", "misure", *TINY]) == 1
     assert "NOT VALID" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import torch
 from benchmarks.agreement import REFERENCE, triangles
 from benchmarks.peers.misure import explain_original, explain_tuned
 from benchmarks.peers.unet import torch_unet
-from jaxseg_xai.explainers import Misure
+from jaxseg_xai.explainers import MisurePaper
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.models.unet import UNetConfig
 from tests.benchmarks.test_peers_unet import randomised
@@ -34,7 +34,7 @@ def reference():
 
 def test_original_equals_the_reference(model, reference):
     images = triangles()["images"][FEW]
-    found = explain_original(model, images, np.ones(len(FEW), int), Misure())
+    found = explain_original(model, images, np.ones(len(FEW), int), MisurePaper())
     np.testing.assert_array_equal(found.segment, reference["y"][FEW])
     np.testing.assert_array_equal(found.sufficient, reference["m_sr"][FEW])
     np.testing.assert_array_equal(found.dilations, reference["dilations"][FEW])
@@ -45,7 +45,7 @@ def test_original_equals_the_reference(model, reference):
 
 
 def test_tuned_equals_the_reference_while_rounding_is_small(model, reference):
-    images, settings = triangles()["images"][FEW], Misure(num_iterations=15)
+    images, settings = triangles()["images"][FEW], MisurePaper(num_iterations=15)
     found = explain_tuned(model, images, np.ones(len(FEW), int), settings)
     np.testing.assert_array_equal(found.sufficient, reference["m_sr"][FEW])
     np.testing.assert_allclose(found.dice_trace, reference["dice_trace"][FEW], rtol=0, atol=1e-6)
@@ -53,7 +53,7 @@ def test_tuned_equals_the_reference_while_rounding_is_small(model, reference):
 
 
 def test_stage_1_of_a_batch_drops_finished_images(model, reference):
-    settings, ones = Misure(num_iterations=1), np.ones(3, int)
+    settings, ones = MisurePaper(num_iterations=1), np.ones(3, int)
     few = [1, 0, 3]  # 1, 18 and 25 dilations
     found = explain_tuned(model, triangles()["images"][few], ones, settings)
     np.testing.assert_array_equal(found.dilations, reference["dilations"][few])
@@ -77,7 +77,7 @@ def small():
 )
 def test_original_equals_tuned(small, options):
     model, images = small
-    settings = Misure(num_iterations=10, **options)
+    settings = MisurePaper(num_iterations=10, **options)
     classes = np.array([0, 1, 2])
     first = explain_original(model, images, classes, settings)
     assert first.segment.any((1, 2)).sum() > 1
@@ -94,7 +94,7 @@ def test_a_class_that_is_not_predicted(small):
     model = copy.deepcopy(model)
     with torch.no_grad():
         model.head.bias[1] -= 1e3
-    found = explain_original(model, images, np.ones(3, int), Misure(num_iterations=2))
+    found = explain_original(model, images, np.ones(3, int), MisurePaper(num_iterations=2))
     assert not found.mask.any()
     assert not found.dilations.any()
     assert np.isnan(found.loss).all()

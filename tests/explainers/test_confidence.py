@@ -96,7 +96,7 @@ def test_a_model_that_does_not_turn_with_the_image(shape, rotate, kept, views):
     np.testing.assert_allclose(found.scores["tta_pairwise"], 1 - pairs, rtol=1e-6)
 
 
-@pytest.mark.parametrize("view", itertools.product(range(4), (False, True)))
+@pytest.mark.parametrize("view", list(itertools.product(range(4), (False, True))))
 def test_views_come_back(view):
     image = np.random.default_rng(0).random((5, 5)).astype(np.float32)
     np.testing.assert_array_equal(_turn_back(_turn(image, *view), *view), image)

@@ -5,223 +5,163 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers import Batch, Misure, explain
+from jaxseg_xai.explainers import Misure, explain
 from jaxseg_xai.metrics.dice import hard_dice
 from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.perturbations.dilation import ellipse
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.types import Status
 from tests.explainers import models
+from tests.explainers.test_misure_paper import SHAPE, blob, make_batch, run
 
-SHAPE = (32, 40)
-SMALL = Misure(num_iterations=5, max_dilations=6)
-
-
-def blob(seed=0, fraction=0.2):
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 3)
-    bright = noise > np.quantile(noise, 1 - fraction)
-    return np.where(bright, 0.9, 0.1).astype(np.float32)[..., None]
+SMALL = Misure(num_iterations=30, max_dilations=6)
+LEVEL = 0.4
 
 
-def target(class_index=1, region=None):
-    region = np.ones(SHAPE, bool) if region is None else region
-    return SegmentTarget(
-        class_index=np.int32(class_index), region=region, reference=np.zeros(SHAPE, bool)
-    )
+@pytest.fixture(scope="module")
+def blurred():
+    """What a model that needs the surroundings of a pixel gets."""
+    image = blob(1)
+    return image, run(models.blurred_brightness, image, LEVEL, SMALL)
 
 
-def run(predict, image, variables=0.0, explainer=SMALL, **kwargs):
-    explained = jax.jit(explainer.explain, static_argnums=0)(
-        predict, jnp.float32(variables), image, target(**kwargs)
-    )
-    chex.assert_tree_all_finite((explained.attribution, explained.maps))
-    return explained
+def test_the_region_is_small_and_sufficient_when_looked_at_again(blurred):
+    image, found = blurred
+    region = np.asarray(found.maps["minimal_region"])
+    np.testing.assert_array_equal(region, np.asarray(found.attribution) > 0.5)
+    assert not region[~np.asarray(found.maps["sufficient_region"])].any()
+    assert region.sum() < 0.8 * np.sum(found.maps["sufficient_region"])
+    labels = [
+        models.blurred_brightness(LEVEL, seen[None])[0].argmax(-1)
+        for seen in (image, image * region[..., None])
+    ]
+    dice = hard_dice(labels[1] == 1, labels[0] == 1)
+    assert dice >= SMALL.tau
+    assert found.scores["dice_minimal"] == dice
+    assert found.scores["area_minimal"] == pytest.approx(region.sum() / (labels[0] == 1).sum())
+    np.testing.assert_array_equal(found.maps["masked_prediction"], labels[1])
 
 
-def test_a_model_that_looks_at_the_pixel_itself_needs_no_dilation():
-    image = blob()
-    explained = run(models.bright_pixels, image)
-    assert explained.status == Status.OK
-    assert explained.scores["num_dilations"] == 0
-    assert explained.scores["dice_sufficient"] == 1
-    np.testing.assert_array_equal(explained.maps["sufficient_region"], image[..., 0] > 0.5)
-    assert np.isnan(explained.traces["dice"][1:]).all()
-    assert explained.scores["area_sufficient"] == 1
+def test_the_region_is_the_smallest_sufficient_one_of_the_search(blurred):
+    _, found = blurred
+    dice, area = (np.asarray(found.traces[f"{name}_search"]) for name in ("dice", "area"))
+    steps = int(found.scores["iterations"])
+    assert np.isfinite(dice[:steps]).all()
+    assert np.isnan(dice[steps:]).all()
+    assert area[0] == pytest.approx(float(found.scores["area_sufficient"]))
+    enough = dice[:steps] >= SMALL.tau
+    assert found.scores["area_minimal"] == pytest.approx(area[:steps][enough].min())
 
 
-def test_stage_1_is_the_sequential_rule():
-    image, level = blob(1), 0.4
-    explained = run(models.blurred_brightness, image, level)
-    labels = np.asarray(models.blurred_brightness(level, image[None])[0].argmax(-1))
-    mask, trace = labels == 1, []
-    while True:
-        seen = models.blurred_brightness(level, (image * mask[..., None])[None])[0].argmax(-1)
-        trace.append(float(hard_dice(seen == 1, jnp.asarray(labels == 1))))
-        if trace[-1] >= SMALL.tau:
-            break
-        mask = ndimage.binary_dilation(mask, ellipse(7))
-    assert len(trace) > 2
-    assert explained.scores["num_dilations"] == len(trace) - 1
-    np.testing.assert_allclose(explained.traces["dice"][: len(trace)], trace, atol=1e-6)
-    np.testing.assert_array_equal(explained.maps["sufficient_region"], mask)
+def test_a_pixel_model_needs_little_more_than_tau_asks_for():
+    found = run(models.bright_pixels, blob(), explainer=dataclasses.replace(SMALL, tau=0.8))
+    # Of n pixels m are kept: Dice 2m / (m + n), at least 0.8 for m = 2n / 3.
+    assert 2 / 3 - 0.01 <= found.scores["area_minimal"] < 0.9
 
 
-def test_stage_2_stays_inside_the_sufficient_region_and_lowers_the_loss():
-    explained = run(models.blurred_brightness, blob(1), 0.4, Misure(num_iterations=30))
-    inside = np.asarray(explained.maps["sufficient_region"])
-    mask = np.asarray(explained.attribution)
-    assert mask.min() >= 0
-    assert mask.max() <= 1
-    assert not mask[~inside].any()
-    losses = explained.traces["loss"]
-    assert losses[-1] < losses[0]
-    terms = [explained.scores[f"loss_{t}"] for t in ("foreground", "background", "l1", "tv")]
-    assert explained.scores["loss"] == pytest.approx(float(sum(terms)), rel=1e-5)
-    assert explained.scores["area_minimal"] == pytest.approx(
-        float(mask.sum() / explained.scores["area_target"]), rel=1e-5
-    )
+def test_a_higher_tau_keeps_more():
+    areas = [
+        run(models.blurred_brightness, blob(1), LEVEL, dataclasses.replace(SMALL, tau=tau)).scores[
+            "area_minimal"
+        ]
+        for tau in (0.7, 0.95)
+    ]
+    assert areas[0] < areas[1]
 
 
-def test_the_loss_of_the_first_mask_by_hand():
-    image = blob()
-    explainer = Misure(num_iterations=1, tv_weight=0.5, tv_power=2.0, l1_weight=0.3)
-    explained = run(models.bright_pixels, image, explainer=explainer)
-    segment = (image[..., 0] > 0.5).astype(np.float64)
-    probability = 1 / (1 + np.exp(-20 * (image[..., 0] * segment - 0.5)))
-    dice = 2 * (probability * segment).sum() / (probability.sum() + segment.sum())
-    other = 2 * ((1 - probability) * (1 - segment)).sum() / (2 - probability - segment).sum()
-    variation = (np.diff(segment, axis=0) ** 2).mean() + (np.diff(segment, axis=1) ** 2).mean()
-    expected = (1 - dice) + (2 - other - dice) / 2 + 0.3 * segment.mean() + 0.5 * variation
-    assert explained.traces["loss"][0] == pytest.approx(expected, rel=1e-5)
+def test_it_ends_when_nothing_moves():
+    patient = dataclasses.replace(SMALL, num_iterations=200, patience=10)
+    found = run(models.blurred_brightness, blob(1), LEVEL, patient)
+    steps = int(found.scores["iterations"])
+    assert 10 <= steps < 200
+    area = np.asarray(found.traces["area_search"])[:steps]
+    enough = np.asarray(found.traces["dice_search"])[:steps] >= SMALL.tau
+    best = np.minimum.accumulate(np.where(enough, area, np.inf))
+    assert best[-1] >= 0.99 * best[-10]
 
 
-def test_a_class_that_is_absent():
-    explained = run(models.bright_pixels, np.full((*SHAPE, 1), 0.1, np.float32))
-    assert explained.status == Status.EMPTY_TARGET
-    assert not explained.attribution.any()
-    assert all(np.isnan(score) for score in explained.scores.values())
-
-
-def test_an_empty_region():
-    explained = run(models.bright_pixels, blob(), region=np.zeros(SHAPE, bool))
-    assert explained.status == Status.EMPTY_REGION
-    assert not explained.attribution.any()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_image_that_is_not_finite(value):
-    image = blob()
-    image[3, 4] = value
-    explained = run(models.bright_pixels, image)
-    assert explained.status == Status.NON_FINITE
-    assert not explained.attribution.any()
-
-
-def test_a_model_that_is_not_finite():
-    assert run(models.broken, blob()).status == Status.NON_FINITE
-
-
-def test_a_region_that_is_never_sufficient_is_flagged_and_still_explained():
+def test_a_region_that_is_never_sufficient_is_flagged():
     region = np.zeros(SHAPE, bool)
-    region[:4, :4] = True  # six dilations do not fill the image, and a black pixel spoils it
-    explained = run(models.impossible, np.full((*SHAPE, 1), 0.5, np.float32), region=region)
-    assert explained.status == Status.NOT_REACHED
-    assert explained.scores["num_dilations"] == SMALL.max_dilations
-    assert explained.attribution.any()
-
-
-def test_only_the_region_is_explained():
-    image = blob()
-    region = np.zeros(SHAPE, bool)
-    region[:, :20] = True
-    explained = run(models.bright_pixels, image, region=region)
-    np.testing.assert_array_equal(
-        explained.maps["sufficient_region"], (image[..., 0] > 0.5) & region
+    region[:4, :4] = True
+    found = run(
+        models.impossible,
+        np.full((*SHAPE, 1), 0.5, np.float32),
+        explainer=SMALL,
+        region=region,
     )
+    assert found.status == Status.NOT_REACHED
+    np.testing.assert_array_equal(found.maps["minimal_region"], found.maps["sufficient_region"])
 
 
-def test_weak_values_are_cut():
-    explained = run(models.blurred_brightness, blob(1), 0.4, dataclasses.replace(SMALL, cut=0.5))
-    mask = np.asarray(explained.attribution)
-    assert ((mask == 0) | (mask >= 0.5)).all()
-
-
-def test_a_coarse_mask_is_smooth_and_covers_the_image_in_pixels():
-    coarse = dataclasses.replace(SMALL, mask_stride=4)
-    explained = run(models.blurred_brightness, blob(1), 0.4, coarse)
-    assert explained.attribution.shape == SHAPE
-    state = jax.jit(coarse.init, static_argnums=0)(
-        models.blurred_brightness, jnp.float32(0.4), blob(1), target()
-    )
-    assert state.mask.shape == (8, 10)
-
-
-def make_batch(count):
-    images = np.stack([blob(seed, 0.1 + 0.05 * seed) for seed in range(count)])
-    targets = jax.tree.map(lambda leaf: np.stack([leaf] * count), target())
-    return Batch(
-        images=images,
-        targets=targets,
-        valid=np.ones(count, bool),
-        image_ids=np.arange(count, dtype=np.uint32),
-        pool=None,
-        key=jax.random.key(0),
-    )
+@pytest.mark.parametrize(
+    ("image", "region", "status"),
+    [
+        (np.full((*SHAPE, 1), 0.1, np.float32), None, Status.EMPTY_TARGET),
+        (blob(), np.zeros(SHAPE, bool), Status.EMPTY_REGION),
+        (np.where(np.arange(SHAPE[1])[:, None] == 4, np.nan, blob()), None, Status.NON_FINITE),
+    ],
+)
+def test_what_cannot_be_explained(image, region, status):
+    found = run(models.bright_pixels, image, explainer=SMALL, region=region)
+    assert found.status == status
+    assert not found.attribution.any()
+    assert not found.maps["minimal_region"].any()
+    assert all(np.isnan(score) for score in found.scores.values())
 
 
 def test_a_batch_over_all_devices_equals_one_by_one():
-    batch = make_batch(8)
-    level = jnp.float32(0.35)
+    batch, level = make_batch(8), jnp.float32(0.35)
     arguments = {"predict": models.blurred_brightness}
-    together = explain(SMALL, level, batch, **arguments, mesh=device_mesh())
-    assert len(together.attribution.sharding.device_set) == jax.local_device_count()
-    on_one = explain(SMALL, level, batch, **arguments, mesh=device_mesh(jax.devices()[:1]))
-    chex.assert_trees_all_close(together, on_one, atol=1e-6)
+    explainer = dataclasses.replace(SMALL, lanes=2)
+    together = explain(explainer, level, batch, **arguments, mesh=device_mesh())
+    on_one = explain(explainer, level, batch, **arguments, mesh=device_mesh(jax.devices()[:1]))
+    chex.assert_trees_all_close(together, on_one, atol=1e-5)
     for i in range(8):
-        alone = run(models.blurred_brightness, batch.images[i], level)
+        alone = run(models.blurred_brightness, batch.images[i], level, SMALL)
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, i=i: leaf[i], together), alone, atol=1e-6
         )
 
 
-def test_a_traced_number_does_not_recompile_a_static_one_does():
-    batch, mesh = make_batch(4), device_mesh()
-    before = explain._cache_size()
-    for weight in (0.1, 0.2):
-        explainer = dataclasses.replace(SMALL, l1_weight=weight)
-        explain(explainer, jnp.float32(0.35), batch, predict=models.blurred_brightness, mesh=mesh)
-    assert explain._cache_size() == before + 1
-    longer = dataclasses.replace(SMALL, num_iterations=6)
-    explain(longer, jnp.float32(0.35), batch, predict=models.blurred_brightness, mesh=mesh)
-    assert explain._cache_size() == before + 2
+def test_neighbours_and_their_order_change_no_bit():
+    batch, level = make_batch(6), jnp.float32(0.35)
+    arguments = {"predict": models.blurred_brightness, "mesh": device_mesh(jax.devices()[:1])}
+    explainer = dataclasses.replace(SMALL, lanes=3)
+    found = explain(explainer, level, batch, **arguments)
+    images, targets = jax.tree.map(lambda leaf: leaf[::-1], (batch.images, batch.targets))
+    fewer = np.arange(6) % 2 == 0
+    other = dataclasses.replace(batch, images=images, targets=targets, valid=fewer)
+    again = explain(explainer, level, other, **arguments)
+    chex.assert_trees_all_equal(
+        jax.tree.map(lambda leaf: leaf[::2], again),
+        jax.tree.map(lambda leaf: leaf[::-1][::2], found),
+    )
+
+
+def test_what_only_fills_up_a_batch_takes_no_step():
+    batch = dataclasses.replace(make_batch(4), valid=np.arange(4) == 3)
+    mesh = device_mesh(jax.devices()[:1])
+
+    @jax.jit
+    def counting(level):
+        return SMALL.explain_batch_counting(models.blurred_brightness, level, batch, mesh)
+
+    found, use = counting(jnp.float32(0.35))
+    assert use.useful.sum() == found.scores["iterations"][3] > 0
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("tau", 0.0),
-        ("tau", 1.5),
-        ("tau", float("nan")),
-        ("element_size", 4),
         ("learning_rate", 0.0),
-        ("max_dilations", 0),
+        ("multiplier_rate", 0.0),
+        ("max_misses", 0),
+        ("patience", 0),
         ("num_iterations", 0),
-        ("mask_stride", 0),
-        ("l1_weight", -1.0),
-        ("cut", -0.1),
-        ("tv_power", 0.5),
+        ("lanes", 0),
     ],
 )
 def test_values_out_of_range_are_named(field, value):
     with pytest.raises(ConfigError, match=f"misure.{field} is {value}"):
         dataclasses.replace(SMALL, **{field: value}).validate()
-    SMALL.validate()
-
-
-def test_a_loss_that_overflows_is_not_hidden_by_the_clipped_mask():
-    huge = dataclasses.replace(SMALL, l1_weight=3e38, foreground_weight=3e38)
-    explained = run(models.blurred_brightness, blob(1), 0.4, huge)
-    assert explained.status == Status.NON_FINITE
-    assert not explained.attribution.any()

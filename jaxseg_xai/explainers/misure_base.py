@@ -1,0 +1,128 @@
+"""Settings and entry points that all forms of MiSuRe have in common."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.explainers.base import Batch, check_finite
+from jaxseg_xai.explainers.misure_stages import explain_jobs
+from jaxseg_xai.incremental.trace import trace
+from jaxseg_xai.parallel.lanes import LaneUse, lanes_that_fit
+from jaxseg_xai.parallel.mesh import shard_examples
+from jaxseg_xai.types import Explanation, Predict, SegmentTarget
+
+#: Of what a forward pass computes, a backward pass keeps about as much, and the gradients come on
+#: top.
+_BACKWARD = 3
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MisureBase:
+    """Stage 1 and how jobs go through both stages; a subclass is a `Stage2`.
+
+    Attributes:
+      tau: hard Dice at which a region is sufficient, in (0, 1].
+      learning_rate: of stage 2.
+      max_dilations: stage 1 gives up after so many.
+      num_iterations: steps of stage 2, at most.
+      element_size: side of the elliptical structuring element, in pixels, odd.
+      lanes: images that a device works on at a time, each replaced as soon as it is done; None fits
+        its memory. It does not change the results.
+    """
+
+    name: ClassVar[str]
+    whole_image: ClassVar[bool] = True
+    tau: float = 0.9
+    learning_rate: float = 0.01
+    max_dilations: int = dataclasses.field(default=64, metadata={"static": True})
+    num_iterations: int = dataclasses.field(default=100, metadata={"static": True})
+    element_size: int = dataclasses.field(default=7, metadata={"static": True})
+    lanes: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @property
+    def needs_pool(self) -> bool:
+        """No: zero is the baseline."""
+        return False
+
+    def validate(self) -> None:
+        """Raise `ConfigError` naming the first value out of its range."""
+        check_finite(self)
+        if not 0 < self.tau <= 1:
+            raise ConfigError(f"{self.name}.tau is {self.tau}; it must be in (0, 1]")
+        if self.element_size < 1 or self.element_size % 2 == 0:
+            raise ConfigError(f"{self.name}.element_size is {self.element_size}; it must be odd")
+        if not self.learning_rate > 0:
+            raise ConfigError(
+                f"{self.name}.learning_rate is {self.learning_rate}; it must be positive"
+            )
+        for name in ("max_dilations", "num_iterations", "lanes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{self.name}.{name} is {value}; it must be at least 1")
+        if self.max_dilations > 10_000:
+            raise ConfigError(f"{self.name}.max_dilations is {self.max_dilations}; at most 10000")
+
+    def explain(
+        self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
+    ) -> Explanation:
+        """Both stages for one image and class; for many, `explain_batch` keeps all devices busy.
+
+        Args:
+          predict: the model.
+          variables: its weights.
+          image: float32 [H, W, C], normalised; 0 is the baseline.
+          target: class c and region; its `reference` is not used.
+
+        Returns:
+          Attribution [H, W] in [0, 1]; maps `sufficient_region`, `minimal_region` (attribution
+          above 0.5), `prediction` and `masked_prediction` (what the model segments from the masked
+          input); scores; traces `dice` (per dilation) and those of stage 2. Status EMPTY_TARGET,
+          EMPTY_REGION or NON_FINITE come with maps of zeros, NOT_REACHED with the result from the
+          last dilation.
+        """
+        one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (image, target))
+        found, _ = explain_jobs(
+            self._search(), predict, variables, *one, jnp.ones(1, bool), num_lanes=1
+        )
+        return jax.tree.map(lambda leaf: leaf[0], found)
+
+    def explain_batch(
+        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
+    ) -> Explanation:
+        """`explain` for every example of a batch, the examples split over the mesh."""
+        return self.explain_batch_counting(predict, variables, batch, mesh)[0]
+
+    def explain_batch_counting(
+        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
+    ) -> tuple[Explanation, LaneUse]:
+        """As `explain_batch`; also how busy the lanes of stage 2 were, int32 [devices]."""
+        num_lanes = self.lanes
+        if num_lanes is None:
+            shape = (1, *batch.images.shape[1:])
+            num_lanes = lanes_that_fit(
+                mesh.devices.flat[0], lambda: _lane_bytes(predict, variables, shape)
+            )
+
+        def part(shared: tuple, examples: tuple) -> tuple[Explanation, LaneUse]:
+            explainer, variables = shared
+            search = explainer._search()
+            found, use = explain_jobs(search, predict, variables, *examples, num_lanes=num_lanes)
+            return found, jax.tree.map(lambda count: count[None], use)
+
+        examples = (batch.images, batch.targets, batch.valid)
+        return shard_examples(part, mesh)((self, variables), examples)
+
+    def _search(self) -> Any:
+        """Itself: a subclass is a `Stage2`."""
+        return self
+
+
+def _lane_bytes(predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
+    """Of everything that a forward and a backward pass on one image compute."""
+    values = trace(predict, variables, shape, jnp.float32).shapes.values()
+    return _BACKWARD * sum(value.size * value.dtype.itemsize for value in values)

@@ -1,0 +1,274 @@
+"""What all forms of MiSuRe share: the prediction, stage 1, and the way through both stages."""
+
+import functools
+from typing import Any, NamedTuple, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxseg_xai.metrics.dice import hard_dice, soft_dice
+from jaxseg_xai.parallel.lanes import LaneUse, run_lanes
+from jaxseg_xai.perturbations.dilation import dilate, ellipse
+from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget, Status
+
+
+class Job(NamedTuple):
+    """What stage 2 is about: one image and class, after stage 1.
+
+    Attributes:
+      image: float32 [H, W, C], normalised; 0 is the baseline.
+      segment: bool [H, W], Y: the predicted pixels of the class in the region.
+      layers: int32 [H, W], the dilation that reached a pixel: 0 on Y; large where none did.
+      num_dilations: int32 []; M_SR is where `layers` is at most this.
+      target: class and region.
+    """
+
+    image: jax.Array
+    segment: jax.Array
+    layers: jax.Array
+    num_dilations: jax.Array
+    target: SegmentTarget
+
+    @property
+    def sufficient(self) -> jax.Array:
+        """M_SR, bool [H, W]."""
+        return self.layers <= self.num_dilations
+
+
+class Stage2(Protocol):
+    """A search for the minimally sufficient region, as `run_lanes` takes it."""
+
+    tau: float
+    max_dilations: int
+    element_size: int
+
+    def start(self, job: Job) -> Any:
+        """The state before the first step."""
+        ...
+
+    def step(self, predict_masked: Any, job: Job, state: Any) -> Any:
+        """One forward and backward pass; `predict_masked`: mask [H, W] -> logits [H, W, K]."""
+        ...
+
+    def is_done(self, state: Any) -> jax.Array:
+        """bool []."""
+        ...
+
+    def found(self, job: Job, state: Any) -> "Found":
+        """What is kept of a job that is done."""
+        ...
+
+    def measure(
+        self, predict_masked: Any, job: Job, mask: jax.Array, logits: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Scores of its own for the mask that is shown, and the logits inside it."""
+        ...
+
+
+class Found(NamedTuple):
+    """What stage 2 leaves of a job.
+
+    Attributes:
+      attribution: float32 [H, W] in [0, 1].
+      mask: float32 [H, W] in [0, 1], what the image is multiplied by to look at the result.
+      finite: bool [], whether every loss was.
+      scores: name -> float32 [].
+      traces: name -> float32 [num_iterations], NaN-padded.
+    """
+
+    attribution: jax.Array
+    mask: jax.Array
+    finite: jax.Array
+    scores: dict[str, jax.Array]
+    traces: dict[str, jax.Array]
+
+
+def explain_jobs(
+    search: Stage2,
+    predict: Predict,
+    variables: Any,
+    images: jax.Array,
+    targets: SegmentTarget,
+    valid: jax.Array,
+    *,
+    num_lanes: int,
+) -> tuple[Explanation, LaneUse]:
+    """Both stages for images [B, H, W, C] and targets [B, ...] on one device.
+
+    Args:
+      search: stage 2.
+      predict: the model.
+      variables: its weights.
+      images: float32 [B, H, W, C].
+      targets: [B, ...].
+      valid: bool [B], which of them are to be explained.
+      num_lanes: images at a time.
+
+    Returns:
+      (explanations, leaves [B, ...]; how busy the lanes of stage 2 were).
+    """
+    chex.assert_rank(images, 4)
+    chex.assert_shape(targets.region, images.shape[:3])
+    labels, finite = lax.map(
+        lambda image: _look(predict, variables, image), images, batch_size=num_lanes
+    )
+    images = jnp.where(finite[:, None, None, None], images, 0.0)
+    segments = (labels == targets.class_index[:, None, None]) & targets.region
+    segments &= finite[:, None, None]
+    something = jnp.any(segments, axis=(1, 2))
+
+    layers, trace = _sufficient_regions(
+        search, predict, variables, images, segments, targets, valid & something, num_lanes
+    )
+    num_dilations = jnp.sum(jnp.isfinite(trace), axis=1, dtype=jnp.int32) - 1
+    num_dilations = jnp.maximum(num_dilations, 0)
+    jobs = Job(images, segments, layers, num_dilations, targets)
+
+    def masked(job: Job, mask: jax.Array) -> jax.Array:
+        return predict(variables, (job.image * mask[..., None])[None])[0]
+
+    def start(number: jax.Array) -> tuple[Job, Any]:
+        job = jax.tree.map(lambda leaf: leaf[number], jobs)
+        return job, search.start(job)
+
+    def step(lane: tuple[Job, Any]) -> tuple[Job, Any]:
+        job, state = lane
+        return job, search.step(functools.partial(masked, job), job, state)
+
+    found, use = run_lanes(
+        start,
+        step,
+        lambda lane: search.is_done(lane[1]),
+        lambda lane: search.found(*lane),
+        valid & something,
+        num_lanes=num_lanes,
+    )
+
+    def finish(example: tuple) -> Explanation:
+        job, labels, trace, found, finite = example
+        return _finish(search, masked, job, labels, trace, found, finite)
+
+    return lax.map(finish, (jobs, labels, trace, found, finite), batch_size=num_lanes), use
+
+
+def dice_of(logits: jax.Array, target: SegmentTarget, segment: jax.Array) -> jax.Array:
+    """Hard Dice of what logits [H, W, K] segment with Y; float32 []."""
+    labels = jnp.argmax(logits, axis=-1)
+    return hard_dice((labels == target.class_index) & target.region, segment)
+
+
+def soft_misses(logits: jax.Array, job: Job) -> tuple[jax.Array, jax.Array]:
+    """(1 - D_c, 1 - D_0): soft Dice of the class and of the rest in the region; float32 [] each."""
+    probability = jnp.take(jax.nn.softmax(logits), job.target.class_index, axis=-1)
+    region = job.target.region
+    miss_c = 1 - soft_dice(probability * region, job.segment)
+    miss_0 = 1 - soft_dice((1 - probability) * region, ~job.segment & region)
+    return miss_c, miss_0
+
+
+def _look(predict: Predict, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    logits = predict(variables, image[None])[0]
+    finite = jnp.all(jnp.isfinite(image)) & jnp.all(jnp.isfinite(logits))
+    labels = jnp.where(finite, jnp.argmax(logits, axis=-1), 0)
+    return labels.astype(jnp.int32), finite
+
+
+def _sufficient_regions(
+    search: Stage2,
+    predict: Predict,
+    variables: Any,
+    images: jax.Array,
+    segments: jax.Array,
+    targets: SegmentTarget,
+    wanted: jax.Array,
+    num_lanes: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Stage 1, a forward pass a step: (layers int32 [B, H, W], trace [B, max_dilations + 1])."""
+    element, most = ellipse(search.element_size), search.max_dilations
+    never = most + 1
+
+    def start(number: jax.Array) -> tuple:
+        layers = jnp.where(segments[number], 0, never)
+        return number, layers, jnp.full(most + 1, jnp.nan), jnp.int32(0), False
+
+    def step(state: tuple) -> tuple:
+        number, layers, trace, count, _ = state
+        image, segment, target = jax.tree.map(
+            lambda leaf: leaf[number], (images, segments, targets)
+        )
+        mask = layers <= count
+        logits = predict(variables, (image * mask[..., None])[None])[0]
+        trace = trace.at[count].set(dice_of(logits, target, segment))
+        stop = (trace[count] >= search.tau) | (count == most)
+        grown = jnp.where(dilate(mask, element) & ~mask, count + 1, layers)
+        return (
+            number,
+            jnp.where(stop, layers, grown),
+            trace,
+            jnp.where(stop, count, count + 1),
+            stop,
+        )
+
+    (layers, trace), _ = run_lanes(
+        start,
+        step,
+        lambda state: state[4],
+        lambda state: (state[1], state[2]),
+        wanted,
+        num_lanes=num_lanes,
+    )
+    ran = wanted[:, None]
+    return jnp.where(ran[..., None], layers, never), jnp.where(ran, trace, jnp.nan)
+
+
+def _finish(
+    search: Stage2,
+    masked: Any,
+    job: Job,
+    labels: jax.Array,
+    trace: jax.Array,
+    found: Found,
+    finite: jax.Array,
+) -> Explanation:
+    """Look at what the model makes of the mask, and measure."""
+    reached = trace[job.num_dilations] >= search.tau
+    status = jnp.where(reached, Status.OK, Status.NOT_REACHED)
+    status = jnp.where(jnp.any(job.segment), status, Status.EMPTY_TARGET)
+    status = jnp.where(jnp.any(job.target.region), status, Status.EMPTY_REGION)
+    status = jnp.where(finite, status, Status.NON_FINITE)
+    usable = (status == Status.OK) | (status == Status.NOT_REACHED)
+    # A huge weight overflows; clipping would hide it in the mask.
+    status = jnp.where(usable & ~found.finite, Status.NON_FINITE, status)
+    usable &= found.finite
+    attribution, mask = (jnp.where(usable, m, 0.0) for m in (found.attribution, found.mask))
+    logits = masked(job, mask)
+    masked_labels = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    area = jnp.sum(job.segment, dtype=jnp.float32)
+    ring = job.sufficient & ~job.segment
+    scores: dict[str, Array] = {
+        "num_dilations": job.num_dilations.astype(jnp.float32),
+        "dice_sufficient": trace[job.num_dilations],
+        "dice_minimal": dice_of(logits, job.target, job.segment),
+        "area_target": area,
+        "area_sufficient": jnp.sum(job.sufficient) / area,
+        "area_minimal": jnp.sum(mask) / area,
+        "mask_inside": jnp.sum(attribution * job.segment) / area,
+        "mask_outside": jnp.sum(attribution * ring) / jnp.maximum(jnp.sum(ring), 1),
+        **found.scores,
+        **search.measure(functools.partial(masked, job), job, mask, logits),
+    }
+    return Explanation(
+        attribution=attribution,
+        status=status.astype(jnp.int32),
+        scores=jax.tree.map(lambda score: jnp.where(usable, score, jnp.nan), scores),
+        maps={
+            "sufficient_region": job.sufficient & usable,
+            "minimal_region": mask > 0.5,
+            "prediction": labels,
+            "masked_prediction": jnp.where(usable, masked_labels, 0),
+        },
+        traces={"dice": trace}
+        | {name: jnp.where(usable, t, jnp.nan) for name, t in found.traces.items()},
+    )

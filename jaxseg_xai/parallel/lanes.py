@@ -1,0 +1,111 @@
+"""Continuous batching: a lane whose job is done takes the next one, and the others go on."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+#: Lanes of a CPU device: their activations stay in the core's cache.
+_CPU_LANES = 4
+#: Share of an accelerator's memory for the lanes, and the most lanes that help.
+_MEMORY_SHARE, _MOST = 0.5, 256
+
+
+class LaneUse(NamedTuple):
+    """How busy the lanes were; int32 [] each.
+
+    Attributes:
+      useful: steps of lanes that had a job.
+      total: steps of all lanes.
+    """
+
+    useful: jax.Array
+    total: jax.Array
+
+
+def run_lanes(
+    start: Callable[[jax.Array], Any],
+    step: Callable[[Any], Any],
+    is_done: Callable[[Any], jax.Array],
+    result_of: Callable[[Any], Any],
+    wanted: jax.Array,
+    *,
+    num_lanes: int,
+) -> tuple[Any, LaneUse]:
+    """Run every wanted job to its own end, so many at a time.
+
+    All on the device, in one loop that nothing outside has to wait for; to be called on every
+    device of a `shard_map` with its own jobs. What a job gives does not depend on its neighbours:
+    the lanes share the program, not their values.
+
+    Args:
+      start: number of a job, int32 [] -> the state it begins with.
+      step: state -> state.
+      is_done: state -> bool [], asked after every step; a job takes at least one.
+      result_of: state of a job that is done -> pytree of arrays.
+      wanted: bool [J], the jobs there are.
+      num_lanes: jobs at a time.
+
+    Returns:
+      (results with a leading axis [J], zeros where there was no job; how busy the lanes were).
+    """
+    capacity = wanted.size
+    order = jnp.argsort(~wanted, stable=True).astype(jnp.int32)
+    count = jnp.sum(wanted, dtype=jnp.int32)
+    lanes = jnp.arange(min(num_lanes, capacity), dtype=jnp.int32)
+    states = jax.vmap(start)(order[lanes])
+    # The number of a job in `order`; from `count` on, a lane is idle and its state means nothing.
+    jobs = jnp.where(lanes < count, lanes, capacity)
+    shapes = jax.eval_shape(jax.vmap(result_of), states)
+    results = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape[1:]), s.dtype), shapes)
+    zero = jnp.int32(0)
+
+    def refill(carry: tuple) -> tuple:
+        states, jobs, following, results, done = carry
+        where = jnp.where(done, order.at[jobs].get(mode="clip"), capacity)
+        results = jax.tree.map(
+            lambda all_, new: all_.at[where].set(new, mode="drop"),
+            results,
+            jax.vmap(result_of)(states),
+        )
+        rank = following + jnp.cumsum(done, dtype=jnp.int32) - 1
+        new = jax.vmap(start)(order.at[rank].get(mode="clip"))
+        states = jax.tree.map(
+            lambda n, old: jnp.where(done.reshape(-1, *[1] * (n.ndim - 1)), n, old), new, states
+        )
+        jobs = jnp.where(done, jnp.where(rank < count, rank, capacity), jobs)
+        return states, jobs, following + jnp.sum(done, dtype=jnp.int32), results
+
+    def body(carry: tuple) -> tuple:
+        states, jobs, following, results, use = carry
+        states = jax.vmap(step)(states)
+        busy = jobs < count
+        done = jax.vmap(is_done)(states) & busy
+        # Starting and ending a job moves whole images: only when there is one.
+        states, jobs, following, results = lax.cond(
+            jnp.any(done),
+            refill,
+            lambda carry: carry[:4],
+            (states, jobs, following, results, done),
+        )
+        useful = use.useful + jnp.sum(busy, dtype=jnp.int32)
+        return states, jobs, following, results, LaneUse(useful, use.total + lanes.size)
+
+    carry = (states, jobs, jnp.int32(lanes.size), results, LaneUse(zero, zero))
+    carry = lax.while_loop(lambda carry: jnp.any(carry[1] < count), body, carry)
+    return carry[3], carry[4]
+
+
+def lanes_that_fit(device: Any, bytes_per_lane: Callable[[], int]) -> int:
+    """How many lanes a device has room for.
+
+    Args:
+      device: a JAX device.
+      bytes_per_lane: says what a lane needs while it steps; asked where it matters.
+    """
+    if device.platform == "cpu":
+        return _CPU_LANES
+    limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30)
+    return int(min(_MOST, max(1, _MEMORY_SHARE * limit // bytes_per_lane())))
