@@ -14,6 +14,7 @@ from jaxseg_xai.viz import panels
 
 if TYPE_CHECKING:
     from jaxseg_xai.reliability.features import FeatureTable
+    from jaxseg_xai.reliability.model_file import ReliabilityClassifier
 
 _COLUMNS = ("image_id", "class_name", "probability", "true_dice", "status")
 
@@ -27,13 +28,13 @@ class ReliabilityFitConfig:
     of its calibration and ROC curves.
 
     Attributes:
-      sweeps: stores of sweeps with misure, of a labelled data set.
+      sweeps: stores of sweeps with misure (or misure_paper), of a labelled data set.
       threshold: a segmentation is good where its true Dice is at least this.
       out: the file to write.
       held_out: sweeps of other images to test on; where empty, images are held out in turn
         (cross-validation).
-      explainers: whose features the classifier in the file uses, of misure and confidence; all that
-        the sweeps have where empty.
+      explainers: whose features the classifier in the file uses, of misure, misure_paper and
+        confidence; all that the sweeps have where empty.
     """
 
     sweeps: tyro.conf.Positional[tuple[Path, ...]] = ()
@@ -47,7 +48,8 @@ class ReliabilityFitConfig:
 class ReliabilityPredictConfig:
     """P(true Dice >= threshold) of every explanation of a sweep, those to distrust first.
 
-    With label maps in the sweep, also how well that tells good from bad.
+    With label maps in the sweep, also how well that tells good from bad, on images that the
+    classifier was not fitted on.
 
     Attributes:
       classifier: the file that `reliability fit` wrote.
@@ -134,7 +136,7 @@ def predict_text(config: ReliabilityPredictConfig) -> str:
         f"{len(table)} explanations, {int(np.sum(probability < 0.5))} of them more likely bad "
         f"(true Dice < {classifier.threshold:g}) than good"
     )
-    lines += _against_labels(table, probability, classifier.threshold)
+    lines += _against_labels(table, probability, classifier)
     return "\n".join([*lines, f"table: {config.csv}"])
 
 
@@ -183,17 +185,23 @@ def _check_held_out(
         )
 
 
-def _against_labels(table: "FeatureTable", probability: np.ndarray, threshold: float) -> list[str]:
+def _against_labels(
+    table: "FeatureTable", probability: np.ndarray, classifier: "ReliabilityClassifier"
+) -> list[str]:
+    """How well the probabilities tell good from bad, on images that were not fitted on."""
     from jaxseg_xai.reliability.evaluation import auroc_interval
 
-    known = np.isfinite(table.true_dice)
-    good = table.true_dice[known] >= threshold
-    if not known.any():
+    labelled = np.isfinite(table.true_dice)
+    known = labelled & ~classifier.has_seen(table)
+    if not labelled.any():
         return []
+    if not known.any():
+        return ["AUROC: not defined, the classifier was fitted on all of the labelled images"]
+    good = table.true_dice[known] >= classifier.threshold
     if good.all() or not good.any():
         return [f"AUROC: not defined, {int(good.sum())} of {len(good)} labelled ones are good"]
     interval = auroc_interval(good, probability[known], table.image_ids[known])
-    return [f"AUROC on {len(good)} labelled explanations: {interval}"]
+    return [f"AUROC on {len(good)} labelled explanations of unseen images: {interval}"]
 
 
 def _omissions(table: "FeatureTable", path: Path) -> str:

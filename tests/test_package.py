@@ -3,7 +3,10 @@ import sys
 
 import jaxseg_xai
 
-HEAVY = ("matplotlib", "jinja2", "nilearn", "nibabel", "tensorflow", "tensorflow_datasets", "torch")
+HEAVY = (
+    *("matplotlib", "jinja2", "nilearn", "nibabel", "sklearn"),
+    *("tensorflow", "tensorflow_datasets", "torch"),
+)
 
 
 def test_public_names_exist_and_are_documented():

@@ -14,7 +14,8 @@ from jaxseg_xai.data.patches import image_id
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.types import Dataset, Sample
 
-Degradation = Literal["noise", "blur", "contrast", "mixed"]
+Kind = Literal["noise", "blur", "contrast"]
+Degradation = Kind | Literal["mixed"]
 SEVERITIES = (1, 2, 3, 4, 5)
 
 #: By severity. Noise: standard deviation as a share of the image's range. Blur: that of the
@@ -23,7 +24,7 @@ _NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
 _BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
 _BLUR_SIDE = 224
-_KINDS = ("noise", "blur", "contrast")
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class DegradedDataset:
@@ -49,12 +50,13 @@ class DegradedDataset:
         Raises:
           ConfigError: another degradation or severity.
         """
-        if degradation not in get_args(Degradation) or severity not in SEVERITIES:
+        if degradation not in (*_KINDS, "mixed") or severity not in SEVERITIES:
             raise ConfigError(
                 f"degradation {degradation!r} of severity {severity}: choose one of "
-                f"{', '.join(get_args(Degradation))} and a severity from 1 to {max(SEVERITIES)}"
+                f"{', '.join(_KINDS)}, mixed and a severity from 1 to {max(SEVERITIES)}"
             )
-        self._dataset, self._degradation, self._severity = dataset, degradation, severity
+        self._dataset, self._severity = dataset, severity
+        self._degradation: Degradation = degradation
         self.class_names: tuple[str, ...] = dataset.class_names
         self.ids: Sequence[str] = dataset.ids
 
@@ -67,17 +69,18 @@ class DegradedDataset:
         sample = self._dataset[index]
         # The severity is no part of it: the same noise grows from level to level.
         rng = np.random.default_rng(image_id(sample.id))
-        kind, severity = self._degradation, self._severity
-        if kind == "mixed":
+        if self._degradation == "mixed":
             kind = _KINDS[int(rng.integers(len(_KINDS)))]
-            severity = int(rng.integers(severity + 1))
+            severity = int(rng.integers(self._severity + 1))
+        else:
+            kind, severity = self._degradation, self._severity
         image = degrade(sample.image, kind, severity, rng)
         return Sample(id=sample.id, image=image, labels=sample.labels)
 
 
 def degrade(
     image: np.ndarray,
-    kind: Literal["noise", "blur", "contrast"],
+    kind: Kind,
     severity: int,
     rng: np.random.Generator,
 ) -> np.ndarray:

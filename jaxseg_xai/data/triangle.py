@@ -79,21 +79,22 @@ def make_triangle(
 
 
 def draw_scene(
-    rng: np.random.Generator, size: int, draw_object: DrawObject
+    rng: np.random.Generator, size: int, draw_object: DrawObject, scale: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One object among rectangles and discs on a striped, noisy ground.
 
     Args:
       rng: where all chance comes from.
       size: side S of the image in pixels.
-      draw_object: makes the object; it gets `rng`, `size` and the scale `size` / 128.
+      draw_object: makes the object; it gets `rng`, `size` and the scale.
+      scale: of all things in it; as large as in an image of side 128 `scale`. None: `size` / 128.
 
     Returns:
       image: uint8 [S, S, 3].
       mask: bool [S, S], the object.
       vertices: its corners, float64 [N, 2] as (y, x).
     """
-    scale = size / 128
+    scale = size / 128 if scale is None else scale
     ground_color = rng.uniform(60, 200, 3)
     canvas = ground_color + _stripes(rng, size)
     canvas += rng.normal(0, 18, (size, size, 3))

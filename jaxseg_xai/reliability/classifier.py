@@ -1,4 +1,4 @@
-"""P(true Dice >= t) from features: standardise, powers up to degree 2, logistic regression."""
+"""P(true Dice >= t) from features: standardise, add squares, logistic regression."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from jaxseg_xai.errors import DataError
+from jaxseg_xai.reliability.model_file import powers
 
 #: Fewer images than this on a side of the threshold cannot be split into folds.
 MIN_IMAGES = 10
-NUM_FOLDS = 5
+#: Folds to test on, and those within the rest to choose degree and penalty by.
+NUM_FOLDS, NUM_INNER_FOLDS = 5, 3
 #: Standardised features are cut off here: squares of what lies far outside the data mean nothing.
 CLIP = 4.0
 #: What the choice is between. All of it is a few numbers, which a file can hold safely.
-_GRID = {"powers__degree": [1, 2], "logistic__C": [0.001, 0.01, 0.1, 1.0, 10.0]}
+_GRID = {"powers__kw_args": [{"degree": 1}, {"degree": 2}], "logistic__C": [0.01, 0.1, 1.0]}
 
 
 def check_sides(good: np.ndarray, image_ids: np.ndarray, threshold: float, what: str) -> None:
@@ -40,9 +42,11 @@ def check_sides(good: np.ndarray, image_ids: np.ndarray, threshold: float, what:
             )
 
 
-def folds(good: np.ndarray, image_ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def folds(
+    good: np.ndarray, image_ids: np.ndarray, number: int = NUM_FOLDS
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows (kept, held out) of each fold; no image is on both sides of one."""
-    splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=0)
     return splitter.split(good, good, image_ids)
 
 
@@ -65,15 +69,16 @@ def fit(values: np.ndarray, good: np.ndarray, image_ids: np.ndarray) -> Pipeline
             ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
             ("scale", StandardScaler()),
             ("clip", FunctionTransformer(np.clip, kw_args={"a_min": -CLIP, "a_max": CLIP})),
-            ("powers", PolynomialFeatures(include_bias=False)),
-            ("logistic", LogisticRegression(solver="newton-cholesky", max_iter=200)),
+            ("powers", FunctionTransformer(powers, kw_args={"degree": 1})),
+            ("logistic", LogisticRegression(max_iter=1000)),
         ]
     )
     # The proper score gives probabilities that mean what they say; AUROC would only rank.
     loss = make_scorer(
         log_loss, greater_is_better=False, response_method="predict_proba", labels=[False, True]
     )
-    search = GridSearchCV(pipeline, _GRID, scoring=loss, cv=list(folds(good, image_ids)))
+    inner = list(folds(good, image_ids, NUM_INNER_FOLDS))
+    search = GridSearchCV(pipeline, _GRID, scoring=loss, cv=inner)
     return search.fit(values, good).best_estimator_
 
 

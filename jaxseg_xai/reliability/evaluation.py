@@ -1,6 +1,7 @@
 """How well scores tell good segmentations from bad: AUROC and Brier score on unseen images."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,13 +68,15 @@ class Evaluation:
 
 
 def feature_sets(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What is compared -> its features: each explainer's, all of them, each confidence score."""
+    """What is compared -> its features: explainers', theirs together, each confidence score."""
     by_source: dict[str, list[str]] = {}
     for name in names:
         by_source.setdefault(name.partition(".")[0], []).append(name)
     sets = {f"{source} (all)": tuple(found) for source, found in by_source.items()}
-    if len(by_source) > 1:
-        sets[" + ".join(by_source)] = tuple(names)
+    for number in range(2, len(by_source) + 1):
+        for together in itertools.combinations(by_source, number):
+            found = itertools.chain.from_iterable(by_source[source] for source in together)
+            sets[" + ".join(together)] = tuple(found)
     singles = [name for name in by_source.get("confidence", ()) if name not in _SIZES]
     return sets | {name: (name,) for name in singles}
 

@@ -1,26 +1,27 @@
 """From the store of a sweep to a table: numbers of each explanation, and its true Dice.
 
-Nothing here looks at ground truth but `true_dice`: the features are there for unlabelled images.
+No feature looks at ground truth: all are there for unlabelled images too.
 """
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.errors import ConfigError, DataError
-from jaxseg_xai.metrics.dice import hard_dice
+from jaxseg_xai.reliability.truth import true_dice
 from jaxseg_xai.sweep.records import PlanRow
 from jaxseg_xai.sweep.store import PENDING, ExplanationStore
 from jaxseg_xai.types import Status
 from jaxseg_xai.viz.common import class_name
 
-#: Explainers whose scores say something about a whole predicted segment.
-SOURCES = ("misure", "confidence")
+#: Explainers whose scores say something about a whole predicted segment; the first ones are MiSuRe.
+_MISURE = ("misure", "misure_paper")
+SOURCES = (*_MISURE, "confidence")
+#: Settings that change no number; a sweep may go on with others (`SweepConfig.identity`).
+_IDLE = ("lanes", "windows")
 #: Statuses whose scores are defined.
 _USABLE = (Status.OK, Status.NOT_REACHED)
 #: Fields of `FeatureTable` that have a row per explanation.
@@ -112,8 +113,8 @@ class FeatureTable:
 
     def defined(self) -> "FeatureTable":
         """Without the features that no explanation has."""
-        kept = np.isfinite(self.values).any(axis=0)
-        names = tuple(name for name, keep in zip(self.names, kept, strict=True) if keep)
+        kept = np.flatnonzero(np.isfinite(self.values).any(axis=0))
+        names = tuple(self.names[column] for column in kept)
         return dataclasses.replace(self, names=names, values=self.values[:, kept])
 
     def labelled(self) -> "FeatureTable":
@@ -132,8 +133,8 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
 
     Args:
       path: the store.
-      sources: explainers to take features of, of `SOURCES`; where empty, MiSuRe and all others that
-        the sweep has.
+      sources: explainers to take features of, of `SOURCES`; where empty, all that the sweep has,
+        MiSuRe among them.
 
     Raises:
       ConfigError: another explainer.
@@ -143,9 +144,10 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
     if unknown := [name for name in sources if name not in SOURCES]:
         raise ConfigError(f"no features of {', '.join(unknown)}; there are {', '.join(SOURCES)}")
     store = ExplanationStore.open(path)
-    sources = tuple(sources) or tuple(
-        name for name in SOURCES if name == "misure" or name in store.explainers
-    )
+    if not sources:
+        sources = tuple(name for name in SOURCES if name in store.explainers)
+        if not set(sources) & set(_MISURE):
+            sources = ("misure", *sources)
     for name in sources:
         if name not in store.explainers:
             raise DataError(
@@ -155,7 +157,8 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
     names, columns = [], []
     rows = _common_rows(store, sources)
     for source in sources:
-        for name, column in _features_of(store, source).items():
+        # Sorted: the order on disk is the file system's.
+        for name, column in sorted(_features_of(store, source).items()):
             names.append(f"{source}.{name}")
             columns.append(column[[row[source] for row in rows.values()]])
     statuses = {source: store.statuses(source) for source in sources}
@@ -183,7 +186,10 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
             model=str(store.attrs.get("model", "")),
             weights_checksum=int(store.attrs["config"].get("weights_checksum", 0)),
             class_names=store.class_names,
-            parameters={name: store.parameters(name) for name in sources},
+            parameters={
+                source: {k: v for k, v in store.parameters(source).items() if k not in _IDLE}
+                for source in sources
+            },
         ),
         omitted=tuple(omitted),
     )
@@ -205,28 +211,6 @@ def join(tables: Sequence[FeatureTable], paths: Sequence[Path]) -> FeatureTable:
     return dataclasses.replace(first, **joined, omitted=omitted)
 
 
-def true_dice(store: ExplanationStore, plans: Sequence[PlanRow]) -> np.ndarray:
-    """Hard Dice of the predicted segments against the stored label maps, float64 [len(plans)].
-
-    NaN where there is no label map, or where its numbers mean other classes than the model's.
-    """
-    dices = np.full(len(plans), np.nan)
-    if tuple(store.attrs.get("label_names", ())) not in ((), store.class_names):
-        return dices
-    of_image: dict[int, list[int]] = defaultdict(list)
-    for number, plan in enumerate(plans):
-        of_image[plan.image_index].append(number)
-    for index, numbers in of_image.items():
-        image = store.read_image(index)
-        if image is None or image.labels is None or image.prediction is None:
-            continue
-        for number in numbers:
-            label = plans[number].class_index
-            segment, truth = (jnp.asarray(m == label) for m in (image.prediction, image.labels))
-            dices[number] = float(hard_dice(segment, truth))
-    return dices
-
-
 def _common_rows(store: ExplanationStore, sources: Sequence[str]) -> dict[PlanRow, dict[str, int]]:
     """What is explained, by all of the explainers -> explainer -> its row."""
     rows: dict[PlanRow, dict[str, int]] = {}
@@ -239,7 +223,7 @@ def _common_rows(store: ExplanationStore, sources: Sequence[str]) -> dict[PlanRo
 def _features_of(store: ExplanationStore, source: str) -> dict[str, np.ndarray]:
     """Name -> column [explanation]: every score, and what MiSuRe's Dice trace says."""
     found = store.scores(source)
-    if source == "misure" and "dice" in (traces := store.traces(source)):
+    if source in _MISURE and "dice" in (traces := store.traces(source)):
         trace = traces["dice"].astype(np.float64)
         found["dice_start"] = trace[:, 0]
         # By trapezoids, over the dilations that were made: the padding is NaN.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
+from jaxseg_xai.data import image_id
 from jaxseg_xai.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.parse import from_table
 from jaxseg_xai.reliability.features import FeatureTable, Origin
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "jaxseg-xai reliability", 1
 
 
+def powers(z: np.ndarray, degree: int) -> np.ndarray:
+    """Features [N, F] and their powers up to `degree`, side by side, [N, degree * F]."""
+    return np.hstack([z**power for power in range(1, degree + 1)])
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReliabilityClassifier:
-    """P(true Dice >= threshold) = expit(intercept + sum_t coefficient_t prod_f z_f^power_tf).
+    """P(true Dice >= threshold) = expit(b + sum_f (a_1f z_f + a_2f z_f^2)), or without squares.
 
     z is a feature (its median where it is missing), standardised and cut off at +-clip.
 
@@ -31,12 +37,12 @@ class ReliabilityClassifier:
       means: length F.
       scales: length F, positive.
       clip: positive.
-      powers: T rows of F exponents.
-      coefficients: length T.
-      intercept: one number.
+      degree: 1, or 2 with squares.
+      coefficients: those of z, then those of its squares, length degree * F.
+      intercept: b.
       origin: model and settings that the features must come from.
       num_explanations: that it was fitted on.
-      num_images: that they are of.
+      seen: `data.image_id` of their images, ascending: how well it does on these proves nothing.
       share_good: of them with a true Dice of at least the threshold.
       format: what the file is.
       version: of the format.
@@ -48,12 +54,12 @@ class ReliabilityClassifier:
     means: tuple[float, ...]
     scales: tuple[float, ...]
     clip: float
-    powers: tuple[tuple[int, ...], ...]
+    degree: int
     coefficients: tuple[float, ...]
     intercept: float
     origin: Origin
     num_explanations: int
-    num_images: int
+    seen: tuple[int, ...]
     share_good: float
     format: str = FORMAT
     version: int = VERSION
@@ -71,12 +77,12 @@ class ReliabilityClassifier:
             means=tuple(steps["scale"].mean_.tolist()),
             scales=tuple(steps["scale"].scale_.tolist()),
             clip=steps["clip"].kw_args["a_max"],
-            powers=tuple(map(tuple, steps["powers"].powers_.tolist())),
+            degree=steps["powers"].kw_args["degree"],
             coefficients=tuple(steps["logistic"].coef_[0].tolist()),
             intercept=float(steps["logistic"].intercept_[0]),
             origin=table.origin,
             num_explanations=len(table),
-            num_images=len(np.unique(table.image_ids)),
+            seen=tuple(sorted({image_id(name) for name in table.image_ids})),
             share_good=float(np.mean(table.true_dice >= threshold)),
         )
 
@@ -102,8 +108,11 @@ class ReliabilityClassifier:
         values = table.columns(self.features)
         z = (np.where(np.isnan(values), self.medians, values) - self.means) / self.scales
         z = np.clip(z, -self.clip, self.clip)
-        terms = np.prod(z[:, None] ** np.array(self.powers), axis=-1)
-        return expit(self.intercept + terms @ np.array(self.coefficients))
+        return expit(self.intercept + powers(z, self.degree) @ np.array(self.coefficients))
+
+    def has_seen(self, table: FeatureTable) -> np.ndarray:
+        """Whether it was fitted on an explanation's image, bool [N]."""
+        return np.isin([image_id(name) for name in table.image_ids], self.seen)
 
     def save(self, path: Path) -> None:
         """Write the file; its folder is made if it is missing."""
@@ -142,8 +151,8 @@ class ReliabilityClassifier:
         for name in ("medians", "means", "scales"):
             if len(getattr(self, name)) != count:
                 raise ValueError(f"{len(getattr(self, name))} {name} of {count} features")
-        if len(self.powers) != len(self.coefficients) or {*map(len, self.powers)} - {count}:
-            raise ValueError("powers and coefficients do not fit the features")
+        if self.degree < 1 or len(self.coefficients) != self.degree * count:
+            raise ValueError("degree and coefficients do not fit the features")
         numbers = (*self.medians, *self.means, *self.scales, *self.coefficients, self.intercept)
         if not np.isfinite([*numbers, self.clip]).all() or min(*self.scales, self.clip) <= 0:
             raise ValueError("numbers that are not finite, or scales that are not positive")

@@ -237,7 +237,9 @@ class SweepConfig:
         # Neither where the results go nor which or how many are computed at once changes them.
         for name in ("out", "overwrite", "retry_failed", "batch_size"):
             del fields[name]
-        del fields["ate"]["batch_size"], fields["misure"]["lanes"], fields["misure_paper"]["lanes"]
+        del fields["ate"]["batch_size"]
+        for name in ("misure", "misure_paper"):
+            del fields[name]["lanes"], fields[name]["windows"]
         # Settings of methods that are not run may change.
         for name in EXPLAINERS.keys() - set(self.explainers):
             del fields[name]

@@ -6,7 +6,7 @@ from jaxseg_xai.data.degraded import degrade
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.sweep.config import DataConfig
 
-PLAIN = TriangleDataset("test", size=32, num=40)
+PLAIN = TriangleDataset("test", size=64, num=40)
 
 
 @pytest.mark.parametrize("kind", ["noise", "blur", "contrast"])
@@ -26,7 +26,7 @@ def test_every_level_is_further_from_the_image(kind):
 
 
 def test_depends_on_the_name_only():
-    some = DegradedDataset(TriangleDataset("test", size=32, num=3), "mixed", 5)
+    some = DegradedDataset(TriangleDataset("test", size=64, num=3), "mixed", 5)
     many = DegradedDataset(PLAIN, "mixed", 5)
     many[1]
     np.testing.assert_array_equal(some[2].image, many[2].image)

@@ -6,7 +6,11 @@ from jaxseg_xai.sweep.store import ExplanationStore, PlanRow
 from jaxseg_xai.types import Explanation, SegmentTarget, Status
 
 CLASS_NAMES = ("background", "disc")
-PARAMETERS = {"misure": {"tau": 0.9, "num_iterations": 3}, "confidence": {"band_width": 2}}
+PARAMETERS = {
+    "misure": {"tau": 0.9, "num_iterations": 3},
+    "misure_paper": {"tau": 0.9},
+    "confidence": {"band_width": 2},
+}
 _SIZE = 10  # pixels of the truth
 
 

@@ -91,7 +91,7 @@ def test_a_feature_that_is_missing(fitted, table):
         ({"means": [1.0]}, "damaged classifier .1 means of"),
         ({"intercept": "a"}, "damaged classifier .intercept is 'a'"),
         ({"intercept": float("nan")}, "damaged classifier"),
-        ({"coefficients": []}, "powers and coefficients do not fit"),
+        ({"coefficients": []}, "degree and coefficients do not fit"),
         ({"surprise": 1}, "unknown key surprise"),
     ],
 )

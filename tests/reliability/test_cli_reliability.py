@@ -9,6 +9,8 @@ from jaxseg_xai.types import Status
 from tests.reliability import made_up
 from tests.test_cli import refused
 
+pytestmark = pytest.mark.usefixtures("one_candidate")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def no_user_cache():
@@ -19,7 +21,7 @@ def no_user_cache():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, one_candidate):
     folder = tmp_path_factory.mktemp("trained")
     return made_up.store(folder / "s.zarr", made_up.dices(60), statuses={3: Status.EMPTY_TARGET})
 
@@ -43,8 +45,8 @@ def test_fit_and_predict(trained, fitted, tmp_path, capsys):
     assert cli.main(["reliability", "predict", *flags]) == 0
     shown = capsys.readouterr().out
     assert "left out 2 PENDING" in shown
-    assert "AUROC on 18 labelled explanations: 0.9" in shown
-    rows = list(csv.DictReader(out.open()))
+    assert "AUROC on 18 labelled explanations of unseen images: 0.9" in shown
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 20
     known = [float(row["probability"]) for row in rows[:18]]
     assert known == sorted(known)
@@ -71,10 +73,16 @@ def test_fit_prints_what_was_left_out_and_the_table(trained, tmp_path, capsys):
 
 
 def test_labels_on_one_side_have_no_auroc(fitted, tmp_path, capsys):
-    new = made_up.store(tmp_path / "n.zarr", [0.9, 1.0])
+    new = made_up.store(tmp_path / "n.zarr", [0.9, 1.0], prefix="n")
     flags = [str(fitted), str(new), "--csv", str(tmp_path / "p.csv")]
     assert cli.main(["reliability", "predict", *flags]) == 0
     assert "AUROC: not defined, 2 of 2" in capsys.readouterr().out
+
+
+def test_images_that_were_fitted_on_prove_nothing(trained, fitted, tmp_path, capsys):
+    flags = [str(fitted), str(trained), "--csv", str(tmp_path / "p.csv")]
+    assert cli.main(["reliability", "predict", *flags]) == 0
+    assert "AUROC: not defined, the classifier was fitted on all" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,17 @@ from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.reliability.report import evaluation_figure, evaluation_table
 from tests.reliability import made_up
 
+pytestmark = pytest.mark.usefixtures("one_candidate")
 
-def table_of(tmp_path, name="s", **options):
-    path = made_up.store(tmp_path / f"{name}.zarr", made_up.dices(120), prefix=name, **options)
+
+def table_of(folder, name="s", **options):
+    path = made_up.store(folder / f"{name}.zarr", made_up.dices(80), prefix=name, **options)
     return read_features(path).defined()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return table_of(tmp_path_factory.mktemp("store"))
 
 
 def test_area_is_that_of_scikit_learn():
@@ -30,8 +37,8 @@ def test_resamples_keep_images_whole():
         assert 0 < good[rows].sum() < len(rows)
 
 
-def test_informative_features_win(tmp_path):
-    found = evaluation.compare(table_of(tmp_path), 0.6, num_resamples=200)
+def test_informative_features_win(table):
+    found = evaluation.compare(table, 0.6, num_resamples=100)
     by_name = {(result.name, result.fitted): result for result in found.results}
     first = found.results[0]
     assert first.name == "misure (all)"
@@ -52,22 +59,22 @@ def test_informative_features_win(tmp_path):
 def test_noise_is_not_found_informative(tmp_path):
     train = table_of(tmp_path, "a", informative=False)
     held_out = table_of(tmp_path, "b", informative=False, seed=1)
-    found = evaluation.compare(train, 0.6, held_out=held_out, num_resamples=200)
+    found = evaluation.compare(train, 0.6, held_out=held_out, num_resamples=100)
     for result in found.results:
         assert result.auroc.low < 0.6, result.name
 
 
-def test_misure_alone(tmp_path):
-    found = evaluation.compare(table_of(tmp_path, explainers=("misure",)), 0.6, num_resamples=50)
+def test_misure_alone(table):
+    found = evaluation.compare(table.of_sources(["misure"]), 0.6, num_resamples=50)
     assert [result.name for result in found.results] == ["misure (all)"]
 
 
-def test_report(tmp_path):
-    found = evaluation.compare(table_of(tmp_path), 0.6, num_resamples=50)
+def test_report(table):
+    found = evaluation.compare(table, 0.6, num_resamples=50)
     lines = evaluation_table(found).splitlines()
     assert lines[0].startswith("score or features")
     assert len(lines) == len(found.results) + 2
-    assert "120 explanations of 120 images" in lines[-1]
+    assert "80 explanations of 80 images" in lines[-1]
     figure = evaluation_figure(found, "title")
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert [label.partition(",")[0] for label in labels] == [
@@ -75,3 +82,12 @@ def test_report(tmp_path):
         "confidence (all)",
         "misure + confidence",
     ]
+
+
+def test_what_is_compared():
+    names = ("misure.a", "misure.b", "misure_paper.a", "confidence.entropy")
+    found = evaluation.feature_sets(names)
+    assert found["misure (all)"] == ("misure.a", "misure.b")
+    assert found["misure + confidence"] == ("misure.a", "misure.b", "confidence.entropy")
+    assert found["misure + misure_paper + confidence"] == names
+    assert len(found) == 3 + 4 + 1

@@ -21,9 +21,9 @@ def test_features_and_true_dice(tmp_path):
     assert "misure.never" not in table.defined().names
     assert table.omitted == ()
     assert table.of_sources(["confidence"]).names == (
+        "confidence.area_target",
         "confidence.confidence",
         "confidence.entropy",
-        "confidence.area_target",
     )
 
 
@@ -50,16 +50,23 @@ def test_sources(tmp_path):
     with pytest.raises(DataError, match=r"no misure results, only confidence; sweep with --expl"):
         read_features(path)
     assert read_features(path, ["confidence"]).sources == ("confidence",)
-    with pytest.raises(ConfigError, match="no features of ate; there are misure, confidence"):
+    paper = made_up.store(tmp_path / "p.zarr", [0.5], explainers=("misure_paper", "confidence"))
+    table = read_features(paper)
+    assert table.sources == ("misure_paper", "confidence")
+    assert "misure_paper.dice_start" in table.names
+    with pytest.raises(ConfigError, match="no features of ate; there are misure, misure_paper"):
         read_features(path, ["ate"])
     with pytest.raises(JaxsegError, match="does not exist"):
         read_features(tmp_path / "no.zarr")
 
 
 def test_sweeps_of_one_origin_are_joined(tmp_path):
-    paths = [
-        made_up.store(tmp_path / f"{n}.zarr", [0.5, 1.0], prefix=n, pending=1) for n in ("a", "b")
-    ]
+    paths = []
+    for lanes, name in enumerate("ab"):
+        # How many images are worked on at a time does not matter.
+        parameters = {"misure": made_up.PARAMETERS["misure"] | {"lanes": lanes}}
+        options = {"prefix": name, "pending": 1, "parameters": parameters}
+        paths.append(made_up.store(tmp_path / f"{name}.zarr", [0.5, 1.0], **options))
     joined = join([read_features(path) for path in paths], paths)
     assert list(joined.image_ids) == ["a0", "b0"]
     assert len(joined.omitted) == 2

@@ -17,6 +17,7 @@ import safetensors.numpy
 from jaxseg_xai.errors import ConfigError, JaxsegError
 from jaxseg_xai.explainers import Ate
 from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.inputs import kept_pool
 from jaxseg_xai.sweep.run import run_sweep
@@ -416,3 +417,27 @@ def test_failed_images_are_tried_again_on_request(tmp_path, model):
     result = run_sweep(dataclasses.replace(config, retry_failed=True))
     assert result.num_failed == 0
     assert result.computed == {"misure": 1}
+
+
+def test_what_reliability_reads_of_a_sweep(done):
+    config, _ = done
+    table = read_features(config.out)
+    assert table.sources == ("misure",)
+    assert {"misure.num_dilations", "misure.area_minimal", "misure.dice_start"} <= {*table.names}
+    assert len(table) == 6
+    assert table.counts_omitted() == {"EMPTY_TARGET": 6}
+    image = ExplanationStore.open(config.out).read_image(0)
+    truth, segment = image.labels == 1, image.prediction == 1
+    dice = 2 * (truth & segment).sum() / (truth.sum() + segment.sum())
+    assert table.true_dice[0] == pytest.approx(dice, abs=1e-6)
+    assert table.origin.weights_checksum != 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_label_maps_that_no_explainer_needs_are_kept_where_asked(asked, model, images, tmp_path):
+    options = {"explainers": ("confidence",), "store_labels": asked}
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, **options)
+    assert run_sweep(config).counts == {"confidence": {"OK": 6}}
+    table = read_features(config.out, ["confidence"])
+    assert np.isfinite(table.true_dice).all() == asked
+    assert np.isfinite(table.columns(["confidence.tta_pairwise"])).all()

@@ -20,6 +20,9 @@ def explanation(explainer, shape, status):
     if explainer == "misure":
         maps |= {"sufficient_region": inside, "masked_prediction": inside.astype(np.int32)}
         scores = {"num_dilations": 3.0, "dice_minimal": 0.95, "area_target": float(inside.sum())}
+    if explainer == "confidence":
+        maps |= {"tta_disagreement": (inside * 0.5).astype(np.float32)}
+        scores = {"confidence": 0.875, "entropy": 0.25, "tta_disagreement": 0.125}
     if explainer == "ate":
         scores = {"num_positive": 1.0, "num_negative": 2.0, "num_zero": 3.0, "base_dice": 88.0}
         traces = {"histogram": np.array([0, 1, 1, 0, 3, 0, 1, 0, 0], np.float32)}

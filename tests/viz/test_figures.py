@@ -53,6 +53,14 @@ def test_every_size_has_a_picture(tmp_path, shape):
         assert pixels.min() < 100 < pixels.max()
 
 
+def test_confidence_shows_where_the_views_disagree(tmp_path):
+    store = build(tmp_path / "s", explainers=("confidence",))
+    said = words(picture(store, "confidence", 0)[0])
+    assert "Test-time augmentation" in said
+    assert "confidence 0.875, entropy 0.250" in said
+    assert "disagree by 0.125" in said
+
+
 def test_ate_says_what_its_sign_means(store):
     figure, _ = picture(store, "ate", 0)
     said = words(figure)
