@@ -124,7 +124,7 @@ class AteDoubt:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MisureDoubt:
-    """The doubtful pixels of stage 1 of MiSuRe, the whole image being the region.
+    """The doubtful pixels of stage 1 of MiSuRe.
 
     Attributes:
       logits: the model.

@@ -14,7 +14,7 @@ from flax import nnx
 from benchmarks.settings import Settings
 from jaxseg_xai.data import build_patch_pool, image_id
 from jaxseg_xai.data.patches import PatchPool
-from jaxseg_xai.data.triangle import TriangleDataset
+from jaxseg_xai.data.triangle import TriangleDataset, draw_scene, draw_triangle
 from jaxseg_xai.errors import DataError
 from jaxseg_xai.explainers import Batch
 from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
@@ -29,6 +29,8 @@ ROI_SIDE = 32
 _FOREGROUND = 0.3
 #: Images tried per image wanted before it is said that the model finds nothing.
 _PATIENCE = 4
+#: Stream of the scenes with small objects, and the pixels around an object that count.
+_SMALL_OBJECTS, _MARGIN = 9, 16
 
 
 class Pictures:
@@ -50,11 +52,14 @@ class Pictures:
     def __getitem__(self, index: int) -> Sample:
         """Item `index`: image float32 [S, S, C] in [0, 1]."""
         sample = self._triangles[index]
-        if self._channels == 1:
-            image = sample.image.mean(axis=-1, keepdims=True)
-        else:
-            image = sample.image[..., np.arange(self._channels) % 3]
-        return dataclasses.replace(sample, image=image)
+        return dataclasses.replace(sample, image=as_channels(sample.image, self._channels))
+
+
+def as_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """A colour image [H, W, 3] as [H, W, channels]."""
+    if channels == 1:
+        return image.mean(axis=-1, keepdims=True)
+    return image[..., np.arange(channels) % 3]
 
 
 def open_model(settings: Settings) -> Bundle:
@@ -113,6 +118,33 @@ def choose_images(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndar
     )
 
 
+def small_objects(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scenes whose objects are as large as in an image of 128x128, and a box around the triangle.
+
+    Returns:
+      images float32 [num, S, S, C], regions bool [num, S, S], in which the model finds something.
+
+    Raises:
+      DataError: it does not.
+    """
+    predict, found = jax.jit(bundle.predict), []
+    for index in range(_PATIENCE * num):
+        rng = np.random.default_rng([_SMALL_OBJECTS, index])
+        scene, triangle, _ = draw_scene(rng, settings.size, draw_triangle, scale=1.0)
+        image = as_channels((scene / 255).astype(np.float32), _channels(bundle))
+        region = np.zeros(triangle.shape, bool)
+        rows, columns = (np.flatnonzero(triangle.any(axis)) for axis in (1, 0))
+        box = [slice(max(0, n[0] - _MARGIN), n[-1] + 1 + _MARGIN) for n in (rows, columns)]
+        region[*box] = True
+        labels = np.argmax(predict(bundle.variables, image[None])[0], axis=-1)
+        if ((labels == 1) & region).sum() >= ROI_SIDE:
+            found.append((image, region))
+        if len(found) == num:
+            images, regions = zip(*found, strict=True)
+            return np.stack(images), np.stack(regions)
+    raise DataError(f"{bundle.name} finds {len(found)} of {_PATIENCE * num} small triangles")
+
+
 def make_batch(
     bundle: Bundle,
     images: np.ndarray,
@@ -120,8 +152,12 @@ def make_batch(
     *,
     explainer: str,
     pool: PatchPool | None = None,
+    regions: np.ndarray | None = None,
 ) -> Batch:
-    """Images [B, H, W, C] with the model's own segmentation of a class each as the target."""
+    """Images [B, H, W, C] with the model's own segmentation of a class each as the target.
+
+    In the region that the explainer takes by itself, or in `regions`, bool [B, H, W].
+    """
     predict = jax.jit(bundle.predict)
     targets: list[SegmentTarget] = []
     for image, class_index in zip(images, classes, strict=True):
@@ -130,10 +166,13 @@ def make_batch(
         target = make_target(explainer, int(class_index), labels, None, RoiConfig(side=side))
         assert target is not None  # choose_images saw to that
         targets.append(target)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *targets)
+    if regions is not None:
+        stacked = dataclasses.replace(stacked, region=regions)
     names = [f"benchmark-{i}" for i in range(len(images))]
     return Batch(
         images=images,
-        targets=jax.tree.map(lambda *leaves: np.stack(leaves), *targets),
+        targets=stacked,
         valid=np.ones(len(images), bool),
         image_ids=np.array([image_id(name) for name in names], np.uint32),
         pool=pool,

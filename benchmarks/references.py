@@ -75,7 +75,6 @@ class MisureReference:
       images: float32 [N, H, W, C].
       class_indices: int32 [N].
       result: of all.
-      stable: int32 [N], iterations of each that rounding leaves alone (`stable_iterations`).
     """
 
     model: str
@@ -83,7 +82,6 @@ class MisureReference:
     images: np.ndarray
     class_indices: np.ndarray
     result: MisureResult
-    stable: np.ndarray
 
 
 def save_ate(path: Path, reference: AteReference) -> None:
@@ -105,8 +103,7 @@ def save_ate(path: Path, reference: AteReference) -> None:
 
 def save_misure(path: Path, reference: MisureReference) -> None:
     """Write to an .npz file; images are multiples of 1/255."""
-    found = {"stable": reference.stable, **vars(reference.result)}
-    _save(path, reference, class_index=reference.class_indices, **found)
+    _save(path, reference, class_index=reference.class_indices, **vars(reference.result))
 
 
 def load_ate(path: Path = FOLDER / "ate_triangle.npz") -> AteReference:
@@ -142,7 +139,6 @@ def load_misure(path: Path = FOLDER / "misure_triangle.npz") -> MisureReference:
         images=_from_u8(file["images_u8"]),
         class_indices=file["class_index"],
         result=MisureResult(**{name: file[name] for name in names}),
-        stable=file["stable"],
     )
 
 

@@ -6,26 +6,31 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks.cases import base, checks
 from benchmarks.cost import flops_of
 from benchmarks.flips import MisureDoubt, bundle_logits
-from benchmarks.inputs import choose_images, make_batch, open_model
+from benchmarks.inputs import choose_images, make_batch, open_model, small_objects
 from benchmarks.machine import peak_memory
 from benchmarks.peers.results import MisureResult
-from benchmarks.record import Measurement, PeerSample
+from benchmarks.record import Measurement, PeerSample, Row
 from benchmarks.references import load_misure
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
 from jaxseg_xai.explainers import Batch, MisurePaper, explain
+from jaxseg_xai.explainers.misure_stages import Job
+from jaxseg_xai.explainers.misure_windows import WholeView, first_holding, plan_windows
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.parallel.mesh import pad_batch, replicate
 from jaxseg_xai.types import SegmentTarget
 
 _QUICK_ITERATIONS = 5
+#: Of a large image.
+_FEW_ITERATIONS = 20
 #: Images that the one-at-a-time peer does.
 _PEER_IMAGES = 2
 #: Images that are compared with the peers'. AdamW amplifies rounding, on some images to percents of
@@ -35,12 +40,28 @@ FLOPS_OF = "forward and backward passes of stage 2; forward passes of stage 1, o
 
 
 def run(settings: Settings, mesh: Mesh) -> Measurement:
-    """Both stages for `lanes` images at a time."""
+    """Both stages for `lanes` images."""
     bundle, misure = open_model(settings), MisurePaper()
-    if settings.quick:
-        misure = dataclasses.replace(misure, num_iterations=_QUICK_ITERATIONS)
     images, classes = choose_images(bundle, settings, settings.lanes)
     batch = make_batch(bundle, images, classes, explainer="misure_paper")
+    return measure(settings, mesh, bundle, batch, misure)
+
+
+def run_small_objects(settings: Settings, mesh: Mesh) -> Measurement:
+    """The same for one small object in a large image, and fewer iterations."""
+    bundle, misure = open_model(settings), MisurePaper(num_iterations=_FEW_ITERATIONS)
+    images, regions = small_objects(bundle, settings, settings.lanes)
+    ones = np.ones(settings.lanes, np.int32)
+    batch = make_batch(bundle, images, ones, explainer="misure_paper", regions=regions)
+    return measure(settings, mesh, bundle, batch, misure)
+
+
+def measure(
+    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, misure: MisurePaper
+) -> Measurement:
+    """Time and check MiSuRe of a batch."""
+    if settings.quick:
+        misure = dataclasses.replace(misure, num_iterations=_QUICK_ITERATIONS)
     variables = replicate(bundle.variables, mesh)
     compiled, compile_seconds = compile_apart(
         explain, misure, variables, batch, predict=bundle.predict, mesh=mesh
@@ -51,7 +72,8 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
     )
     sample = peer_sample(settings, _PEER_IMAGES)
-    dilations = float(np.sum(results["ours"].scores["num_dilations"]))
+    found = results["ours"]
+    share, table = seen_through_windows(bundle, misure, found)
     return Measurement(
         compile_seconds=compile_seconds,
         timings=timings,
@@ -59,25 +81,51 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
             "explanations": float(settings.lanes),
             "iterations": float(settings.lanes * misure.num_iterations),
         },
-        flops=flops(misure, bundle, batch, dilations),
+        flops=flops(misure, bundle, batch, float(np.sum(found.scores["num_dilations"])), share),
         flops_of=FLOPS_OF,
         memory=peak_memory(compiled, mesh),
         ratios=base.ratios(timings, {name: s.scale for name, s in sample.items()}),
         peer_sample=sample,
         validation=validate(settings, mesh, bundle, batch, misure, results),
+        series={"windows": table},
     )
 
 
-def flops(misure: MisurePaper, bundle: Bundle, batch: Batch, dilations: float) -> float | None:
-    """FLOPs of MiSuRe of a batch whose images needed so many dilations in all."""
+def seen_through_windows(
+    bundle: Bundle, misure: MisurePaper, found: Any
+) -> tuple[float, list[Row]]:
+    """Mean share of a dense step's FLOPs, and the windows that the images took."""
+    regions = np.asarray(found.maps["sufficient_region"])
+    channels = bundle.card.architecture_config().in_channels
+    shape = (*regions.shape[1:], channels)
+    crops = plan_windows(bundle.predict, bundle.variables, shape, misure.windows)
+    which = np.asarray(first_holding(crops, regions))
+    names = [*(str(crop.window[0]) for crop in crops), "whole image"]
+    shares = np.array([*(crop.share for crop in crops), 1.0])
+    counts = np.bincount(which, minlength=len(names))
+    table: list[Row] = [
+        {"window": name, "images": float(count), "share of the FLOPs": float(share)}
+        for name, count, share in zip(names, counts, shares, strict=True)
+    ]
+    return float(shares[which].mean()), table
+
+
+def flops(
+    misure: MisurePaper, bundle: Bundle, batch: Batch, dilations: float, share: float = 1.0
+) -> float | None:
+    """FLOPs of MiSuRe of a batch whose images needed so many dilations in all.
+
+    `share` is that of a step in its window.
+    """
     image, target = jax.tree.map(lambda leaf: leaf[0], (batch.images, batch.targets))
     iteration = step_flops(misure, bundle, image, target)
     forward = flops_of(bundle.predict, bundle.variables, image[None])
     if iteration is None or forward is None:
         return None
-    # Forward passes besides: the prediction, inside Y, after each dilation, and of the result.
+    # Forward passes besides: the prediction, inside Y, after each dilation, of the mask and of its
+    # region.
     lanes = len(batch.images)
-    return lanes * misure.num_iterations * iteration + (3 * lanes + dilations) * forward
+    return lanes * misure.num_iterations * iteration * share + (4 * lanes + dilations) * forward
 
 
 def step_flops(
@@ -85,12 +133,20 @@ def step_flops(
 ) -> float | None:
     """FLOPs of one iteration on one image [H, W, C]."""
 
-    def step(variables: Any, state: Any) -> Any:
-        return misure.step(bundle.predict, variables, state, target)
+    def step(variables: Any, image: Any, target: SegmentTarget, state: Any) -> Any:
+        job = some_job(image, target)
+        look = functools.partial(WholeView(bundle.predict, variables).logits, None, image)
+        return misure.step(look, job, state)
 
-    init = functools.partial(misure.init, bundle.predict)
-    state = jax.eval_shape(init, bundle.variables, image, target)
-    return flops_of(step, bundle.variables, state)
+    state = jax.eval_shape(
+        lambda image, target: misure.start(some_job(image, target)), image, target
+    )
+    return flops_of(step, bundle.variables, image, target, state)
+
+
+def some_job(image: Any, target: SegmentTarget) -> Job:
+    """Some job of the right shapes."""
+    return Job(image, target.reference, jnp.zeros(image.shape[:2], jnp.int32), jnp.int32(0), target)
 
 
 def peers_of(
@@ -103,10 +159,12 @@ def peers_of(
 
     model = base.peer_model(bundle)
     images, classes = np.asarray(batch.images), np.asarray(batch.targets.class_index)
-    few = slice(num_images)
+    regions, few = np.asarray(batch.targets.region), slice(num_images)
     both: dict[str, Callable[[], Any]] = {
-        "original": lambda: peers.explain_original(model, images[few], classes[few], misure),
-        "tuned": lambda: peers.explain_tuned(model, images, classes, misure),
+        "original": lambda: peers.explain_original(
+            model, images[few], classes[few], misure, regions[few]
+        ),
+        "tuned": lambda: peers.explain_tuned(model, images, classes, misure, regions),
     }
     return {name: both[name] for name in settings.peers}
 
@@ -136,7 +194,10 @@ def validate(
         from benchmarks.peers.misure import stable_iterations
 
         model = base.peer_model(bundle)
-        stable = stable_iterations(model, doubt.images[few], doubt.class_indices[few], misure)
+        regions = np.asarray(batch.targets.region)
+        stable = stable_iterations(
+            model, doubt.images[few], doubt.class_indices[few], misure, regions[few]
+        )
         for name in settings.peers:
             same, expected = (checks.images_of(r, few) for r in (ours, results[name]))
             found[name] = checks.compare_misure(
@@ -175,4 +236,4 @@ def _frozen(settings: Settings, mesh: Mesh) -> Validation:
     )
     ours = MisureResult.of(found, padded.targets)
     ours = checks.images_of(ours, slice(len(reference.images)))
-    return checks.compare_misure(ours, reference.result, doubt, settings.dtype, reference.stable)
+    return checks.compare_misure(ours, reference.result, doubt, settings.dtype)

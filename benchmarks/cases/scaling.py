@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.cases.ate import even
-from benchmarks.cases.misure import step_flops
+from benchmarks.cases.misure import some_job, step_flops
 from benchmarks.cost import bytes_of, flops_of
 from benchmarks.inputs import ROI_SIDE, choose_images, make_batch, make_pool, open_model
 from benchmarks.machine import device_memory, peak_memory, program_bytes
@@ -18,6 +18,7 @@ from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
 from jaxseg_xai.explainers import Ate, MisurePaper
+from jaxseg_xai.explainers.misure_windows import WholeView
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.parallel.mesh import AXIS, device_mesh, replicate, shard_examples
 from jaxseg_xai.perturbations.blocks import any_in_block
@@ -103,19 +104,25 @@ def _over_devices(
 ) -> tuple[dict[int, _Point], dict[int, _Point]]:
     """The same lanes on 1, 2, 4, ... and all devices: forward passes, and steps of MiSuRe."""
     batch = make_batch(bundle, images, classes, explainer="misure_paper")
-    init = jax.vmap(functools.partial(_MISURE.init, bundle.predict, bundle.variables))
-    states = jax.jit(init)(batch.images, batch.targets)
+    states = jax.jit(jax.vmap(lambda *of: _MISURE.start(some_job(*of))))(
+        batch.images, batch.targets
+    )
 
     def step(variables: Any, batch: tuple) -> jax.Array:
-        one = functools.partial(_MISURE.step, bundle.predict, variables)
-        return jax.vmap(lambda state, target: one(state, target)[0].mask)(*batch)
+        def one(image: Any, target: Any, state: Any) -> jax.Array:
+            look = functools.partial(WholeView(bundle.predict, variables).logits, None, image)
+            return _MISURE.step(look, some_job(image, target), state).mask
+
+        return jax.vmap(one)(*batch)
 
     forwards, masks = {}, {}
     for count in _doubling(mesh.size):
         if settings.lanes % count == 0:
             part = device_mesh(list(mesh.devices.flat[:count]))
             forwards[count] = _measure(bundle.predict, part, bundle.variables, images, settings)
-            masks[count] = _measure(step, part, bundle.variables, (states, batch.targets), settings)
+            masks[count] = _measure(
+                step, part, bundle.variables, (batch.images, batch.targets, states), settings
+            )
     return forwards, masks
 
 

@@ -1,6 +1,6 @@
 """MiSuRe (arXiv 2406.12173) in PyTorch: as it is usually written, and as fast as PyTorch goes.
 
-Both take the settings of our `Misure` and the whole image as the region.
+Both take the settings of our `MisurePaper`, and a region where not the whole image is meant.
 """
 
 import numpy as np
@@ -19,7 +19,11 @@ GROWTH = 1e-4
 
 
 def explain_original(
-    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: MisurePaper
+    model: TorchUNet,
+    images: np.ndarray,
+    class_indices: np.ndarray,
+    settings: MisurePaper,
+    regions: np.ndarray | None = None,
 ) -> MisureResult:
     """One image at a time, eagerly, channels first, AdamW on a leaf mask.
 
@@ -32,15 +36,16 @@ def explain_original(
       images: float32 [N, H, W, C], normalised; 0 is the baseline.
       class_indices: int [N], the class explained of each image.
       settings: of the method.
+      regions: bool [N, H, W], the pixels that count; all where left out.
 
     Returns:
       The result for N images.
     """
     results = []
-    for image, class_index in zip(images, class_indices, strict=True):
-        inputs, wanted = channels_first(image[None]), torch.tensor([int(class_index)])
-        stage_1 = _sufficient_regions(model, inputs, wanted, settings)
-        results.append(_minimal_masks(model, inputs, wanted, stage_1, settings))
+    for i in range(len(images)):
+        one = slice(i, i + 1)
+        inputs, wanted = channels_first(images[one]), _integers(class_indices[one])
+        results.append(_explain(model, inputs, wanted, _tensor(regions, images)[one], settings))
     model.zero_grad(set_to_none=True)
     return _concatenate(results)
 
@@ -50,6 +55,7 @@ def explain_tuned(
     images: np.ndarray,
     class_indices: np.ndarray,
     settings: MisurePaper,
+    regions: np.ndarray | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> MisureResult:
     """Many images together, on a frozen, folded, channels-last copy of the network.
@@ -61,6 +67,7 @@ def explain_tuned(
       images: float32 [N, H, W, C], normalised; 0 is the baseline.
       class_indices: int [N], the class explained of each image.
       settings: of the method.
+      regions: bool [N, H, W], the pixels that count; all where left out.
       batch_size: images at a time.
 
     Returns:
@@ -71,9 +78,8 @@ def explain_tuned(
     for start in range(0, len(images), batch_size):
         chunk = slice(start, start + batch_size)
         inputs = channels_first(images[chunk]).contiguous(memory_format=torch.channels_last)
-        wanted = torch.from_numpy(np.asarray(class_indices[chunk], np.int64))
-        stage_1 = _sufficient_regions(model, inputs, wanted, settings)
-        results.append(_minimal_masks(model, inputs, wanted, stage_1, settings))
+        wanted = _integers(class_indices[chunk])
+        results.append(_explain(model, inputs, wanted, _tensor(regions, images)[chunk], settings))
     return _concatenate(results)
 
 
@@ -82,6 +88,7 @@ def stable_iterations(
     images: np.ndarray,
     class_indices: np.ndarray,
     settings: MisurePaper,
+    regions: np.ndarray | None = None,
 ) -> np.ndarray:
     """How many iterations of each image rounding leaves alone.
 
@@ -94,21 +101,45 @@ def stable_iterations(
       images: float32 [N, H, W, C].
       class_indices: int [N].
       settings: of the method.
+      regions: bool [N, H, W], the pixels that count; all where left out.
 
     Returns:
       int32 [N], the leading iterations at which stage 2 in float32 and in float64, both from the
       regions of float32, agree within `GROWTH`.
     """
-    single = explain_tuned(model, images, class_indices, settings)
-    inputs, wanted = channels_first(images), torch.from_numpy(np.asarray(class_indices, np.int64))
+    single = explain_tuned(model, images, class_indices, settings, regions)
+    inputs, wanted = channels_first(images), _integers(class_indices)
     stage_1 = [
         torch.from_numpy(array)
         for array in (single.segment, single.sufficient, single.dilations, single.dice_trace)
     ]
     network = tuned_copy(model).double()
-    double = _minimal_masks(network, inputs.double(), wanted, tuple(stage_1), settings)
+    double = _minimal_masks(
+        network, inputs.double(), wanted, _tensor(regions, images), tuple(stage_1), settings
+    )
     off = np.abs(single.loss - double.loss) > GROWTH * np.abs(double.loss)
     return np.where(off.any(1), off.argmax(1), settings.num_iterations).astype(np.int32)
+
+
+def _explain(
+    model: TorchUNet,
+    images: torch.Tensor,
+    wanted: torch.Tensor,
+    regions: torch.Tensor,
+    settings: MisurePaper,
+) -> MisureResult:
+    """Both stages of images [N, C, H, W] together."""
+    stage_1 = _sufficient_regions(model, images, wanted, regions, settings)
+    return _minimal_masks(model, images, wanted, regions, stage_1, settings)
+
+
+def _integers(class_indices: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(class_indices, np.int64))
+
+
+def _tensor(regions: np.ndarray | None, images: np.ndarray) -> torch.Tensor:
+    """bool [N, H, W]."""
+    return torch.from_numpy(np.ones(images.shape[:3], bool) if regions is None else regions)
 
 
 def _concatenate(results: list[MisureResult]) -> MisureResult:
@@ -119,7 +150,11 @@ def _concatenate(results: list[MisureResult]) -> MisureResult:
 
 
 def _sufficient_regions(
-    model: TorchUNet, images: torch.Tensor, wanted: torch.Tensor, settings: MisurePaper
+    model: TorchUNet,
+    images: torch.Tensor,
+    wanted: torch.Tensor,
+    regions: torch.Tensor,
+    settings: MisurePaper,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
 
@@ -128,7 +163,7 @@ def _sufficient_regions(
     """
     kernel = torch.from_numpy(ellipse(settings.element_size)).float()[None, None]
     with torch.no_grad():
-        segment = _segment(model, images, wanted)
+        segment = _segment(model, images, wanted) & regions
     region = segment.clone()
     dilations = torch.zeros(len(images), dtype=torch.int32)
     trace = torch.full((len(images), settings.max_dilations + 1), torch.nan)
@@ -136,7 +171,8 @@ def _sufficient_regions(
     for count in range(settings.max_dilations + 1):
         with torch.no_grad():
             kept = images[active] * region[active, None]
-            dice = _hard_dice(_segment(model, kept, wanted[active]), segment[active])
+            found = _segment(model, kept, wanted[active]) & regions[active]
+            dice = _hard_dice(found, segment[active])
         trace[active, count] = dice
         dilations[active] = count
         grows = (dice < settings.tau) & segment[active].any((1, 2))
@@ -152,6 +188,7 @@ def _minimal_masks(
     model: TorchUNet,
     images: torch.Tensor,
     wanted: torch.Tensor,
+    regions: torch.Tensor,
     stage_1: tuple[torch.Tensor, ...],
     settings: MisurePaper,
 ) -> MisureResult:
@@ -179,7 +216,7 @@ def _minimal_masks(
         optimizer.zero_grad()
         fine = pixels()
         logits = class_logits(model(images * fine[:, None]))
-        loss = _loss(fine, logits, segment, wanted, settings)
+        loss = _loss(fine, logits, segment, wanted, regions, settings)
         loss.sum().backward()
         optimizer.step()
         with torch.no_grad():
@@ -188,7 +225,7 @@ def _minimal_masks(
     with torch.no_grad():
         final = pixels()
         final = torch.where(final >= settings.cut, final, 0.0)
-        minimal = _segment(model, images * final[:, None], wanted)
+        minimal = _segment(model, images * final[:, None], wanted) & regions
         dice = _hard_dice(minimal, segment)
     found = segment.any(2).any(1)
     return MisureResult(
@@ -207,12 +244,13 @@ def _loss(
     logits: torch.Tensor,
     segment: torch.Tensor,
     wanted: torch.Tensor,
+    regions: torch.Tensor,
     settings: MisurePaper,
 ) -> torch.Tensor:
     """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
     probability = torch.softmax(logits, 1)[torch.arange(len(wanted)), wanted]
-    miss_c = 1 - _soft_dice(probability, segment)
-    miss_0 = 1 - _soft_dice(1 - probability, ~segment)
+    miss_c = 1 - _soft_dice(probability * regions, segment)
+    miss_0 = 1 - _soft_dice((1 - probability) * regions, ~segment & regions)
     loss = settings.foreground_weight * miss_c
     loss = loss + settings.background_weight * (miss_0 + miss_c) / 2
     loss = loss + settings.l1_weight * mask.abs().mean((1, 2))

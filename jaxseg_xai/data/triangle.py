@@ -68,7 +68,7 @@ def make_triangle(
     if marker is not None and not cue:
         raise ConfigError(f"marker={marker}: only Triangle-Cue has a marker; set cue=True")
     rng = np.random.default_rng([seed, index])
-    image, triangle, vertices = draw_scene(rng, size, _triangle)
+    image, triangle, vertices = draw_scene(rng, size, draw_triangle)
     box = None
     if cue:
         coin, place = rng.random(2)
@@ -202,7 +202,9 @@ def _distractor(rng: np.random.Generator, size: int, scale: float) -> np.ndarray
     return (y >= y0) & (y < y0 + height) & (x >= x0) & (x < x0 + width)
 
 
-def _triangle(rng: np.random.Generator, size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def draw_triangle(
+    rng: np.random.Generator, size: int, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
     """A nearly equilateral triangle, any orientation, sides about 24 to 55 px at size 128.
 
     Returns:

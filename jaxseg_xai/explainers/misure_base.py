@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.base import Batch, check_finite
 from jaxseg_xai.explainers.misure_stages import explain_jobs
+from jaxseg_xai.explainers.misure_windows import plan_windows
 from jaxseg_xai.incremental.trace import trace
 from jaxseg_xai.parallel.lanes import LaneUse, lanes_that_fit
 from jaxseg_xai.parallel.mesh import shard_examples
@@ -32,7 +33,9 @@ class MisureBase:
       num_iterations: steps of stage 2, at most.
       element_size: side of the elliptical structuring element, in pixels, odd.
       lanes: images that a device works on at a time, each replaced as soon as it is done; None fits
-        its memory. It does not change the results.
+        its memory. It changes the results by rounding only.
+      windows: sides in pixels of the square windows that stage 2 may look through, where they hold
+        the sufficient region; exact, and cheaper. None chooses them for large images, () has none.
     """
 
     name: ClassVar[str]
@@ -43,6 +46,7 @@ class MisureBase:
     num_iterations: int = dataclasses.field(default=100, metadata={"static": True})
     element_size: int = dataclasses.field(default=7, metadata={"static": True})
     lanes: int | None = dataclasses.field(default=None, metadata={"static": True})
+    windows: tuple[int, ...] | None = dataclasses.field(default=None, metadata={"static": True})
 
     @property
     def needs_pool(self) -> bool:
@@ -64,6 +68,8 @@ class MisureBase:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{self.name}.{name} is {value}; it must be at least 1")
+        if any(side < 1 for side in self.windows or ()):
+            raise ConfigError(f"{self.name}.windows is {self.windows}; sides are at least 1")
         if self.max_dilations > 10_000:
             raise ConfigError(f"{self.name}.max_dilations is {self.max_dilations}; at most 10000")
 
@@ -101,17 +107,18 @@ class MisureBase:
         self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
     ) -> tuple[Explanation, LaneUse]:
         """As `explain_batch`; also how busy the lanes of stage 2 were, int32 [devices]."""
-        num_lanes = self.lanes
-        if num_lanes is None:
-            shape = (1, *batch.images.shape[1:])
-            num_lanes = lanes_that_fit(
-                mesh.devices.flat[0], lambda: _lane_bytes(predict, variables, shape)
-            )
+        shape = batch.images.shape[1:]
+        num_lanes = self.lanes or lanes_that_fit(
+            mesh.devices.flat[0], lambda: _lane_bytes(predict, variables, shape)
+        )
+        crops = plan_windows(predict, variables, shape, self.windows)
 
         def part(shared: tuple, examples: tuple) -> tuple[Explanation, LaneUse]:
             explainer, variables = shared
             search = explainer._search()
-            found, use = explain_jobs(search, predict, variables, *examples, num_lanes=num_lanes)
+            found, use = explain_jobs(
+                search, predict, variables, *examples, num_lanes=num_lanes, crops=crops
+            )
             return found, jax.tree.map(lambda count: count[None], use)
 
         examples = (batch.images, batch.targets, batch.valid)
@@ -124,5 +131,5 @@ class MisureBase:
 
 def _lane_bytes(predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
     """Of everything that a forward and a backward pass on one image compute."""
-    values = trace(predict, variables, shape, jnp.float32).shapes.values()
+    values = trace(predict, variables, (1, *shape), jnp.float32).shapes.values()
     return _BACKWARD * sum(value.size * value.dtype.itemsize for value in values)

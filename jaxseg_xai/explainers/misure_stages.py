@@ -1,6 +1,7 @@
 """What all forms of MiSuRe share: the prediction, stage 1, and the way through both stages."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import chex
@@ -8,6 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseg_xai.explainers.misure_windows import (
+    View,
+    WholeView,
+    WindowView,
+    first_holding,
+)
+from jaxseg_xai.incremental.crop import CroppedPredict
 from jaxseg_xai.metrics.dice import hard_dice, soft_dice
 from jaxseg_xai.parallel.lanes import LaneUse, run_lanes
 from jaxseg_xai.perturbations.dilation import dilate, ellipse
@@ -34,7 +42,7 @@ class Job(NamedTuple):
     @property
     def sufficient(self) -> jax.Array:
         """M_SR, bool [H, W]."""
-        return self.layers <= self.num_dilations
+        return self.layers <= jnp.asarray(self.num_dilations)[..., None, None]
 
 
 class Stage2(Protocol):
@@ -94,6 +102,7 @@ def explain_jobs(
     valid: jax.Array,
     *,
     num_lanes: int,
+    crops: Sequence[CroppedPredict] = (),
 ) -> tuple[Explanation, LaneUse]:
     """Both stages for images [B, H, W, C] and targets [B, ...] on one device.
 
@@ -105,6 +114,8 @@ def explain_jobs(
       targets: [B, ...].
       valid: bool [B], which of them are to be explained.
       num_lanes: images at a time.
+      crops: windows for stage 2, from `plan_windows`; each job takes the first that holds its
+        sufficient region, or the whole image.
 
     Returns:
       (explanations, leaves [B, ...]; how busy the lanes of stage 2 were).
@@ -126,29 +137,22 @@ def explain_jobs(
     num_dilations = jnp.maximum(num_dilations, 0)
     jobs = Job(images, segments, layers, num_dilations, targets)
 
-    def masked(job: Job, mask: jax.Array) -> jax.Array:
-        return predict(variables, (job.image * mask[..., None])[None])[0]
-
-    def start(number: jax.Array) -> tuple[Job, Any]:
-        job = jax.tree.map(lambda leaf: leaf[number], jobs)
-        return job, search.start(job)
-
-    def step(lane: tuple[Job, Any]) -> tuple[Job, Any]:
-        job, state = lane
-        return job, search.step(functools.partial(masked, job), job, state)
-
-    found, use = run_lanes(
-        start,
-        step,
-        lambda lane: search.is_done(lane[1]),
-        lambda lane: search.found(*lane),
-        valid & something,
-        num_lanes=num_lanes,
-    )
+    # The whole image comes last: it holds every region.
+    views = [*(WindowView(crop, variables) for crop in crops), WholeView(predict, variables)]
+    which = first_holding(crops, jobs.sufficient)
+    parts = [
+        _minimal_regions(search, view, jobs, valid & something & (which == number), num_lanes)
+        for number, view in enumerate(views)
+    ]
+    found, use = parts[0]
+    for number, (more, further) in enumerate(parts[1:], start=1):
+        mine = which == number
+        found = jax.tree.map(functools.partial(_select, mine), more, found)
+        use = LaneUse(use.useful + further.useful, use.total + further.total)
 
     def finish(example: tuple) -> Explanation:
         job, labels, trace, found, finite = example
-        return _finish(search, masked, job, labels, trace, found, finite)
+        return _finish(search, views[-1], job, labels, trace, found, finite)
 
     return lax.map(finish, (jobs, labels, trace, found, finite), batch_size=num_lanes), use
 
@@ -166,6 +170,34 @@ def soft_misses(logits: jax.Array, job: Job) -> tuple[jax.Array, jax.Array]:
     miss_c = 1 - soft_dice(probability * region, job.segment)
     miss_0 = 1 - soft_dice((1 - probability) * region, ~job.segment & region)
     return miss_c, miss_0
+
+
+def _minimal_regions(
+    search: Stage2, view: View, jobs: Job, wanted: jax.Array, num_lanes: int
+) -> tuple[Found, LaneUse]:
+    """Stage 2 of the wanted jobs, all seen through one view."""
+
+    def start(number: jax.Array) -> tuple[Job, Any, Any]:
+        job = jax.tree.map(lambda leaf: leaf[number], jobs)
+        return job, view.place(job.sufficient), search.start(job)
+
+    def step(lane: tuple[Job, Any, Any]) -> tuple[Job, Any, Any]:
+        job, place, state = lane
+        look = functools.partial(view.logits, place, job.image)
+        return job, place, search.step(look, job, state)
+
+    return run_lanes(
+        start,
+        step,
+        lambda lane: search.is_done(lane[2]),
+        lambda lane: search.found(lane[0], lane[2]),
+        wanted,
+        num_lanes=num_lanes,
+    )
+
+
+def _select(mine: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(mine.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _look(predict: Predict, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -225,7 +257,7 @@ def _sufficient_regions(
 
 def _finish(
     search: Stage2,
-    masked: Any,
+    view: View,
     job: Job,
     labels: jax.Array,
     trace: jax.Array,
@@ -243,7 +275,8 @@ def _finish(
     status = jnp.where(usable & ~found.finite, Status.NON_FINITE, status)
     usable &= found.finite
     attribution, mask = (jnp.where(usable, m, 0.0) for m in (found.attribution, found.mask))
-    logits = masked(job, mask)
+    look = functools.partial(view.logits, view.place(job.sufficient), job.image)
+    logits = look(mask)
     masked_labels = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     area = jnp.sum(job.segment, dtype=jnp.float32)
     ring = job.sufficient & ~job.segment
@@ -257,7 +290,7 @@ def _finish(
         "mask_inside": jnp.sum(attribution * job.segment) / area,
         "mask_outside": jnp.sum(attribution * ring) / jnp.maximum(jnp.sum(ring), 1),
         **found.scores,
-        **search.measure(functools.partial(masked, job), job, mask, logits),
+        **search.measure(look, job, mask, logits),
     }
     return Explanation(
         attribution=attribution,

@@ -11,16 +11,28 @@ occluding patch changes in image classifiers; here that is met from the other si
 of the output needs.
 """
 
-from jaxseg_xai.incremental.evaluate import Place, Prepared, intervene, operands_of, prepare
+from jaxseg_xai.incremental.crop import CroppedPredict, Spot, crop_predict
+from jaxseg_xai.incremental.evaluate import (
+    Place,
+    Placed,
+    Prepared,
+    intervene,
+    operands_of,
+    prepare,
+)
 from jaxseg_xai.incremental.plan import Plan
 from jaxseg_xai.incremental.planner import make_plan
 from jaxseg_xai.incremental.table import PlanTable
 
 __all__ = [
+    "CroppedPredict",
     "Place",
+    "Placed",
     "Plan",
     "PlanTable",
     "Prepared",
+    "Spot",
+    "crop_predict",
     "intervene",
     "make_plan",
     "operands_of",

@@ -4,9 +4,13 @@ Blocks and regions of interest have few possible positions, so that nothing is e
 interval is an array over the positions, and the size of a window is the largest one that occurs.
 """
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+
+#: Of operations that do the same again every few pixels (up-sampling).
+_LONGEST_PERIOD = 16
 
 
 class Reach(NamedTuple):
@@ -109,6 +113,42 @@ def aligned(intervals: Intervals, multiple: int, size: int) -> Intervals:
     length += (size - length) % multiple
     empty = intervals.hi <= intervals.lo  # stays so: a padded row far from the block
     return Intervals(np.where(empty, 0, lo), np.where(empty, 0, lo + length))
+
+
+def slope(reach: Reach) -> Fraction | None:
+    """Input pixels per output pixel, about; None where it has none."""
+    if period := _period(reach):
+        return Fraction(period[1], period[0]) or None
+    if len(reach.lo) < 2:
+        return None
+    rise = Fraction(int(reach.lo[-1] - reach.lo[0]), len(reach.lo) - 1)
+    # Interpolations between corners: not quite a half.
+    return rise.limit_denominator(4) or None
+
+
+def extended(reach: Reach, before: int, after: int) -> Reach:
+    """The reach of as many more output pixels on both sides, which lie outside the image.
+
+    What repeats itself (strides, up-sampling by a number) goes on like that; else those pixels read
+    what the nearest one does.
+    """
+    if not (found := _period(reach)):
+        return Reach(*(np.pad(side, (before, after), mode="edge") for side in reach))
+    (period, rise), count = found, len(reach.lo)
+    pixel = np.arange(-before, count + after)
+    # Whole periods by which a pixel is outside.
+    lap = np.where(pixel < 0, pixel // period, np.maximum(pixel - count, -1) // period + 1)
+    inside = pixel - lap * period
+    return Reach(reach.lo[inside] + lap * rise, reach.hi[inside] + lap * rise)
+
+
+def _period(reach: Reach) -> tuple[int, int] | None:
+    """(output pixels, input pixels) after which a reach does the same again."""
+    for period in range(1, min(_LONGEST_PERIOD, len(reach.lo) - 1) + 1):
+        rises = np.concatenate([side[period:] - side[:-period] for side in reach])
+        if (rises == rises[0]).all():
+            return period, int(rises[0])
+    return None
 
 
 def starts(intervals: Intervals, size: int) -> np.ndarray:

@@ -61,7 +61,9 @@ class Plan:
       base: the model for one image; the same equations.
       image_shape: (H, W, C).
       block: (height, width) of a block.
+      block_starts: axis -> int [positions], first pixels of the blocks.
       region: (height, width) of the box whose logits come out.
+      anchored: whether windows keep their distance from the block where they can.
       dims: value -> image axes of its dimensions.
       windows: value -> its windows.
       steps: the equations that depend on the image.
@@ -72,7 +74,9 @@ class Plan:
     base: Program
     image_shape: tuple[int, int, int]
     block: tuple[int, int]
+    block_starts: Mapping[str, np.ndarray]
     region: tuple[int, int]
+    anchored: bool
     dims: Mapping[int, Dims]
     windows: Mapping[int, Windows]
     steps: tuple[Step, ...]
@@ -92,6 +96,11 @@ class Plan:
     def num_patches(self) -> int:
         """Interventions that are evaluated at once."""
         return self.program.shapes[self.program.image].shape[0]
+
+    def sizes(self, value: int) -> dict[str, int]:
+        """Axis of the image -> pixels of a whole value along it."""
+        pairs = zip(self.dims[value], self.program.shapes[value].shape, strict=True)
+        return {axis: size for axis, size in pairs if axis}
 
     @property
     def window_bytes(self) -> int:
@@ -129,8 +138,8 @@ class Plan:
     @property
     def block_windows(self) -> Windows:
         """Where patches go; the last may end past the border."""
-        sizes = zip(AXES, self.image_shape, self.block, strict=False)
-        return {a: Window("block", np.arange(0, n, side), side) for a, n, side in sizes}
+        sides = zip(AXES, self.block, strict=True)
+        return {axis: Window("block", self.block_starts[axis], side) for axis, side in sides}
 
     def table(self) -> PlanTable:
         """What a person wants to know."""

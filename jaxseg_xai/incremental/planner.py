@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.incremental import intervals
+from jaxseg_xai.incremental.anchors import Anchors
 from jaxseg_xai.incremental.costs import flops_of
 from jaxseg_xai.incremental.intervals import Intervals
 from jaxseg_xai.incremental.plan import AXES, Plan, Step, Window, Windows
+from jaxseg_xai.incremental.positions import block_starts, check_sizes, check_step
 from jaxseg_xai.incremental.rules import Dims, Operand, Rule, dense, rule_of
 from jaxseg_xai.incremental.trace import Atom, Equation, Program, trace
 from jaxseg_xai.types import Predict
@@ -23,28 +24,34 @@ def make_plan(
     block: tuple[int, int],
     region: tuple[int, int],
     num_patches: int,
+    block_step: tuple[int, int] | None = None,
     dtype: Any = np.float32,
 ) -> Plan:
     """Plan interventions on the blocks of an image, seen through a box.
 
-    Whatever has no windowed form is computed whole; `str(plan)` tells what, and why.
+    Whatever has no windowed form is computed whole; `str(plan)` tells what, and why. Where the
+    region is the whole output every window follows the block, most at a fixed distance, so that
+    programs hardly index: best where blocks begin at multiples of the model's stride.
 
     Args:
       predict: the model.
       variables: its weights, or their shapes.
       image_shape: (H, W, C).
-      block: (height, width) of the blocks; the grid begins in the first corner and the last blocks
-        may be cut off.
+      block: (height, width) of the blocks.
       region: (height, width) of the box in the output that matters, at any position.
       num_patches: interventions on one block that are evaluated at once.
+      block_step: (rows, columns) from one block to the next, at most the block's size; the last
+        blocks end at the border. Default: a grid of blocks side by side, the last ones cut off.
       dtype: of images.
 
     Raises:
-      ConfigError: a size that is less than 1 or more than the image's.
+      ConfigError: a size that is less than 1 or more than the image's; a step that is less than 1
+        or more than the block's.
       ModelError: the model cannot be traced for images of this shape, or its output is no logits
         [B, H, W, K] that depend on them.
     """
-    _check_sizes(image_shape, block, region, num_patches)
+    check_sizes(image_shape, block, region, num_patches)
+    check_step(block, block_step)
 
     def traced(count: int, whole: bool = False) -> Program:
         return trace(predict, variables, (count, *image_shape), dtype, whole=whole)
@@ -57,7 +64,12 @@ def make_plan(
         program, base, several = (traced(count, whole=True) for count in (num_patches, 1, 2))
     else:
         why = ""
-    return _Planner(program, base, several, image_shape, block, region, why).plan()
+    steps = block_step or (None, None)
+    blocks = {
+        axis: block_starts(n, side, step)
+        for axis, n, side, step in zip(AXES, image_shape, block, steps, strict=False)
+    }
+    return _Planner(program, base, several, image_shape, block, blocks, region, why).plan()
 
 
 def _structure(program: Program) -> list[Any]:
@@ -65,22 +77,6 @@ def _structure(program: Program) -> list[Any]:
         (equation.primitive, [len(program.shapes[out].shape) for out in equation.outputs])
         for equation in program.equations
     ]
-
-
-def _check_sizes(image_shape, block, region, num_patches) -> None:
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ConfigError(f"image_shape is {image_shape}; it must be (height, width, channels)")
-    if num_patches < 1:
-        raise ConfigError(f"num_patches is {num_patches}; it must be at least 1")
-    height, width = image_shape[:2]
-    for name, size in (("block", block), ("region", region)):
-        if min(size) < 1:
-            raise ConfigError(f"the {name} is {size[0]}x{size[1]}; its sides must be at least 1")
-        if size[0] > height or size[1] > width:
-            raise ConfigError(
-                f"the {name} of {size[0]}x{size[1]} pixels is larger than the image of "
-                f"{height}x{width}; make it smaller, or the image larger"
-            )
 
 
 class _Planner:
@@ -91,6 +87,7 @@ class _Planner:
         several: Program,
         image_shape: tuple[int, int, int],
         block: tuple[int, int],
+        blocks: Mapping[str, np.ndarray],
         region: tuple[int, int],
         why_whole: str,
     ) -> None:
@@ -104,13 +101,16 @@ class _Planner:
             if _merges_batch(base.shapes[one].shape, several.shapes[more].shape)
         }
         sizes = list(zip(AXES, image_shape, block, region, strict=False))
-        self.blocks = {a: np.arange(0, n, side) for a, n, side, _ in sizes}
+        self.blocks = blocks
         self.regions = {a: np.arange(n - side + 1) for a, n, _, side in sizes}
         self.dims: dict[int, Dims] = {program.image: (None, "y", "x", None)}
         self.dirty: dict[int, dict[str, Intervals]] = {program.image: {}}
         for axis, n, side, _ in sizes:
             start = self.blocks[axis]
             self.dirty[program.image][axis] = Intervals(start, np.minimum(start + side, n))
+        self.anchors: Anchors | None = None
+        if tuple(region) == tuple(image_shape[:2]):  # then all windows follow the block
+            self.anchors = Anchors(program.image, self.blocks)
         self.needed: dict[int, dict[str, Intervals]] = {}
         self.rules: list[tuple[Equation, Rule]] = []
 
@@ -127,7 +127,9 @@ class _Planner:
             base=self.base,
             image_shape=self.image_shape,
             block=self.block,
+            block_starts=self.blocks,
             region=self.region,
+            anchored=self.anchors is not None,
             dims=self.dims,
             windows=windows,
             steps=tuple(self._step(*entry, windows) for entry in self.rules),
@@ -176,6 +178,8 @@ class _Planner:
                     dirty = intervals.hull(dirty, own)
                 assert dirty is not None
                 self.dirty[out][axis] = intervals.aligned(dirty, rule.align.get(axis, 1), size)
+            if self.anchors:
+                self.anchors.add(out, self._sizes(out), rule.align, self._inputs(equation, rule))
 
     def _inputs(self, equation: Equation, rule: Rule) -> Iterator[tuple[int, Mapping]]:
         """The operands that depend on the image, with their reach."""
@@ -227,7 +231,9 @@ class _Planner:
         windows = {}
         for axis, size in self._sizes(value).items():
             dirty, needed = self.dirty[value][axis], self.needed[value][axis]
-            if dirty.size <= needed.size:
+            if self.anchors and (found := self.anchors.window(value, axis, dirty, size)):
+                windows[axis] = Window("block", *found)
+            elif dirty.size <= needed.size:
                 windows[axis] = Window("block", intervals.starts(dirty, size), dirty.size)
             else:
                 windows[axis] = Window("region", intervals.starts(needed, size), needed.size)
@@ -270,11 +276,16 @@ class _Planner:
             if axis not in reach:
                 frames[axis] = Window("block", np.zeros(len(self.blocks[axis]), int), size)
                 continue
-            lo, hi = intervals.frames(reach[axis], window[axis].size)
-            lo, hi = lo[window[axis].start], hi[window[axis].start]
-            frame = max(1, int(np.max(hi - lo)))
-            if np.ptp(hi - lo):  # more here, less there (interpolations), never past the border
-                lo = np.clip(lo, 0, size - frame)
+            start, extent = window[axis].start, window[axis].size
+            before = max(0, -int(start.min()))
+            after = max(0, int(start.max()) + extent - len(reach[axis].lo))
+            found = intervals.frames(intervals.extended(reach[axis], before, after), extent)
+            found = Intervals(found.lo[start + before], found.hi[start + before])
+            lo, frame = found.lo, found.size
+            if np.ptp(found.hi - found.lo):  # more here, less there (interpolations)
+                anchored = self.anchors and self.anchors.window(atom, axis, found, size)
+                # Never past the border.
+                lo, frame = anchored or (np.clip(lo, 0, size - frame), frame)
             frames[axis] = Window(window[axis].of, lo, frame)
         return frames
 

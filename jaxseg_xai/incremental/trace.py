@@ -8,6 +8,7 @@ import jax
 from jax.extend import core
 
 from jaxseg_xai.errors import JaxsegError, ModelError
+from jaxseg_xai.incremental.derivatives import RELU, ZERO, is_relu, own_derivative
 from jaxseg_xai.types import Array, Predict
 
 #: Calls whose body is put in their place: parameter that holds it.
@@ -64,6 +65,8 @@ class Program:
       image: number of the image [B, H, W, C].
       logits: number of the output [B, H, W, K].
       of_image: values that depend on the image.
+      derivatives: names of functions in the model that define their derivative themselves; the
+        program has that of what they compute instead.
     """
 
     equations: tuple[Equation, ...]
@@ -72,6 +75,7 @@ class Program:
     image: int
     logits: int
     of_image: frozenset[int]
+    derivatives: frozenset[str]
 
     def numbers(self) -> list[int]:
         """Its image and the outputs of its equations in order: two traces of a model correspond."""
@@ -142,6 +146,7 @@ def trace(
         image=numbers[-1],
         logits=logits,
         of_image=frozenset(of_image),
+        derivatives=frozenset(flat.derivatives),
     )
 
 
@@ -154,6 +159,7 @@ class _Flattener:
         self.constant: set[int] = set()
         self.shapes: dict[int, jax.ShapeDtypeStruct] = {}
         self.names: dict[int, str] = {}
+        self.derivatives: set[str] = set()
 
     def number(self, aval: Any) -> int:
         number = len(self.shapes)
@@ -179,13 +185,17 @@ class _Flattener:
             body = next((eqn.params[key] for key in _BODY if key in eqn.params), None)
             if self.inlines and eqn.primitive.name in _INLINED and body is not None:
                 inner = body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())
-                outputs = self.inline(inner.jaxpr, inner.consts, inputs)
+                if is_relu(eqn.primitive.name, inner.jaxpr):
+                    outputs = self._append(eqn, [*inputs, ZERO], RELU)
+                else:
+                    self.derivatives |= own_derivative(eqn.primitive.name, inner.jaxpr)
+                    outputs = self.inline(inner.jaxpr, inner.consts, inputs)
             else:
                 outputs = self._append(eqn, inputs)
             atom_of.update(zip(eqn.outvars, outputs, strict=True))
         return [look_up(var) for var in jaxpr.outvars]
 
-    def _append(self, eqn: Any, inputs: list[Atom]) -> list[Atom]:
+    def _append(self, eqn: Any, inputs: list[Atom], replacement: Any = None) -> list[Atom]:
         if eqn.primitive.name == "optimization_barrier":
             return inputs
         if eqn.primitive.name == "concatenate":
@@ -198,7 +208,8 @@ class _Flattener:
         if not eqn.effects and all(self.is_constant(a) for a in inputs):
             self.constant.update(outputs)
         name = next((self.names[a] for a in inputs if isinstance(a, int) and a in self.names), "")
-        self.equations.append(Equation(eqn.primitive, eqn.params, tuple(inputs), outputs, name))
+        primitive, params = (replacement, {}) if replacement else (eqn.primitive, eqn.params)
+        self.equations.append(Equation(primitive, params, tuple(inputs), outputs, name))
         if eqn.primitive.name in ("reshape", "convert_element_type", "broadcast_in_dim") and name:
             self.names[outputs[0]] = name
         return list(outputs)

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 
 def ellipse(size: int) -> np.ndarray:
@@ -19,17 +18,16 @@ def dilate(mask: jax.Array, element: np.ndarray) -> jax.Array:
 
     Args:
       mask: bool [H, W].
-      element: bool [n, n], n odd, symmetric about its centre.
+      element: bool [n, n], n odd, symmetric about its centre, which belongs to it.
 
     Returns:
       bool [H, W].
     """
-    kernel = jnp.asarray(element, jnp.float32)[..., None, None]
-    reached = lax.conv_general_dilated(
-        mask.astype(jnp.float32)[None, ..., None],
-        kernel,
-        (1, 1),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return reached[0, ..., 0] > 0.5
+    # Shifts and ors: many times faster than a convolution of one channel.
+    height, width = mask.shape
+    radius = len(element) // 2
+    padded = jnp.pad(mask, radius)
+    found = mask
+    for dy, dx in np.argwhere(element):
+        found = found | padded[dy : dy + height, dx : dx + width]
+    return found

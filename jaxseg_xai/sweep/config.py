@@ -213,6 +213,11 @@ class SweepConfig:
             return dataclasses.replace(self.ate, region_side=self.roi.side)
         return getattr(self, name)
 
+    def settings(self, name: str) -> dict[str, Any]:
+        """Name -> value of an explainer's settings."""
+        explainer: Any = self.explainer(name)
+        return dataclasses.asdict(explainer)
+
     @property
     def needs_labels(self) -> bool:
         """Whether ground truth is looked at, or kept."""

@@ -139,7 +139,7 @@ def _open_store(
             },
             "device": jax.devices()[0].device_kind,
         },
-        parameters={name: dataclasses.asdict(config.explainer(name)) for name in plan},
+        parameters={name: config.settings(name) for name in plan},
         overwrite=config.overwrite,
     )
 

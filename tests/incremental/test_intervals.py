@@ -1,5 +1,7 @@
 """Interval arithmetic against counting pixel by pixel."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,19 @@ def test_hull_ignores_what_is_empty():
     b = Intervals(np.array([6, 1, 7, 9]), np.array([8, 2, 7, 9]))
     assert pairs(intervals.hull(a, b)) == [(3, 8), (1, 2), None, (2, 6)]
     assert pairs(intervals.hull(None, b)) == pairs(b)
+
+
+@pytest.mark.parametrize("stride", [-1, 1, 2])
+@pytest.mark.parametrize("repeat", [1, 2, 3])
+def test_what_repeats_itself_goes_on_outside_the_image(stride, repeat):
+    lo = np.arange(-12, 30) // repeat * stride
+    wide = Reach(lo, lo + 3)
+    found = intervals.extended(Reach(wide.lo[12:-9], wide.hi[12:-9]), 12, 9)
+    assert pairs(found) == pairs(wide)
+    assert intervals.slope(wide) == Fraction(stride, repeat)
+
+
+def test_elsewhere_pixels_outside_the_image_read_what_the_nearest_does():
+    reach = Reach(np.array([0, 3, 4]), np.array([2, 4, 9]))
+    found = intervals.extended(reach, 2, 1)
+    assert pairs(found) == [(0, 2), (0, 2), (0, 2), (3, 4), (4, 9), (4, 9)]

@@ -14,8 +14,18 @@ from tests.incremental import layers, networks
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
-def plan_of(predict, shape=(16, 16, 2), *, variables=(), block=(4, 4), region=(4, 4), patches=2):
-    return make_plan(predict, variables, shape, block=block, region=region, num_patches=patches)
+def plan_of(
+    predict, shape=(16, 16, 2), *, variables=(), block=(4, 4), region=(4, 4), patches=2, step=None
+):
+    return make_plan(
+        predict,
+        variables,
+        shape,
+        block=block,
+        region=region,
+        num_patches=patches,
+        block_step=step,
+    )
 
 
 def two_convolutions(variables, x):
@@ -140,6 +150,11 @@ def test_weights_may_be_shapes_and_change_afterwards():
         ({"block": (0, 4)}, "block is 0x4; its sides must be at least 1"),
         ({"region": (4, -1)}, "region is 4x-1; its sides must be at least 1"),
         ({"patches": 0}, "num_patches is 0"),
+        (
+            {"step": (5, 4)},
+            "block_step is 5 along the height; it must be between 1 and the block's 4",
+        ),
+        ({"step": (4, 0)}, "block_step is 0 along the width"),
         ({"shape": (0, 16, 2)}, "image_shape is (0, 16, 2)"),
         ({"shape": (1, 1, 2)}, "larger than the image of 1x1"),
     ],

@@ -79,10 +79,10 @@ def test_ate_paints_negative_red_and_positive_blue(store):
 
 def test_misure_panels(store):
     figure, _ = picture(store, "misure", 0)
-    # The soft mask is drawn on [0, 1], whatever its values.
+    # The levels are drawn on [0, 1], whatever their values.
     assert figure.axes[3].images[0].get_clim() == (0, 1)
     assert "3 dilations" in words(figure)
-    assert "mask 0.950" in words(figure)
+    assert "minimal 0.950" in words(figure)
     kept = figure.axes[4].images[0].get_array()
     assert (kept[0, 0] == 0).all()
 

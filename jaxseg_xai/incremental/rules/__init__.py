@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from jaxseg_xai.incremental.rules import assembly, convolution, pointwise, product, shape
-from jaxseg_xai.incremental.rules.base import Dims, NoRuleError, Operand, Rule, Span
+from jaxseg_xai.incremental.rules.base import Dims, NoRuleError, Operand, Rule, Span, Spans
 from jaxseg_xai.incremental.trace import Equation
 
-__all__ = ["Dims", "Operand", "Rule", "Span", "dense", "rule_of"]
+__all__ = ["Dims", "Operand", "Rule", "Span", "Spans", "dense", "rule_of"]
 
 _RULES = {
     **dict.fromkeys(pointwise.ELEMENTWISE, pointwise.elementwise),
@@ -62,7 +62,7 @@ def dense(
     return Rule(
         dims=tuple(_likely_dims(equation, operands, shape) for shape in shapes),
         reach=({},) * len(operands),
-        apply=lambda frames, _: equation.bind(*frames),
+        apply=lambda frames, *_: equation.bind(*frames),
         why_dense=why,
     )
 

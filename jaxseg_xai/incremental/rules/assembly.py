@@ -2,19 +2,19 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxseg_xai.incremental.intervals import Reach, segment
 from jaxseg_xai.incremental.rules.base import (
     NoRuleError,
+    Reads,
     Rule,
     Spans,
     axes_of,
-    begin,
     cut,
     identity,
     shift,
     single,
+    taken,
 )
 from jaxseg_xai.incremental.rules.pointwise import elementwise, joint_dims
 from jaxseg_xai.types import Array
@@ -36,14 +36,14 @@ def concatenate(equation, operands, shapes) -> Rule:
             own[axis] = segment(shape[d], first=int(place), count=operand.shape[d])
         reach.append(own)
 
-    def apply(frames: list[Array], window: Spans) -> list[Array]:
+    def apply(frames: list[Array], window: Spans, reads: Reads) -> list[Array]:
         span = window[axis]
         pixel = (jnp.arange(span.size) + span.start).reshape([-1 if k == d else 1 for k in rest_at])
         found = None
         for k, (operand, frame) in enumerate(zip(operands, frames, strict=True)):
             frame = cut(operand, frame, rest, window)
-            own = reach[k].get(axis)
-            start = 0 if own is None else begin(own, span, frame.shape[d], operand.shape[d])
+            read = (reads[k] or {}).get(axis)
+            start = read.start if read else 0
             # From the window's first pixel to the frame's, both counted in this operand.
             placed = shift(frame, d, span.start - int(first[k]) - start, span.size)
             found = placed if found is None else jnp.where(pixel >= first[k], placed, found)
@@ -59,7 +59,7 @@ def stack(equation, operands, shapes) -> Rule:
     dims = joint_dims(operands, inner)
     axes = axes_of(dims)
 
-    def apply(frames: list[Array], window: Spans) -> list[Array]:
+    def apply(frames: list[Array], window: Spans, reads: Reads) -> list[Array]:
         parts = [cut(o, frame, dims, window) for o, frame in zip(operands, frames, strict=True)]
         return equation.bind(*parts)
 
@@ -78,7 +78,7 @@ def flip(equation, operands, shapes) -> Rule:
         if axis := image.dims[d]:
             pixel = image.shape[d] - 1 - np.arange(image.shape[d])
             reach[axis] = Reach(pixel, pixel + 1)
-    return Rule(dims=(image.dims,), reach=(reach,), apply=lambda frames, _: equation.bind(*frames))
+    return Rule(dims=(image.dims,), reach=(reach,), apply=lambda frames, *_: equation.bind(*frames))
 
 
 def tile(equation, operands, shapes) -> Rule:
@@ -90,7 +90,7 @@ def tile(equation, operands, shapes) -> Rule:
     return Rule(
         dims=(image.dims,),
         reach=(identity(image, axes),),
-        apply=lambda frames, _: equation.bind(*frames),
+        apply=lambda frames, *_: equation.bind(*frames),
     )
 
 
@@ -118,13 +118,11 @@ def gather(equation, operands, shapes) -> Rule:
     dims.insert(place, axis)
     reach = identity(image, axes_of(dims)) | ({axis: along} if axis else {})
 
-    def apply(frames: list[Array], window: Spans) -> list[Array]:
-        frame, chosen = frames[0], jnp.asarray(picked)
-        if axis:
-            span = window[axis]
-            start = begin(along, span, frame.shape[d], image.shape[d])
-            chosen = lax.dynamic_slice_in_dim(chosen, span.start, span.size) - start
-        taken = jnp.take(frame, chosen, axis=d, mode="clip")
-        return [jnp.moveaxis(taken, d, place)]
+    def apply(frames: list[Array], window: Spans, reads: Reads) -> list[Array]:
+        chosen, read = picked, reads[0]
+        if axis and read:
+            chosen = taken(picked, 0, window[axis]) - read[axis].start
+        found = jnp.take(frames[0], chosen, axis=d, mode="clip")
+        return [jnp.moveaxis(found, d, place)]
 
     return Rule(dims=(tuple(dims),), reach=(reach, {}), apply=apply)

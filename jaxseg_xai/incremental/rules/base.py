@@ -6,6 +6,7 @@ a rule asks for and calls its `apply`.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,14 +49,21 @@ class Span:
     Attributes:
       start: int32 [], where it begins (traced, or known).
       size: how many pixels.
+      first: the smallest start there is; negative where windows leave the image.
+      last: the largest start there is.
     """
 
-    start: Array
+    start: Array | int
     size: int
+    first: int
+    last: int
 
 
 #: Axis -> its span.
 Spans = Mapping[str, Span]
+
+#: Per operand where its frame is; None for those read as they are.
+Reads = Sequence[Spans | None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,8 +73,9 @@ class Rule:
     Attributes:
       dims: of every output.
       reach: per input the axes that it is read in windows of; its other axes are read whole.
-      apply: (frames of the image's operands and the other operands whole, axis -> output window)
-        -> windows of the outputs.
+      apply: (frames of the image's operands and the other operands whole, axis -> output window,
+        per operand the axis -> window of its frame) -> windows of the outputs. Windows may leave
+        the image; what is computed there is never looked at.
       align: axis -> output windows begin at multiples of this.
       outside: what the operation sees beyond the border of its input.
       contracted: axis of the image that is summed over, where only the frame takes part in it.
@@ -75,7 +84,7 @@ class Rule:
 
     dims: tuple[Dims, ...]
     reach: tuple[Mapping[str, Reach], ...]
-    apply: Callable[[list[Array], Spans], Sequence[Array]]
+    apply: Callable[[list[Array], Spans, "Reads"], Sequence[Array]]
     align: Mapping[str, int] = dataclasses.field(default_factory=dict)
     outside: float = 0.0
     contracted: str = ""
@@ -125,24 +134,42 @@ def cut(operand: Operand, frame: Array, dims: Sequence[str | None], window: Span
         return frame
     for d, (axis, own) in enumerate(zip(dims, operand.dims, strict=True)):
         if axis and own is None and operand.shape[d] > 1:
-            frame = lax.dynamic_slice_in_dim(frame, window[axis].start, window[axis].size, d)
+            # Outside the image nothing is looked at, but zeros could make NaNs of gradients there.
+            frame = taken(frame, d, window[axis], mode="edge")
     return frame
 
 
-def begin(reach: Reach, span: Span, frame: int, size: int) -> Array:
-    """Where the frame (of an input of `size`) that a window reads begins: as the planner put it."""
-    lo = np.clip(intervals.frames(reach, span.size).lo, 0, size - frame)
-    return jnp.asarray(lo, jnp.int32)[span.start]
+def taken(whole: Array, d: int, span: Span, mode: Any = "constant") -> jax.Array:
+    """A span along dimension d of what is known whole; outside of it zeros, or what mode says."""
+    before, after = max(0, -span.first), max(0, span.last + span.size - whole.shape[d])
+    if before or after:
+        widths = [(before, after) if k == d else (0, 0) for k in range(np.ndim(whole))]
+        # Constants are padded here and now, not in the program.
+        pad = np.pad if isinstance(whole, np.ndarray) else jnp.pad
+        whole = pad(whole, widths, mode=mode)
+    return lax.dynamic_slice_in_dim(jnp.asarray(whole), span.start + before, span.size, d)
 
 
-def shift(local: Array, d: int, offset: Array | int, size: int) -> jax.Array:
-    """`size` pixels along dimension d from `offset`; zeros where there are none."""
+def shift(
+    local: Array, d: int, offset: Array | int, size: int, bounds: tuple[int, int] | None = None
+) -> jax.Array:
+    """`size` pixels along dimension d from `offset`; zeros where there are none.
+
+    Args:
+      local: what is shifted.
+      d: dimension.
+      offset: first pixel.
+      size: how many.
+      bounds: the smallest and the largest offset there are, if known.
+    """
     own = local.shape[d]
     config = [(0, 0, 0)] * local.ndim
     zero = jnp.zeros((), local.dtype)
     if isinstance(offset, int):
         config[d] = (-offset, offset + size - own, 0)
         return lax.pad(local, zero, config) if any(config[d]) else local
-    config[d] = (size, size, 0)
+    first, last = bounds or (-size, own)
+    before = max(0, min(size, -first))
+    config[d] = (before, max(0, min(last, own) + size - own), 0)
     offset = jnp.clip(offset, -size, own)
-    return lax.dynamic_slice_in_dim(lax.pad(local, zero, config), offset + size, size, d)
+    return lax.dynamic_slice_in_dim(lax.pad(local, zero, config), offset + before, size, d)

@@ -2,6 +2,7 @@
 
 from jaxseg_xai.incremental.rules.base import (
     NoRuleError,
+    Reads,
     Rule,
     Spans,
     axes_of,
@@ -45,7 +46,7 @@ def elementwise(equation, operands, shapes) -> Rule:
         pairs = zip(operand.dims, operand.shape, shape, strict=False)
         return {axis for axis, n, out in pairs if axis and n == out}
 
-    def apply(frames: list[Array], window: Spans) -> list[Array]:
+    def apply(frames: list[Array], window: Spans, _: Reads) -> list[Array]:
         pairs = zip(operands, frames, strict=True)
         return equation.bind(*(cut(operand, frame, dims, window) for operand, frame in pairs))
 
@@ -69,7 +70,7 @@ def along(parameter: str):
         return Rule(
             dims=(dims,) * len(shapes),
             reach=(identity(image, axes_of(dims)),),
-            apply=lambda frames, _: equation.bind(*frames),
+            apply=lambda frames, *_: equation.bind(*frames),
         )
 
     return make

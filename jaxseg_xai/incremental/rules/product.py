@@ -1,16 +1,14 @@
 """Products of matrices: channels, interpolations, attention within windows."""
 
-import jax.numpy as jnp
-from jax import lax
-
 from jaxseg_xai.incremental.intervals import Reach
 from jaxseg_xai.incremental.rules.base import (
     NoRuleError,
+    Reads,
     Rule,
     Spans,
     axes_of,
-    begin,
     identity,
+    taken,
 )
 from jaxseg_xai.types import Array
 
@@ -34,14 +32,11 @@ def dot_general(equation, operands, shapes) -> Rule:
     except NoRuleError:
         raise NoRuleError("a product of every position with every other (attention)") from None
 
-    def apply(frames: list[Array], window: Spans) -> list[Array]:
+    def apply(frames: list[Array], window: Spans, reads: Reads) -> list[Array]:
         for d, pair in enumerate(zip(*batch, strict=True)):
             for side, own in enumerate(pair):
                 if (axis := dims[d]) and operands[side].dims[own] is None:
-                    span = window[axis]
-                    frames[side] = lax.dynamic_slice_in_dim(
-                        frames[side], span.start, span.size, own
-                    )
+                    frames[side] = taken(frames[side], own, window[axis])
         return equation.bind(*frames)
 
     reach = []
@@ -76,12 +71,11 @@ def _interpolation(equation, operands, shapes, side: int) -> Rule:
     dims.insert(len(dims) if side == 0 else 0, axis)
     reach = identity(image, axes_of(dims)) | {axis: along}
 
-    def apply(frames: list[Array], window: Spans) -> list[Array]:
-        span, frame = window[axis], frames[side]
-        size = frame.shape[mixed]
-        rows = lax.dynamic_slice_in_dim(jnp.asarray(matrix), span.start, span.size, 0)
-        start = begin(along, span, size, matrix.shape[1])
-        rows = lax.dynamic_slice_in_dim(rows, start, size, 1)
+    def apply(frames: list[Array], window: Spans, reads: Reads) -> list[Array]:
+        frame, read = frames[side], reads[side]
+        assert read is not None
+        # Rows are outputs, columns inputs; both are zero where a window leaves the image.
+        rows = taken(taken(matrix, 0, window[axis]), 1, read[axis])
         pair = (frame, rows) if side == 0 else (rows, frame)
         numbers = (((mixed,), (1,)) if side == 0 else ((1,), (mixed,)), ((), ()))
         return [equation.primitive.bind(*pair, **{**params, "dimension_numbers": numbers})]

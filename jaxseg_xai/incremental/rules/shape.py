@@ -1,6 +1,7 @@
 """Operations that move whole dimensions: reshapes, transposes, broadcasts, padding, slices."""
 
 import math
+from typing import Any
 
 import numpy as np
 from jax import lax
@@ -9,6 +10,7 @@ from jaxseg_xai.incremental.intervals import Reach, strided
 from jaxseg_xai.incremental.rules.base import (
     Dims,
     NoRuleError,
+    Reads,
     Rule,
     Spans,
     axes_of,
@@ -27,7 +29,7 @@ def broadcast_in_dim(equation, operands, shapes) -> Rule:
         if image.shape[d] == shape[out]:
             dims[out] = image.dims[d]
 
-    def apply(frames: list[Array], window: Spans) -> list[Array]:
+    def apply(frames: list[Array], window: Spans, _: Reads) -> list[Array]:
         new = resized(shape, tuple(dims), window)
         return [lax.broadcast_in_dim(frames[0], new, equation.params["broadcast_dimensions"])]
 
@@ -58,7 +60,7 @@ def reshape(equation, operands, shapes) -> Rule:
     return Rule(
         dims=(tuple(dims),),
         reach=(reach,),
-        apply=lambda frames, window: [frames[0].reshape(resized(shape, tuple(dims), window))],
+        apply=lambda frames, window, _: [frames[0].reshape(resized(shape, tuple(dims), window))],
         align=align,
     )
 
@@ -102,7 +104,7 @@ def transpose(equation, operands, shapes) -> Rule:
     return Rule(
         dims=(tuple(image.dims[d] for d in order),),
         reach=(identity(image, image.axes()),),
-        apply=lambda frames, _: [lax.transpose(frames[0], order)],
+        apply=lambda frames, *_: [lax.transpose(frames[0], order)],
     )
 
 
@@ -123,7 +125,7 @@ def pad(equation, operands, shapes) -> Rule:
     return Rule(
         dims=(image.dims,),
         reach=(reach, {}),
-        apply=lambda frames, _: [lax.pad(frames[0], frames[1], config)],
+        apply=lambda frames, *_: [lax.pad(frames[0], frames[1], config)],
         outside=float(value.constant),
     )
 
@@ -157,7 +159,7 @@ def _sliced(operands, shape, start, limit, strides) -> Rule:
         if axis is not None:
             reach[axis] = strided(shape[d], first=start[d], stride=strides[d], extent=1)
 
-    def apply(frames: list[Array], _: Spans) -> list[Array]:
+    def apply(frames: list[Array], *_: Any) -> list[Array]:
         frame = frames[0]
         lows = [0 if axis else low for axis, low in zip(image.dims, start, strict=True)]
         highs = [n if a else h for a, h, n in zip(image.dims, limit, frame.shape, strict=True)]

@@ -1,0 +1,80 @@
+"""Where blocks may be: sizes, first pixels, and which block covers an interval."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.types import Array
+
+
+def block_starts(size: int, side: int, step: int | None) -> np.ndarray:
+    """First pixels of the blocks of an axis, int [positions].
+
+    Args:
+      size: of the axis.
+      side: of the blocks.
+      step: from one block to the next; the last then ends at the border. None: blocks side by side,
+        the last of which may be cut off.
+    """
+    if step is None:
+        return np.arange(0, size, side)
+    return np.append(np.arange(0, size - side, step), size - side)
+
+
+class Covering(NamedTuple):
+    """A block that holds a box, as far as one does.
+
+    Attributes:
+      block: int32 [], its position along the axis.
+      fits: bool [], whether the interval lies inside of it.
+    """
+
+    block: jax.Array
+    fits: jax.Array
+
+
+def covering(size: int, side: int, step: int, lo: Array, hi: Array) -> Covering:
+    """The block of one axis that holds the pixels [lo, hi), which may be traced.
+
+    One always does where hi - lo <= side - step + 1, and where the interval ends at the border and
+    is no longer than a block. An empty interval fits in any.
+    """
+    starts = jnp.asarray(block_starts(size, side, step), jnp.int32)
+    last = len(starts) - 1
+    index = jnp.where(lo >= size - side, last, jnp.clip(lo // step, 0, last)).astype(jnp.int32)
+    # An interval that ends at the border may begin before the last block's grid place.
+    index = jnp.where(hi > starts[index] + side, last, index)
+    start = starts[index]
+    return Covering(index, (hi <= lo) | ((start <= lo) & (hi <= start + side)))
+
+
+def check_sizes(
+    image_shape: tuple[int, ...], block: tuple[int, int], region: tuple[int, int], num_patches: int
+) -> None:
+    """Raise `ConfigError` for sizes that no plan can have."""
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ConfigError(f"image_shape is {image_shape}; it must be (height, width, channels)")
+    if num_patches < 1:
+        raise ConfigError(f"num_patches is {num_patches}; it must be at least 1")
+    height, width = image_shape[:2]
+    for name, size in (("block", block), ("region", region)):
+        if min(size) < 1:
+            raise ConfigError(f"the {name} is {size[0]}x{size[1]}; its sides must be at least 1")
+        if size[0] > height or size[1] > width:
+            raise ConfigError(
+                f"the {name} of {size[0]}x{size[1]} pixels is larger than the image of "
+                f"{height}x{width}; make it smaller, or the image larger"
+            )
+
+
+def check_step(block: tuple[int, int], step: tuple[int, int] | None) -> None:
+    """Raise `ConfigError` for steps that would leave gaps between blocks."""
+    for name, side, each in zip(("height", "width"), block, step or (), strict=False):
+        if not 1 <= each <= side:
+            raise ConfigError(
+                f"block_step is {each} along the {name}; it must be between 1 and the block's "
+                f"{side} pixels"
+            )
