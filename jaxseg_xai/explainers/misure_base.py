@@ -12,7 +12,7 @@ from jaxseg_xai.explainers.base import Batch, check_finite
 from jaxseg_xai.explainers.misure_stages import explain_jobs
 from jaxseg_xai.explainers.misure_windows import plan_windows
 from jaxseg_xai.incremental.trace import trace
-from jaxseg_xai.parallel.lanes import LaneUse, lanes_that_fit
+from jaxseg_xai.parallel.lanes import LaneUse, forward_lanes, lanes_that_fit
 from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget
 
@@ -93,7 +93,7 @@ class MisureBase:
         """
         one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (image, target))
         found, _ = explain_jobs(
-            self._search(), predict, variables, *one, jnp.ones(1, bool), num_lanes=1
+            self._search(), predict, variables, *one, jnp.ones(1, bool), lanes=(1, 1)
         )
         return jax.tree.map(lambda leaf: leaf[0], found)
 
@@ -108,16 +108,18 @@ class MisureBase:
     ) -> tuple[Explanation, LaneUse]:
         """As `explain_batch`; also how busy the lanes of stage 2 were, int32 [devices]."""
         shape = batch.images.shape[1:]
+        device = mesh.devices.flat[0]
         num_lanes = self.lanes or lanes_that_fit(
-            mesh.devices.flat[0], lambda: _lane_bytes(predict, variables, shape)
+            device, lambda: _lane_bytes(predict, variables, shape)
         )
+        lanes = (forward_lanes(device, num_lanes), num_lanes)
         crops = plan_windows(predict, variables, shape, self.windows)
 
         def part(shared: tuple, examples: tuple) -> tuple[Explanation, LaneUse]:
             explainer, variables = shared
             search = explainer._search()
             found, use = explain_jobs(
-                search, predict, variables, *examples, num_lanes=num_lanes, crops=crops
+                search, predict, variables, *examples, lanes=lanes, crops=crops
             )
             return found, jax.tree.map(lambda count: count[None], use)
 

@@ -101,7 +101,7 @@ def explain_jobs(
     targets: SegmentTarget,
     valid: jax.Array,
     *,
-    num_lanes: int,
+    lanes: tuple[int, int],
     crops: Sequence[CroppedPredict] = (),
 ) -> tuple[Explanation, LaneUse]:
     """Both stages for images [B, H, W, C] and targets [B, ...] on one device.
@@ -113,7 +113,7 @@ def explain_jobs(
       images: float32 [B, H, W, C].
       targets: [B, ...].
       valid: bool [B], which of them are to be explained.
-      num_lanes: images at a time.
+      lanes: images at a time, in stage 1 and in stage 2.
       crops: windows for stage 2, from `plan_windows`; each job takes the first that holds its
         sufficient region, or the whole image.
 
@@ -123,7 +123,7 @@ def explain_jobs(
     chex.assert_rank(images, 4)
     chex.assert_shape(targets.region, images.shape[:3])
     labels, finite = lax.map(
-        lambda image: _look(predict, variables, image), images, batch_size=num_lanes
+        lambda image: _look(predict, variables, image), images, batch_size=lanes[0]
     )
     images = jnp.where(finite[:, None, None, None], images, 0.0)
     segments = (labels == targets.class_index[:, None, None]) & targets.region
@@ -131,7 +131,7 @@ def explain_jobs(
     something = jnp.any(segments, axis=(1, 2))
 
     layers, trace = _sufficient_regions(
-        search, predict, variables, images, segments, targets, valid & something, num_lanes
+        search, predict, variables, images, segments, targets, valid & something, lanes[0]
     )
     num_dilations = jnp.sum(jnp.isfinite(trace), axis=1, dtype=jnp.int32) - 1
     num_dilations = jnp.maximum(num_dilations, 0)
@@ -141,7 +141,7 @@ def explain_jobs(
     views = [*(WindowView(crop, variables) for crop in crops), WholeView(predict, variables)]
     which = first_holding(crops, jobs.sufficient)
     parts = [
-        _minimal_regions(search, view, jobs, valid & something & (which == number), num_lanes)
+        _minimal_regions(search, view, jobs, valid & something & (which == number), lanes[1])
         for number, view in enumerate(views)
     ]
     found, use = parts[0]
@@ -154,7 +154,7 @@ def explain_jobs(
         job, labels, trace, found, finite = example
         return _finish(search, views[-1], job, labels, trace, found, finite)
 
-    return lax.map(finish, (jobs, labels, trace, found, finite), batch_size=num_lanes), use
+    return lax.map(finish, (jobs, labels, trace, found, finite), batch_size=lanes[0]), use
 
 
 def dice_of(logits: jax.Array, target: SegmentTarget, segment: jax.Array) -> jax.Array:

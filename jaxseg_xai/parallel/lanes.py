@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-#: Lanes of a CPU device: their activations stay in the core's cache.
-_CPU_LANES = 4
+#: Lanes of a CPU device: their activations stay in the core's cache. Where there is no backward pass
+#: one image keeps a core as busy as several, and no lane is idle when the jobs come to their end.
+_CPU_LANES, _CPU_LANES_FORWARD = 2, 1
 #: Share of an accelerator's memory for the lanes, and the most lanes that help.
 _MEMORY_SHARE, _MOST = 0.5, 256
 
@@ -96,6 +97,11 @@ def run_lanes(
     carry = (states, jobs, jnp.int32(lanes.size), results, LaneUse(zero, zero))
     carry = lax.while_loop(lambda carry: jnp.any(carry[1] < count), body, carry)
     return carry[3], carry[4]
+
+
+def forward_lanes(device: Any, num_lanes: int) -> int:
+    """How many of its lanes a device should use where steps are forward passes alone."""
+    return min(num_lanes, _CPU_LANES_FORWARD) if device.platform == "cpu" else num_lanes
 
 
 def lanes_that_fit(device: Any, bytes_per_lane: Callable[[], int]) -> int:
