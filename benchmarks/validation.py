@@ -12,6 +12,8 @@ from benchmarks.peers.results import AteResult, MisureResult
 ATE_TOLERANCE = 1e-3
 #: Relative difference of the loss at any iteration.
 LOSS_TOLERANCE = 1e-3
+#: Of two runs of the same: what is less is rounding, not yet amplified.
+_GROWTH = 1e-4
 #: Mask values that differ by more than the first, as a share of all pixels.
 MASK_TOLERANCE, MASK_SHARE = 1e-2, 2e-3
 #: Hard Dice of what is segmented from the final mask.
@@ -110,6 +112,12 @@ def compare_ate(
             "interventions expected": float(expected.num_interventions),
         },
     )
+
+
+def steady(loss: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Leading iterations at which two losses [N, iterations] differ by rounding only; int32 [N]."""
+    off = ~(np.abs(loss - other) <= _GROWTH * np.abs(other))
+    return np.where(off.any(1), off.argmax(1), loss.shape[1]).astype(np.int32)
 
 
 def compare_misure(

@@ -9,13 +9,12 @@ from torch.nn import functional
 
 from benchmarks.peers.results import MisureResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, tuned_copy
+from benchmarks.validation import steady
 from jaxseg_xai.explainers import MisurePaper
 from jaxseg_xai.perturbations.dilation import ellipse
 
 #: Images at a time of the tuned form: fewer and more were slower on two cores.
 BATCH_SIZE = 8
-#: Relative difference of the loss between float32 and float64 that is more than rounding.
-GROWTH = 1e-4
 
 
 def explain_original(
@@ -105,7 +104,7 @@ def stable_iterations(
 
     Returns:
       int32 [N], the leading iterations at which stage 2 in float32 and in float64, both from the
-      regions of float32, agree within `GROWTH`.
+      regions of float32, agree.
     """
     single = explain_tuned(model, images, class_indices, settings, regions)
     inputs, wanted = channels_first(images), _integers(class_indices)
@@ -117,8 +116,7 @@ def stable_iterations(
     double = _minimal_masks(
         network, inputs.double(), wanted, _tensor(regions, images), tuple(stage_1), settings
     )
-    off = np.abs(single.loss - double.loss) > GROWTH * np.abs(double.loss)
-    return np.where(off.any(1), off.argmax(1), settings.num_iterations).astype(np.int32)
+    return steady(single.loss, double.loss)
 
 
 def _explain(

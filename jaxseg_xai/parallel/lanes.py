@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-#: Lanes of a CPU device: their activations stay in the core's cache. Where there is no backward pass
-#: one image keeps a core as busy as several, and no lane is idle when the jobs come to their end.
+#: Lanes of a CPU device: their activations stay in the core's cache. Without a backward pass one
+#: image keeps a core as busy as several, and no lane is idle when the jobs come to their end.
 _CPU_LANES, _CPU_LANES_FORWARD = 2, 1
 #: Share of an accelerator's memory for the lanes, and the most lanes that help.
 _MEMORY_SHARE, _MOST = 0.5, 256
