@@ -22,6 +22,8 @@ from jaxseg_xai.types import Explanation, Predict
 
 #: Lanes of a device.
 _LANES = 4
+#: What two runs of one program differ by on a GPU, where products are added up in any order.
+_NOT_REPRODUCIBLE = 1e-5
 #: Images that are explained once more, without the others.
 _ALONE = 2
 
@@ -90,12 +92,14 @@ def _same(found: Explanation, alone: Explanation) -> Validation:
         float(np.max(np.abs(np.nan_to_num(a[:_ALONE]) - np.nan_to_num(b[:_ALONE]))))
         for a, b in pairs
     )
+    tolerance = 0.0 if jax.default_backend() == "cpu" else _NOT_REPRODUCIBLE
     return Validation(
         max_abs_diff=worst,
-        tolerance=0.0,
+        tolerance=tolerance,
         unit="attribution or score",
-        passed=worst == 0,
+        passed=worst <= tolerance,
         flips=[],
-        why=f"the first {_ALONE} images without the others: the same program, so the same bits",
+        why=f"the first {_ALONE} images without the others: the same program, so the same bits; not "
+        "on accelerators, which may add up in another order at every run",
         measured={},
     )

@@ -21,7 +21,7 @@ SUFFICIENT = 0.9
 #: The peers have the settings of "ours, paper", and "ours" is the library's default.
 VARIANTS: dict[str, Misure | MisurePaper] = {
     "ours": Misure(),
-    "ours, 10 iterations": Misure(num_iterations=10),
+    "ours, 12 iterations": Misure(num_iterations=12),
     "ours, 25 iterations": Misure(num_iterations=25),
     "ours, paper": MisurePaper(),
     "ours, paper, 25 larger steps": MisurePaper(num_iterations=25, learning_rate=0.04),

@@ -82,11 +82,26 @@ def test_original_equals_tuned(small, options):
     first = explain_original(model, images, classes, settings)
     assert first.segment.any((1, 2)).sum() > 1
     for batch_size in (2, 8):
-        again = explain_tuned(model, images, classes, settings, batch_size)
+        again = explain_tuned(model, images, classes, settings, batch_size=batch_size)
         for name in ("segment", "sufficient", "dilations"):
             np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
         np.testing.assert_allclose(again.loss, first.loss, rtol=1e-4)
         np.testing.assert_allclose(again.mask, first.mask, rtol=0, atol=1e-2)
+
+
+def test_only_the_regions_count(small):
+    model, images = small
+    settings, classes = MisurePaper(num_iterations=2), np.array([0, 1, 2])
+    whole = explain_original(model, images, classes, settings)
+    regions = np.zeros(images.shape[:3], bool)
+    regions[:, 2:12, 3:] = True
+    first, again = (
+        explain(model, images, classes, settings, regions)
+        for explain in (explain_original, explain_tuned)
+    )
+    np.testing.assert_array_equal(first.segment, whole.segment & regions)
+    np.testing.assert_allclose(again.loss, first.loss, rtol=1e-4)
+    assert (np.abs(first.loss - whole.loss) > 1e-3).any()
 
 
 def test_a_class_that_is_not_predicted(small):
