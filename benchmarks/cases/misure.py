@@ -103,7 +103,7 @@ def seen_through_windows(
     channels = bundle.card.architecture_config().in_channels
     shape = (*regions.shape[1:], channels)
     crops = plan_windows(bundle.predict, bundle.variables, shape, misure.windows)
-    which = np.asarray(first_holding(crops, regions))
+    which = np.asarray(first_holding(crops, jnp.asarray(regions)))
     names = [*(str(crop.window[0]) for crop in crops), "whole image"]
     shares = np.array([*(crop.share for crop in crops), 1.0])
     counts = np.bincount(which, minlength=len(names))

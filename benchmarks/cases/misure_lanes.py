@@ -99,7 +99,7 @@ def _same(found: Explanation, alone: Explanation) -> Validation:
         unit="attribution or score",
         passed=worst <= tolerance,
         flips=[],
-        why=f"the first {_ALONE} images without the others: the same program, so the same bits; not "
-        "on accelerators, which may add up in another order at every run",
+        why=f"the first {_ALONE} images without the others: the same program, so the same bits; "
+        "not on accelerators, which may add up in another order at every run",
         measured={},
     )

@@ -36,8 +36,8 @@ class MisureState(NamedTuple):
       misses: int32 [], insufficient regions in a row.
       stale: int32 [], steps since the area fell by a percent.
       mark: float32 [], area that `stale` counts from.
-      count: int32 [], steps taken.
-      dice: float32 [num_iterations], hard Dice of the region of every step, NaN from `count` on.
+      steps: int32 [], taken.
+      dice: float32 [num_iterations], hard Dice of the region of every step, NaN from `steps` on.
       area: float32 [num_iterations], its area over that of Y.
       finite: bool [].
     """
@@ -52,7 +52,7 @@ class MisureState(NamedTuple):
     misses: jax.Array
     stale: jax.Array
     mark: jax.Array
-    count: jax.Array
+    steps: jax.Array
     dice: jax.Array
     area: jax.Array
     finite: jax.Array
@@ -133,7 +133,7 @@ class Misure(MisureBase):
             misses=jnp.int32(0),
             stale=jnp.int32(0),
             mark=area,
-            count=jnp.int32(0),
+            steps=jnp.int32(0),
             dice=nothing,
             area=nothing,
             finite=jnp.bool(True),
@@ -166,10 +166,9 @@ class Misure(MisureBase):
         rate = jnp.where(enough, recovered, state.rate)
         multiplier = state.multiplier * jnp.exp(jnp.where(enough, -1, 1) * self.multiplier_rate)
 
-        count = state.count + 1
+        steps = state.steps + 1
         first = _DECAY_FIRST * jnp.where(back, 0.0, state.first) + (1 - _DECAY_FIRST) * gradient
         second = _DECAY_SECOND * state.second + (1 - _DECAY_SECOND) * gradient**2
-        steps = count.astype(jnp.float32)
         direction = first / (1 - _DECAY_FIRST**steps)
         direction /= jnp.sqrt(second / (1 - _DECAY_SECOND**steps)) + _EPS
         moved = jnp.clip(state.level - rate * direction, 0.0, 1.0)
@@ -184,15 +183,15 @@ class Misure(MisureBase):
             misses=jnp.where(back, 0, misses),
             stale=jnp.where(progress, 0, state.stale + 1),
             mark=jnp.where(progress, best_area, state.mark),
-            count=count,
-            dice=state.dice.at[state.count].set(dice),
-            area=state.area.at[state.count].set(area / jnp.sum(job.segment)),
+            steps=steps,
+            dice=state.dice.at[state.steps].set(dice),
+            area=state.area.at[state.steps].set(area / jnp.sum(job.segment)),
             finite=state.finite & jnp.isfinite(loss) & jnp.all(jnp.isfinite(gradient)),
         )
 
     def is_done(self, state: MisureState) -> jax.Array:
         """No progress for long, or out of steps."""
-        return (state.stale >= self.patience) | (state.count == self.num_iterations)
+        return (state.stale >= self.patience) | (state.steps == self.num_iterations)
 
     def found(self, job: Job, state: MisureState) -> Found:
         """The smallest sufficient region."""
@@ -201,7 +200,7 @@ class Misure(MisureBase):
             mask=_region(state.best).astype(jnp.float32),
             finite=state.finite,
             scores={
-                "iterations": state.count.astype(jnp.float32),
+                "iterations": state.steps.astype(jnp.float32),
                 "multiplier": state.multiplier,
             },
             traces={"dice_search": state.dice, "area_search": state.area},

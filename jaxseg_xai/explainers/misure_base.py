@@ -91,9 +91,9 @@ class MisureBase:
           EMPTY_REGION or NON_FINITE come with maps of zeros, NOT_REACHED with the result from the
           last dilation.
         """
-        one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (image, target))
+        images, targets = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (image, target))
         found, _ = explain_jobs(
-            self._search(), predict, variables, *one, jnp.ones(1, bool), lanes=(1, 1)
+            self._search(), predict, variables, images, targets, jnp.ones(1, bool), lanes=(1, 1)
         )
         return jax.tree.map(lambda leaf: leaf[0], found)
 

@@ -21,14 +21,14 @@ class PaperState(NamedTuple):
     Attributes:
       mask: float32 [H/s, W/s] in [0, 1], the mask M being optimised (s is `mask_stride`).
       optimizer: its optimiser state.
-      losses: float32 [num_iterations], NaN from `count` on.
-      count: int32 [], steps taken.
+      losses: float32 [num_iterations], NaN from `steps` on.
+      steps: int32 [], taken.
     """
 
     mask: jax.Array
     optimizer: Any
     losses: jax.Array
-    count: jax.Array
+    steps: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -111,18 +111,18 @@ class MisurePaper(MisureBase):
         loss, gradient = jax.value_and_grad(objective)(state.mask)
         update, optimizer = self._optimizer().update(gradient, state.optimizer, state.mask)
         mask = jnp.clip(jnp.asarray(optax.apply_updates(state.mask, update)), 0.0, 1.0)
-        return PaperState(mask, optimizer, state.losses.at[state.count].set(loss), state.count + 1)
+        return PaperState(mask, optimizer, state.losses.at[state.steps].set(loss), state.steps + 1)
 
     def is_done(self, state: PaperState) -> jax.Array:
         """After `num_iterations` steps."""
-        return state.count == self.num_iterations
+        return state.steps == self.num_iterations
 
     def found(self, job: Job, state: PaperState) -> Found:
         """The final mask, weak values cut."""
         mask = self._to_pixels(state.mask, job)
         mask = jnp.where(mask >= self.cut, mask, 0.0)
         finite = jnp.all(jnp.isfinite(state.losses))
-        scores = {"iterations": state.count.astype(jnp.float32)}
+        scores = {"iterations": state.steps.astype(jnp.float32)}
         return Found(mask, mask, finite, scores, {"loss": state.losses})
 
     def measure(

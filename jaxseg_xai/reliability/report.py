@@ -52,9 +52,11 @@ def evaluation_figure(evaluation: Evaluation, title: str) -> "Figure":
         calibration.plot(predicted, observed, "o-", ms=4, color=colour, label=label)
         false, true, _ = roc_curve(evaluation.good, result.score)
         roc.plot(false, true, color=colour, label=f"{result.name}, {result.auroc}")
+    _frame(calibration, "Calibration", "predicted P(good)", "share that is good")
+    _frame(roc, "ROC", "bad ones let through", "good ones let through")
     # Where the curves are not, if the classifiers are any good.
-    _frame(calibration, "Calibration", "predicted P(good)", "share that is good", "upper left")
-    _frame(roc, "ROC", "bad ones let through", "good ones let through", "lower right")
+    for axes, place in ((calibration, "upper left"), (roc, "lower right")):
+        axes.legend(fontsize=7, framealpha=0.8, edgecolor="none", loc=place)
     panels.caption(
         figure,
         f"{len(evaluation.good)} explanations of {evaluation.num_images} held-out images; in "
@@ -64,7 +66,7 @@ def evaluation_figure(evaluation: Evaluation, title: str) -> "Figure":
     return figure
 
 
-def _frame(axes: "Axes", title: str, x_label: str, y_label: str, legend: str) -> None:
+def _frame(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
     axes.plot([0, 1], [0, 1], color="#8a8a8a", lw=0.8, ls="dashed")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_title(title, fontsize=9.5)
@@ -72,7 +74,6 @@ def _frame(axes: "Axes", title: str, x_label: str, y_label: str, legend: str) ->
     axes.set_ylabel(y_label, fontsize=8)
     axes.tick_params(labelsize=7.5)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, framealpha=0.8, edgecolor="none", loc=legend)
 
 
 def _signed(result: Result) -> str:
