@@ -35,6 +35,7 @@ def test_misure_equals_torch():
     assert found["dice_minimal_max_diff"] < 2e-3
 
 
+@pytest.mark.slow
 def test_ate_equals_the_published_function_on_some_blocks():
     found = agreement.pdcr_triangle(0, num_blocks=8)
     check_pdcr(found)

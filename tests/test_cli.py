@@ -133,7 +133,7 @@ def test_flags_come_on_top_of_the_file(tmp_path):
         ("[misure]\ntau = nan", ["misure.tau is nan"]),
         ("[ate]\nblock_size = 0", ["ate.block_size is 0"]),
         ("seed = -1", ["seed", "negative"]),
-        ("explainers = ['lime']", ["unknown explainer lime", "misure, ate"]),
+        ("explainers = ['lime']", ["unknown explainer lime", "misure, misure_paper, ate"]),
         ("explainers = []", ["unknown explainer (none given)"]),
         ("classes = ['dog']", ["unknown class dog", "background, bright, never"]),
         ("[data]\nlimit = -1", ["data.limit"]),
@@ -391,9 +391,12 @@ def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--misure.foreground-weight", "inf"], ["misure.foreground_weight is inf", "finite"]),
+        (["--misure.learning-rate", "inf"], ["misure.learning_rate is inf", "finite"]),
         (["--ate.threshold", "nan"], ["ate.threshold is nan", "finite"]),
-        (["--misure.cut", "2"], ["misure.cut is 2.0"]),
+        (
+            ["--explainers", "misure_paper", "--misure-paper.cut", "2"],
+            ["misure_paper.cut is 2.0"],
+        ),
         (["--misure.max-dilations", "2000000000"], ["misure.max_dilations"]),
         (["--seed", "99999999999999999999"], ["seed"]),
     ],

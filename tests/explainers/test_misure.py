@@ -116,7 +116,7 @@ def test_a_batch_over_all_devices_equals_one_by_one():
     together = explain(explainer, level, batch, **arguments, mesh=device_mesh())
     on_one = explain(explainer, level, batch, **arguments, mesh=device_mesh(jax.devices()[:1]))
     chex.assert_trees_all_close(together, on_one, atol=1e-5)
-    for i in range(8):
+    for i in (0, 5):
         alone = run(models.blurred_brightness, batch.images[i], level, SMALL)
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, i=i: leaf[i], together), alone, atol=1e-6

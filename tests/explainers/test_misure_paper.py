@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -33,10 +34,13 @@ def target(class_index=1, region=None):
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def explain_one(predict, explainer, variables, image, target):
+    return explainer.explain(predict, variables, image, target)
+
+
 def run(predict, image, variables=0.0, explainer=SMALL, **kwargs):
-    explained = jax.jit(explainer.explain, static_argnums=0)(
-        predict, jnp.float32(variables), image, target(**kwargs)
-    )
+    explained = explain_one(predict, explainer, jnp.float32(variables), image, target(**kwargs))
     chex.assert_tree_all_finite((explained.attribution, explained.maps))
     return explained
 
@@ -179,7 +183,7 @@ def test_a_batch_over_all_devices_equals_one_by_one():
     assert len(together.attribution.sharding.device_set) == jax.local_device_count()
     on_one = explain(SMALL, level, batch, **arguments, mesh=device_mesh(jax.devices()[:1]))
     chex.assert_trees_all_close(together, on_one, atol=1e-6)
-    for i in range(8):
+    for i in (0, 5):
         alone = run(models.blurred_brightness, batch.images[i], level)
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, i=i: leaf[i], together), alone, atol=1e-6
@@ -221,7 +225,8 @@ def test_values_out_of_range_are_named(field, value):
 
 
 def test_a_loss_that_overflows_is_not_hidden_by_the_clipped_mask():
-    huge = dataclasses.replace(SMALL, l1_weight=3e38, foreground_weight=3e38)
+    weights = dict.fromkeys(("l1_weight", "foreground_weight", "background_weight"), 3e38)
+    huge = dataclasses.replace(SMALL, tau=0.01, **weights)
     explained = run(models.blurred_brightness, blob(1), 0.4, huge)
     assert explained.status == Status.NON_FINITE
     assert not explained.attribution.any()
