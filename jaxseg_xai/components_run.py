@@ -37,7 +37,7 @@ class ComponentsConfig:
         volume does not count as another where there are enough volumes.
       others_source: data set that gives them; that of the images where empty.
       pad: what to do with sizes that the model's stride does not divide.
-      dtype: type the model computes in.
+      dtype: what the model computes in.
       seed: of the choice of the other images.
     """
 

@@ -81,7 +81,8 @@ def _row(steps: np.ndarray, use: LaneUse, num_devices: int) -> Row:
         "steps, fewest": float(steps.min()),
         "steps, mean": float(steps.mean()),
         "steps, most": float(steps.max()),
-        "busy": float(use.useful.sum() / use.total.sum()),
+        # A device that is done while another is not counts as idle.
+        "busy": float(use.useful.sum() / (num_devices * use.total.max())),
         "busy without refilling": float(steps.sum() / waiting),
     }
 

@@ -77,9 +77,10 @@ class Misure(MisureBase):
 
     The attribution is the level of the smallest sufficient region that was seen, so that the region
     is where it is above 0.5; `dice_minimal` and `area_minimal` are measured on that region once
-    more. It is sufficient by construction, unless the status is NOT_REACHED; that no smaller one
-    exists is not proven. Numbers are traced: changing one does not recompile. With a region of
-    interest, Y and every Dice are restricted to it. `MisurePaper` has the published loss.
+    more. Unless the status is NOT_REACHED it was sufficient in the search; a pixel on the threshold
+    may fall otherwise in the second look. That no smaller one exists is not proven. Numbers are
+    traced: changing one does not recompile. With a region of interest, Y and every Dice are
+    restricted to it. `MisurePaper` has the published loss.
 
     Attributes:
       learning_rate: step of the levels, at most.
@@ -106,6 +107,11 @@ class Misure(MisureBase):
         if not self.multiplier_rate > 0:
             raise ConfigError(
                 f"{self.name}.multiplier_rate is {self.multiplier_rate}; it must be positive"
+            )
+        if self.learning_rate * self.patience < _RIM - 0.5:
+            raise ConfigError(
+                f"{self.name}.learning_rate is {self.learning_rate}: in {self.patience} steps "
+                "(patience) no level could cross 0.5; make one of them larger"
             )
         for name in ("max_misses", "patience"):
             if getattr(self, name) < 1:

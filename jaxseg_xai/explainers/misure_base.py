@@ -19,6 +19,8 @@ from jaxseg_xai.types import Explanation, Predict, SegmentTarget
 #: Of what a forward pass computes, a backward pass keeps about as much, and the gradients come on
 #: top.
 _BACKWARD = 3
+#: Dilating is a few operations a pixel of the element.
+_LARGEST_ELEMENT = 63
 
 
 @jax.tree_util.register_dataclass
@@ -33,9 +35,10 @@ class MisureBase:
       num_iterations: steps of stage 2, at most.
       element_size: side of the elliptical structuring element, in pixels, odd.
       lanes: images that a device works on at a time, each replaced as soon as it is done; None fits
-        its memory. It changes the results by rounding only.
+        its memory (on CPU: two). It changes results by rounding, which a search can amplify.
       windows: sides in pixels of the square windows that stage 2 may look through, where they hold
-        the sufficient region; exact, and cheaper. None chooses them for large images, () has none.
+        the sufficient region: exact up to rounding, and cheaper. Those that save little for the
+        model are left out. None chooses them for large images, () has none.
     """
 
     name: ClassVar[str]
@@ -58,8 +61,11 @@ class MisureBase:
         check_finite(self)
         if not 0 < self.tau <= 1:
             raise ConfigError(f"{self.name}.tau is {self.tau}; it must be in (0, 1]")
-        if self.element_size < 1 or self.element_size % 2 == 0:
-            raise ConfigError(f"{self.name}.element_size is {self.element_size}; it must be odd")
+        if not 1 <= self.element_size <= _LARGEST_ELEMENT or self.element_size % 2 == 0:
+            raise ConfigError(
+                f"{self.name}.element_size is {self.element_size}; it must be odd, at most "
+                f"{_LARGEST_ELEMENT}"
+            )
         if not self.learning_rate > 0:
             raise ConfigError(
                 f"{self.name}.learning_rate is {self.learning_rate}; it must be positive"
@@ -76,7 +82,9 @@ class MisureBase:
     def explain(
         self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
     ) -> Explanation:
-        """Both stages for one image and class; for many, `explain_batch` keeps all devices busy.
+        """Both stages for one image and class, without windows.
+
+        For many, `explain_batch` keeps all devices busy.
 
         Args:
           predict: the model.
@@ -133,5 +141,6 @@ class MisureBase:
 
 def _lane_bytes(predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
     """Of everything that a forward and a backward pass on one image compute."""
-    values = trace(predict, variables, (1, *shape), jnp.float32).shapes.values()
+    program = trace(predict, variables, (1, *shape), jnp.float32)
+    values = [program.shapes[number] for number in program.of_image]
     return _BACKWARD * sum(value.size * value.dtype.itemsize for value in values)

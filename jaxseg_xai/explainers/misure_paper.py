@@ -141,8 +141,10 @@ class MisurePaper(MisureBase):
     def _terms(self, mask: jax.Array, logits: jax.Array, job: Job) -> dict[str, jax.Array]:
         """The weighted terms of the loss of a mask [H, W] in pixels, given its logits."""
         miss_c, miss_0 = soft_misses(logits, job)
-        variation = jnp.mean(_power(jnp.abs(jnp.diff(mask, axis=0)), self.tv_power))
-        variation += jnp.mean(_power(jnp.abs(jnp.diff(mask, axis=1)), self.tv_power))
+        variation = jnp.float32(0)
+        for axis in (0, 1):
+            steps = _power(jnp.abs(jnp.diff(mask, axis=axis)), self.tv_power)
+            variation += jnp.sum(steps) / max(1, steps.size)  # one pixel has no step
         return {
             "foreground": self.foreground_weight * miss_c,
             "background": self.background_weight * (miss_0 + miss_c) / 2,

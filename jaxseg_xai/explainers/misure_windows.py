@@ -1,5 +1,6 @@
 """Where stage 2 looks: outside the sufficient region the model sees 0 for ever."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +13,8 @@ from jaxseg_xai.types import Predict
 #: Windows chosen by themselves: sides as shares of the image's, and where they are worth it (each
 #: is a program to compile, and a small image is mostly border).
 _SHARES, _SMALLEST_IMAGE = (3 / 8, 1 / 2), 256
-#: Sides are multiples of this, so that the windows of all layers keep their distance.
+#: Sides are multiples of this and of the model's stride, so that the windows of all layers keep
+#: their distance.
 _GRID = 16
 #: A window that saves less than this share of the FLOPs is not worth its overheads.
 _WORTH = 0.75
@@ -37,12 +39,13 @@ def plan_windows(
       or whose gradient could be another than the model's own (it defines derivatives itself).
     """
     shortest = min(image_shape[:2])
+    grid = math.lcm(_GRID, getattr(predict, "stride", 1))
     if sides is None:
         large = shortest >= _SMALLEST_IMAGE
-        sides = [round(share * shortest / _GRID) * _GRID for share in _SHARES] if large else []
+        sides = [round(share * shortest / grid) * grid for share in _SHARES] if large else []
     crops = []
-    for side in sorted(side for side in sides if side < shortest):
-        step = min(_GRID, side)
+    for side in sorted({side for side in sides if side < shortest}):
+        step = min(grid, side)
         crop = crop_predict(predict, variables, image_shape, window=(side, side), step=(step, step))
         if crop.share <= _WORTH and not crop.derivatives:
             crops.append(crop)

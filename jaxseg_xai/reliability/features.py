@@ -20,7 +20,8 @@ from jaxseg_xai.viz.common import class_name
 #: Explainers whose scores say something about a whole predicted segment; the first ones are MiSuRe.
 _MISURE = ("misure", "misure_paper")
 SOURCES = (*_MISURE, "confidence")
-#: Settings that change no number; a sweep may go on with others (`SweepConfig.identity`).
+#: Settings that say how it is computed, not what; a sweep may go on with others
+#: (`SweepConfig.identity`).
 _IDLE = ("lanes", "windows")
 #: Statuses whose scores are defined.
 _USABLE = (Status.OK, Status.NOT_REACHED)

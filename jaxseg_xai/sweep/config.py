@@ -154,7 +154,7 @@ class SweepConfig:
       pool_patches: patches in the pool.
       batch_size: explanations at a time, over all devices.
       pad: what to do with sizes that the model's stride does not divide.
-      dtype: type the model computes in.
+      dtype: what the model computes in.
       store_labels: read label maps into the store even where no explainer looks at them, for
         `jaxseg-xai reliability`. (Those of the generated data sets always are there.)
       seed: of the patches and their draws.
