@@ -22,16 +22,15 @@ def misure_figure(
 ) -> "Figure":
     """MiSuRe: from the prediction to the smallest region that suffices to get it back.
 
-    Six panels: image; prediction; sufficient region; levels in [0, 1], with the minimal region's
-    outline; the image inside that region; what the model segments from it.
+    Six panels: image; prediction; sufficient region; levels in [0, 1], above 0.5 in the
+    minimal region; the image inside that region; what the model segments from it.
     """
     level, _ = common.pictures(stored, image)
     region = stored.maps.get("minimal_region", level > 0.5)
     figure, axes = _figure(stored, image, class_names, shown=np.asarray(region, float))
-    title = "Minimally sufficient region (blue)\nbright: kept firmly"
+    title = "Minimally sufficient region\nbright: kept firmly"
     soft = panels.show(axes[1, 0], level, title, cmap="viridis", vmin=0, vmax=1)
-    panels.colour_bar(axes[1, 0], soft, "level; kept above 0.5")
-    panels.outline(axes[1, 0], region, BLUE)
+    panels.colour_bar(axes[1, 0], soft, "level; the region is above 0.5")
     return figure
 
 
@@ -77,7 +76,7 @@ def _figure(
     panels.caption(
         figure,
         f"{scores('num_dilations', 0)} dilations  ·  Dice with the original: "
-        f"sufficient {scores('dice_sufficient', 3)}, minimal {scores('dice_minimal', 3)}  ·  "
+        f"sufficient {scores('dice_sufficient', 3)}, minimal {scores('dice_minimal', 3)}\n"
         f"area: prediction {scores('area_target', 0)} px, "
         f"sufficient {scores('area_sufficient')}×, minimal {scores('area_minimal')}× that",
         common.STATUS_NOTES[stored.status],
