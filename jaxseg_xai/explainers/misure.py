@@ -108,16 +108,16 @@ class Misure(MisureBase):
             raise ConfigError(
                 f"{self.name}.multiplier_rate is {self.multiplier_rate}; it must be positive"
             )
-        if self.learning_rate * self.patience < _RIM - 0.5:
-            raise ConfigError(
-                f"{self.name}.learning_rate is {self.learning_rate}: in {self.patience} steps "
-                "(patience) no level could cross 0.5; make one of them larger"
-            )
         for name in ("max_misses", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"{self.name}.{name} is {getattr(self, name)}; it must be at least 1"
                 )
+        if self.learning_rate * self.patience < _RIM - 0.5:
+            raise ConfigError(
+                f"{self.name}.learning_rate is {self.learning_rate}: in {self.patience} steps "
+                "(patience) no level could cross 0.5; make one of them larger"
+            )
 
     def start(self, job: Job) -> MisureState:
         """All of M_SR, its pixels at levels of their own so that they do not all go at once."""

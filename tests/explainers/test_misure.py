@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers import Misure, explain
+from jaxseg_xai.explainers import Misure, MisurePaper, explain
 from jaxseg_xai.metrics.dice import hard_dice
 from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import Status
+from jaxseg_xai.types import SegmentTarget, Status
 from tests.explainers import models
-from tests.explainers.test_misure_paper import SHAPE, blob, make_batch, run
+from tests.explainers.test_misure_paper import SHAPE, blob, explain_one, make_batch, run
 
 SMALL = Misure(num_iterations=30, max_dilations=6)
 LEVEL = 0.4
@@ -109,6 +109,18 @@ def test_what_cannot_be_explained(image, region, status):
     assert all(np.isnan(score) for score in found.scores.values())
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (32, 1)])
+def test_images_of_one_pixel_or_one_line(shape):
+    image = np.full((*shape, 1), 0.9, np.float32)
+    whole = SegmentTarget(
+        class_index=np.int32(1), region=np.ones(shape, bool), reference=np.zeros(shape, bool)
+    )
+    for explainer in (SMALL, MisurePaper(num_iterations=3, max_dilations=2)):
+        found = explain_one(models.bright_pixels, explainer, 0.0, image, whole)
+        assert found.status == Status.OK
+        assert np.isfinite(found.attribution).all()
+
+
 def test_a_batch_over_all_devices_equals_one_by_one():
     batch, level = make_batch(8), jnp.float32(0.35)
     arguments = {"predict": models.blurred_brightness}
@@ -155,11 +167,13 @@ def test_what_only_fills_up_a_batch_takes_no_step():
     [
         ("tau", 0.0),
         ("learning_rate", 0.0),
+        ("learning_rate", 0.0005),
         ("multiplier_rate", 0.0),
         ("max_misses", 0),
         ("patience", 0),
         ("num_iterations", 0),
         ("lanes", 0),
+        ("element_size", 65),
     ],
 )
 def test_values_out_of_range_are_named(field, value):
