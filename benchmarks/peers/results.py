@@ -34,7 +34,7 @@ class MisureResult:
 
     @classmethod
     def of(cls, explanation: Explanation, targets: SegmentTarget) -> "MisureResult":
-        """From what our `Misure` returns for a batch."""
+        """From what our `MisurePaper` returns for a batch."""
         wanted = np.asarray(targets.class_index)[:, None, None]
         segment = (np.asarray(explanation.maps["prediction"]) == wanted) & targets.region
         return cls(

@@ -54,7 +54,7 @@ def conv(equation, operands, shapes) -> Rule:
 
 def _convolved(frame: Array, kernel: Array, pads: list[tuple[int, int]], params: Any) -> Array:
     """With a gradient that is a convolution too."""
-    # XLA's CPU convolution is up to 8 times slower without any padding than with some.
+    # XLA's CPU convolution is much slower without any padding than with some.
     spare = not np.any(pads) and max(frame.shape[1:3]) > 32 and jax.default_backend() == "cpu"
     found = conv_general_dilated(
         jnp.asarray(frame),
