@@ -4,14 +4,18 @@ from typing import Any
 
 import jax
 
+from jaxseg_xai.models.convolution import textbook
+
 
 def flops_of(function: Any, *arguments: Any) -> float | None:
     """FLOPs of one evaluation, counted before optimisation; None where XLA cannot tell.
 
     Before, because after it a GPU's convolutions are calls into libraries. Loop bodies are counted
-    once: give a function without loops, and multiply.
+    once: give a function without loops, and multiply. Of the layers as they are defined: what is
+    added only to run them faster is no work done.
     """
-    return _count(jax.jit(function).lower(*arguments), "flops")
+    with textbook(True):
+        return _count(jax.jit(function).lower(*arguments), "flops")
 
 
 def bytes_of(compiled: Any) -> float | None:

@@ -9,6 +9,7 @@ from jax.extend import core
 
 from jaxseg_xai.errors import JaxsegError, ModelError
 from jaxseg_xai.incremental.derivatives import RELU, ZERO, is_relu, own_derivative
+from jaxseg_xai.models.convolution import textbook
 from jaxseg_xai.types import Array, Predict
 
 #: Calls whose body is put in their place: parameter that holds it.
@@ -114,7 +115,8 @@ def trace(
     """
     traced = jax.jit(predict) if whole else predict
     try:
-        closed = jax.make_jaxpr(traced)(variables, jax.ShapeDtypeStruct(shape, dtype))
+        with textbook(not whole):
+            closed = jax.make_jaxpr(traced)(variables, jax.ShapeDtypeStruct(shape, dtype))
     except JaxsegError:
         raise
     except Exception as error:  # whatever the user's model raises

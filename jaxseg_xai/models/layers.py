@@ -4,6 +4,7 @@ XLA's transpose of a convolution is slow inside loops on CPU, and the gradients 
 and of gathers are slow everywhere; these forms compute the same values without either.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxseg_xai.models.convolution import convolve, plain, textbook
 
 
 def conv_general_dilated(
@@ -60,23 +63,11 @@ def conv_general_dilated(
     return _stride_one_conv(lhs, rhs, tuple(map(tuple, padding)), dilation, precision)
 
 
-def _convolve(x, kernel, padding, dilation, precision):
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (1, 1),
-        padding,
-        rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=precision,
-    )
-
-
-_stride_one_conv = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3, 4))
+_stride_one_conv = jax.custom_vjp(convolve, nondiff_argnums=(2, 3, 4))
 
 
 def _conv_fwd(x, kernel, padding, dilation, precision):
-    return _convolve(x, kernel, padding, dilation, precision), (x, kernel)
+    return convolve(x, kernel, padding, dilation, precision), (x, kernel)
 
 
 def _conv_bwd(padding, dilation, precision, residuals, cotangent):
@@ -86,9 +77,9 @@ def _conv_bwd(padding, dilation, precision, residuals, cotangent):
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     reach = [(k - 1) * d for k, d in zip(kernel.shape[:2], dilation, strict=True)]
     back = tuple((r - lo, r - hi) for r, (lo, hi) in zip(reach, padding, strict=True))
-    grad_x = _convolve(cotangent, flipped, back, dilation, precision)
+    grad_x = convolve(cotangent, flipped, back, dilation, precision)
     # XLA removes this where the weights are frozen, as they are in every explainer.
-    _, of_kernel = jax.vjp(lambda k: _convolve(x, k, padding, dilation, precision), kernel)
+    _, of_kernel = jax.vjp(lambda k: plain(x, k, (1, 1), padding, dilation, precision), kernel)
     return grad_x, *of_kernel(cotangent)
 
 
@@ -118,13 +109,60 @@ def upsample_2x_nearest(x: jax.Array) -> jax.Array:
 def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
     """Bilinear up-sampling by two with aligned corners: [B, H, W, C] -> [B, 2H, 2W, C].
 
-    Two small matrix products: `torch.nn.Upsample(scale_factor=2, align_corners=True)`.
+    `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`.
     """
-    rows, columns = (_aligned_bilinear(n).astype(x.dtype) for n in x.shape[1:3])
-    return jnp.einsum("ph,bhwc,qw->bpqc", rows, x, columns)
+    if textbook.value:
+        rows, columns = (_aligned_bilinear(n).astype(x.dtype) for n in x.shape[1:3])
+        return jnp.einsum("ph,bhwc,qw->bpqc", rows, x, columns)
+    return _rise(_rise(x, 1), 2)
 
 
 def _aligned_bilinear(size: int) -> np.ndarray:
     """Interpolation matrix [2n, n] whose first and last rows are the first and last samples."""
     position = np.linspace(0.0, size - 1.0, 2 * size)
     return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size))).astype(np.float32)
+
+
+def _shares(size: int, axis: int, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of that matrix: what output 2i takes of input i - 1, and output 2i + 1 of input i + 1."""
+    before = (np.arange(size) / (2 * size - 1)).reshape(-1, *[1] * (like.ndim - 1 - axis))
+    return jnp.asarray(before, like.dtype), jnp.asarray(before[::-1], like.dtype)
+
+
+def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """x[i + by] along an axis; 0 past the ends."""
+    return lax.pad(
+        x, jnp.zeros((), x.dtype), [(-by * (d == axis), by * (d == axis), 0) for d in range(x.ndim)]
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _rise(x: jax.Array, axis: int) -> jax.Array:
+    """That matrix times one axis, without its zeros."""
+    before, after = _shares(x.shape[axis], axis, x)
+    pair = (
+        (1 - before) * x + before * _shifted(x, -1, axis),
+        (1 - after) * x + after * _shifted(x, 1, axis),
+    )
+    return jnp.stack(pair, axis + 1).reshape(
+        *x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :]
+    )
+
+
+def _rise_fwd(x: jax.Array, axis: int) -> tuple[jax.Array, None]:
+    return _rise(x, axis), None
+
+
+def _rise_bwd(axis: int, _: None, cotangent: jax.Array) -> tuple[jax.Array]:
+    size = cotangent.shape[axis] // 2
+    before, after = _shares(size, axis, cotangent)
+    even, odd = (lax.slice_in_dim(cotangent, i, None, stride=2, axis=axis) for i in (0, 1))
+    return (
+        (1 - before) * even
+        + (1 - after) * odd
+        + _shifted(before * even, 1, axis)
+        + _shifted(after * odd, -1, axis),
+    )
+
+
+_rise.defvjp(_rise_fwd, _rise_bwd)

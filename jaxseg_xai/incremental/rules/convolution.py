@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -46,26 +45,19 @@ def conv(equation, operands, shapes) -> Rule:
             wanted = (window[axis].size - 1) * stride + extent
             pads[i] = (before, wanted - (spread_out + before))
         if _is_plain(params):
-            return [_convolved(frames[0], frames[1], pads, params)]
+            image, kernel = map(jnp.asarray, frames)
+            found = conv_general_dilated(
+                image,
+                kernel,
+                (1, 1),
+                pads,
+                rhs_dilation=params["rhs_dilation"],
+                precision=params["precision"],
+            )
+            return [found]
         return [equation.primitive.bind(*frames, **{**params, "padding": tuple(pads)})]
 
     return Rule(dims=(tuple(dims),), reach=(reach, {}), apply=apply, align=align)
-
-
-def _convolved(frame: Array, kernel: Array, pads: list[tuple[int, int]], params: Any) -> Array:
-    """With a gradient that is a convolution too."""
-    # XLA's CPU convolution is much slower without any padding than with some.
-    spare = not np.any(pads) and max(frame.shape[1:3]) > 32 and jax.default_backend() == "cpu"
-    found = conv_general_dilated(
-        jnp.asarray(frame),
-        jnp.asarray(kernel),
-        (1, 1),
-        ((1, 0), (0, 0)) if spare else pads,
-        None,
-        params["rhs_dilation"],
-        precision=params["precision"],
-    )
-    return found[:, 1:] if spare else found
 
 
 def _is_plain(params: Mapping[str, Any]) -> bool:
