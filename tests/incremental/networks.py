@@ -1,5 +1,7 @@
 """Random networks of these layers, and the comparison of a plan with the dense result."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,22 @@ from tests.incremental import layers
 
 P = 2
 K = 3
+
+
+def _options(*candidates):
+    """The first compiler options that this version of XLA knows."""
+    for options in candidates:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            jax.jit(jnp.sin, compiler_options=options).lower(1.0).compile()
+            return options
+    return {}
+
+
 #: Compiling takes most of the time of these tests, and the results are the same.
-QUICK = {"xla_backend_optimization_level": 0}
+QUICK = _options(
+    {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
+    {"xla_backend_optimization_level": 0},
+)
 
 
 def fitted(x, height, width, how):

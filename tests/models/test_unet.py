@@ -23,7 +23,8 @@ def test_every_variant_has_the_shape_it_promises(norm, upsample):
     config = UNetConfig.of_width(
         4, 2, in_channels=2, num_logits=3, norm=norm, upsample=upsample, skip_first=False
     )
-    predict, variables = from_nnx(config.build(nnx.Rngs(0)), stride=config.stride)
+    model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+    predict, variables = from_nnx(model, stride=config.stride)
     shape = jax.eval_shape(predict, variables, jnp.ones((2, 8, 12, 2)))
     assert shape.shape == (2, 8, 12, 3)
     assert shape.dtype == jnp.float32
