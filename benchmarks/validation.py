@@ -12,6 +12,9 @@ from benchmarks.peers.results import AteResult, MisureResult
 ATE_TOLERANCE = 1e-3
 #: Relative difference of the loss at any iteration.
 LOSS_TOLERANCE = 1e-3
+#: A change of the images as large as the rounding of a network. Iterations at which it moves our
+#: own loss by more than rounding tell nothing about another implementation, or another device.
+ROUNDING = 2.0**-20
 #: Of two runs of the same: what is less is rounding, not yet amplified.
 _GROWTH = 1e-4
 #: Mask values that differ by more than the first, as a share of all pixels.

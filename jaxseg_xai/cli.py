@@ -86,10 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     try:
+        if name in (*_LISTINGS, *_GROUPS) and rest in (["-h"], ["--help"]):
+            print(_help())
+            return EXIT_OK
         if name in _LISTINGS:
-            if rest in (["-h"], ["--help"]):
-                print(_help())
-                return EXIT_OK
             if rest:
                 raise ConfigError(f"{name} takes no arguments, not {' '.join(rest)}")
             _LISTINGS[name]()
@@ -317,6 +317,7 @@ COMMANDS = {
     ),
 }
 _LISTINGS = {"models": _list_models, "explainers": _list_explainers}
+_GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 
 
 def _help() -> str:

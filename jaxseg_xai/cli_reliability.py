@@ -28,7 +28,7 @@ class ReliabilityFitConfig:
     of its calibration and ROC curves.
 
     Attributes:
-      sweeps: stores of sweeps with misure (or misure_paper), of a labelled data set.
+      sweeps: stores of sweeps with misure, misure_paper or confidence, of a labelled data set.
       threshold: a segmentation is good where its true Dice is at least this.
       out: the file to write.
       held_out: sweeps of other images to test on; where empty, images are held out in turn
@@ -115,6 +115,7 @@ def predict_text(config: ReliabilityPredictConfig) -> str:
 
     classifier = ReliabilityClassifier.load(config.classifier)
     table = read_features(config.sweep, classifier.sources)
+    _check_any(table, config.sweep)
     probability = classifier.probability(table)
     order = np.argsort(probability, kind="stable")
     try:
@@ -148,14 +149,24 @@ def _labelled(paths: Sequence[Path], sources: Sequence[str], notes: list[str]) -
     for path, table in zip(paths, tables, strict=True):
         if table.omitted:
             notes.append(_omissions(table, path))
-        if not len(table):
-            raise DataError(f"{path}: no explanation has features; let the sweep go on")
+        _check_any(table, path)
         if not np.isfinite(table.true_dice).any():
             raise DataError(
                 f"{path}: no label maps of the model's classes in the store, so the true Dice is "
                 "unknown; sweep labelled images with --store-labels"
             )
     return join(tables, paths).labelled()
+
+
+def _check_any(table: "FeatureTable", path: Path) -> None:
+    """Features there must be, or there is nothing to learn or to tell from."""
+    if not len(table):
+        items = [f"{item.image_id} ({item.class_name}) {item.why}" for item in table.omitted[:3]]
+        more = f" and {len(table.omitted) - 3} more" if len(table.omitted) > 3 else ""
+        raise DataError(
+            f"{path}: no explanation has features: {', '.join(items)}{more}; let the sweep go on "
+            "if they are PENDING, else sweep images in which the model segments the class"
+        )
 
 
 def _check_held_out(

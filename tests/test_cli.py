@@ -86,6 +86,10 @@ def test_help(capsys):
         assert name in shown
     assert cli.main([]) == 2
     assert cli.main(["models", "--help"]) == 0
+    capsys.readouterr()
+    assert cli.main(["reliability", "--help"]) == 0
+    assert "reliability predict" in capsys.readouterr().out
+    refused(capsys, ["explode", "--help"], "unknown command 'explode'")
 
 
 def test_listings(capsys, monkeypatch, model):

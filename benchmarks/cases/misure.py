@@ -24,15 +24,17 @@ from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
 from jaxseg_xai.explainers import Batch, MisurePaper, explain
 from jaxseg_xai.explainers.misure_stages import Job
-from jaxseg_xai.explainers.misure_windows import WholeView, first_holding, plan_windows
+from jaxseg_xai.explainers.misure_windows import (
+    WholeView,
+    WindowView,
+    first_holding,
+    plan_windows,
+)
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.parallel.mesh import pad_batch, replicate
 from jaxseg_xai.types import SegmentTarget
 
 _QUICK_ITERATIONS = 5
-#: A change of the images as large as the rounding of a network. Iterations at which it moves our
-#: own loss by more than rounding tell nothing about another implementation, or another device.
-_ROUNDING = 2.0**-20
 #: Of a large image.
 _FEW_ITERATIONS = 20
 #: Images that the one-at-a-time peer does.
@@ -77,7 +79,7 @@ def measure(
     )
     sample = peer_sample(settings, _PEER_IMAGES)
     found = results["ours"]
-    share, table = seen_through_windows(bundle, misure, found)
+    share, table = seen_through_windows(bundle, misure, found, batch.targets)
     return Measurement(
         compile_seconds=compile_seconds,
         timings=timings,
@@ -96,14 +98,20 @@ def measure(
 
 
 def seen_through_windows(
-    bundle: Bundle, misure: MisurePaper, found: Any
+    bundle: Bundle, misure: MisurePaper, found: Any, targets: SegmentTarget
 ) -> tuple[float, list[Row]]:
     """Mean share of a dense step's FLOPs, and the windows that the images took."""
     regions = np.asarray(found.maps["sufficient_region"])
     channels = bundle.card.architecture_config().in_channels
     shape = (*regions.shape[1:], channels)
-    crops = plan_windows(bundle.predict, bundle.variables, shape, misure.windows)
-    which = np.asarray(first_holding(crops, jnp.asarray(regions)))
+    crops = plan_windows(
+        bundle.predict, bundle.variables, shape, misure.windows, misure.region_side
+    )
+    views = [
+        *(WindowView(crop, bundle.variables) for crop in crops),
+        WholeView(bundle.predict, bundle.variables),
+    ]
+    which = np.asarray(first_holding(views, jnp.asarray(regions), jnp.asarray(targets.region)))
     names = [*(str(crop.window[0]) for crop in crops), "whole image"]
     shares = np.array([*(crop.share for crop in crops), 1.0])
     counts = np.bincount(which, minlength=len(names))
@@ -233,7 +241,7 @@ def _frozen(settings: Settings, mesh: Mesh) -> Validation:
         return checks.images_of(ours, slice(len(reference.images)))
 
     ours = run(padded.images)
-    shaken = run(padded.images * np.float32(1 + _ROUNDING))
+    shaken = run(padded.images * np.float32(1 + validation.ROUNDING))
     doubt = MisureDoubt(
         logits=bundle_logits(load_model(reference.model)),
         images=reference.images,

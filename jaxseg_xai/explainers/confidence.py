@@ -1,7 +1,6 @@
 """How sure a model is of a segment: the usual measures, to compare explanations with."""
 
 import dataclasses
-import functools
 import itertools
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from jax.sharding import Mesh
 from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.base import Batch
 from jaxseg_xai.metrics.dice import hard_dice, soft_dice
+from jaxseg_xai.parallel.lanes import images_that_fit
 from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.perturbations.dilation import dilate, ellipse
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget, Status
@@ -67,13 +67,22 @@ class Confidence:
     def explain_batch(
         self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
     ) -> Explanation:
-        """`explain` for every example of a batch, the examples split over the mesh."""
+        """`explain` for every example of a batch, the examples split over the mesh.
 
-        def lanes(shared: tuple, examples: tuple) -> Explanation:
+        A device looks at as many images at a time as it has room for.
+        """
+        device, shape = mesh.devices.flat[0], batch.images.shape[1:]
+        at_a_time = images_that_fit(device, predict, variables, shape)
+
+        def part(shared: tuple, examples: tuple) -> Explanation:
             explainer, variables = shared
-            return jax.vmap(functools.partial(explainer.explain, predict, variables))(*examples)
+            return jax.lax.map(
+                lambda example: explainer.explain(predict, variables, *example),
+                examples,
+                batch_size=at_a_time,
+            )
 
-        return shard_examples(lanes, mesh)((self, variables), (batch.images, batch.targets))
+        return shard_examples(part, mesh)((self, variables), (batch.images, batch.targets))
 
     def explain(
         self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget

@@ -11,8 +11,7 @@ from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.base import Batch, check_finite
 from jaxseg_xai.explainers.misure_stages import explain_jobs
 from jaxseg_xai.explainers.misure_windows import plan_windows
-from jaxseg_xai.incremental.trace import trace
-from jaxseg_xai.parallel.lanes import LaneUse, forward_lanes, lanes_that_fit
+from jaxseg_xai.parallel.lanes import LaneUse, forward_bytes, forward_lanes, lanes_that_fit
 from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget
 
@@ -36,9 +35,12 @@ class MisureBase:
       element_size: side of the elliptical structuring element, in pixels, odd.
       lanes: images that a device works on at a time, each replaced as soon as it is done; None fits
         its memory (on CPU: two). It changes results by rounding, which a search can amplify.
-      windows: sides in pixels of the square windows that stage 2 may look through, where they hold
-        the sufficient region: exact up to rounding, and cheaper. Those that save little for the
-        model are left out. None chooses them for large images, () has none.
+      windows: sides in pixels of the square windows that may be looked through, where they hold the
+        mask: exact up to rounding, and cheaper. Those that save little for the model are left out.
+        None chooses them for large images, () has none.
+      region_side: every region fits into a box of this side, so that windows need not show what the
+        model makes of the rest of the image: cheaper still. None if nothing is known of the
+        regions. Where one is larger the whole image is looked at.
     """
 
     name: ClassVar[str]
@@ -50,6 +52,7 @@ class MisureBase:
     element_size: int = dataclasses.field(default=7, metadata={"static": True})
     lanes: int | None = dataclasses.field(default=None, metadata={"static": True})
     windows: tuple[int, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    region_side: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     @property
     def needs_pool(self) -> bool:
@@ -70,7 +73,7 @@ class MisureBase:
             raise ConfigError(
                 f"{self.name}.learning_rate is {self.learning_rate}; it must be positive"
             )
-        for name in ("max_dilations", "num_iterations", "lanes"):
+        for name in ("max_dilations", "num_iterations", "lanes", "region_side"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{self.name}.{name} is {value}; it must be at least 1")
@@ -118,10 +121,10 @@ class MisureBase:
         shape = batch.images.shape[1:]
         device = mesh.devices.flat[0]
         num_lanes = self.lanes or lanes_that_fit(
-            device, lambda: _lane_bytes(predict, variables, shape)
+            device, lambda: _BACKWARD * forward_bytes(predict, variables, shape)
         )
         lanes = (forward_lanes(device, num_lanes), num_lanes)
-        crops = plan_windows(predict, variables, shape, self.windows)
+        crops = plan_windows(predict, variables, shape, self.windows, self.region_side)
 
         def part(shared: tuple, examples: tuple) -> tuple[Explanation, LaneUse]:
             explainer, variables = shared
@@ -137,10 +140,3 @@ class MisureBase:
     def _search(self) -> Any:
         """Itself: a subclass is a `Stage2`."""
         return self
-
-
-def _lane_bytes(predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
-    """Of everything that a forward and a backward pass on one image compute."""
-    program = trace(predict, variables, (1, *shape), jnp.float32)
-    values = [program.shapes[number] for number in program.of_image]
-    return _BACKWARD * sum(value.size * value.dtype.itemsize for value in values)

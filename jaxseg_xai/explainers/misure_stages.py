@@ -113,9 +113,9 @@ def explain_jobs(
       images: float32 [B, H, W, C].
       targets: [B, ...].
       valid: bool [B], which of them are to be explained.
-      lanes: images at a time, in stage 1 and in stage 2.
-      crops: windows for stage 2, from `plan_windows`; each job takes the first that holds its
-        sufficient region, or the whole image.
+      lanes: images at a time, in stage 1 and in windows, and in stage 2 on whole images.
+      crops: windows, from `plan_windows`; each job takes the first that holds its mask, or the
+        whole image.
 
     Returns:
       (explanations, leaves [B, ...]; how busy the lanes of stage 2 were).
@@ -130,18 +130,20 @@ def explain_jobs(
     segments &= finite[:, None, None]
     something = jnp.any(segments, axis=(1, 2))
 
+    # The whole image comes last: it holds every mask.
+    views = [*(WindowView(crop, variables) for crop in crops), WholeView(predict, variables)]
     layers, trace = _sufficient_regions(
-        search, predict, variables, images, segments, targets, valid & something, lanes[0]
+        search, views, images, segments, targets, valid & something, lanes[0]
     )
     num_dilations = jnp.sum(jnp.isfinite(trace), axis=1, dtype=jnp.int32) - 1
     num_dilations = jnp.maximum(num_dilations, 0)
     jobs = Job(images, segments, layers, num_dilations, targets)
 
-    # The whole image comes last: it holds every region.
-    views = [*(WindowView(crop, variables) for crop in crops), WholeView(predict, variables)]
-    which = first_holding(crops, jobs.sufficient)
+    which = first_holding(views, jobs.sufficient, targets.region)
     parts = [
-        _minimal_regions(search, view, jobs, valid & something & (which == number), lanes[1])
+        _minimal_regions(
+            search, view, jobs, valid & something & (which == number), lanes[number == len(crops)]
+        )
         for number, view in enumerate(views)
     ]
     found, use = parts[0]
@@ -179,7 +181,7 @@ def _minimal_regions(
 
     def start(number: jax.Array) -> tuple[Job, Any, Any]:
         job = jax.tree.map(lambda leaf: leaf[number], jobs)
-        return job, view.place(job.sufficient), search.start(job)
+        return job, view.place(job.sufficient, job.target.region), search.start(job)
 
     def step(lane: tuple[Job, Any, Any]) -> tuple[Job, Any, Any]:
         job, place, state = lane
@@ -207,52 +209,85 @@ def _look(predict: Predict, variables: Any, image: jax.Array) -> tuple[jax.Array
     return labels.astype(jnp.int32), finite
 
 
+class _Growing(NamedTuple):
+    """Stage 1 of a job.
+
+    Attributes:
+      layers: int32 [H, W], as in `Job`, so far.
+      trace: float32 [max_dilations + 1], hard Dice after every dilation; NaN where there was none.
+      dilations: int32 [], how many.
+      stop: bool [], whether the last region that was looked at is the one.
+    """
+
+    layers: jax.Array
+    trace: jax.Array
+    dilations: jax.Array
+    stop: jax.Array
+
+    @property
+    def mask(self) -> jax.Array:
+        """The region to look at next."""
+        return self.layers <= self.dilations[..., None, None]
+
+
 def _sufficient_regions(
     search: Stage2,
-    predict: Predict,
-    variables: Any,
+    views: Sequence[View],
     images: jax.Array,
     segments: jax.Array,
     targets: SegmentTarget,
     wanted: jax.Array,
     num_lanes: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Stage 1, a forward pass a step: (layers int32 [B, H, W], trace [B, max_dilations + 1])."""
+    """Stage 1, a forward pass a step: (layers int32 [B, H, W], trace [B, max_dilations + 1]).
+
+    Every job is seen through one view until its mask has outgrown it, and goes on in the next.
+    """
     element, most = ellipse(search.element_size), search.max_dilations
     never = most + 1
 
-    def start(number: jax.Array) -> tuple:
-        layers = jnp.where(segments[number], 0, never)
-        return number, layers, jnp.full(most + 1, jnp.nan), jnp.int32(0), False
+    def begin(segment: jax.Array) -> _Growing:
+        layers = jnp.where(segment, 0, never)
+        return _Growing(layers, jnp.full(most + 1, jnp.nan), jnp.int32(0), jnp.bool(False))
 
-    def step(state: tuple) -> tuple:
-        number, layers, trace, count, _ = state
-        image, segment, target = jax.tree.map(
-            lambda leaf: leaf[number], (images, segments, targets)
-        )
-        mask = layers <= count
-        logits = predict(variables, (image * mask[..., None])[None])[0]
-        trace = trace.at[count].set(dice_of(logits, target, segment))
-        stop = (trace[count] >= search.tau) | (count == most)
-        grown = jnp.where(dilate(mask, element) & ~mask, count + 1, layers)
-        return (
-            number,
-            jnp.where(stop, layers, grown),
-            trace,
-            jnp.where(stop, count, count + 1),
-            stop,
-        )
+    def go_on(view: View, growing: _Growing) -> _Growing:
+        """Those that the view holds, until they stop or have outgrown it."""
 
-    (layers, trace), _ = run_lanes(
-        start,
-        step,
-        lambda state: state[4],
-        lambda state: (state[1], state[2]),
-        wanted,
-        num_lanes=num_lanes,
-    )
+        def holds(now: _Growing, region: jax.Array) -> jax.Array:
+            return ~now.stop & view.holds(now.mask, region)
+
+        def step(state: tuple[jax.Array, _Growing]) -> tuple[jax.Array, _Growing]:
+            number, now = state
+            image, segment, target = jax.tree.map(
+                lambda leaf: leaf[number], (images, segments, targets)
+            )
+            mask, count = now.mask, now.dilations
+            logits = view.logits(view.place(mask, target.region), image, mask)
+            trace = now.trace.at[count].set(dice_of(logits, target, segment))
+            stop = (trace[count] >= search.tau) | (count == most)
+            grown = jnp.where(dilate(mask, element) & ~mask, count + 1, now.layers)
+            layers = jnp.where(stop, now.layers, grown)
+            return number, _Growing(layers, trace, jnp.where(stop, count, count + 1), stop)
+
+        held = wanted & jax.vmap(holds)(growing, targets.region)
+        further, _ = run_lanes(
+            lambda number: (number, jax.tree.map(lambda leaf: leaf[number], growing)),
+            step,
+            lambda state: ~holds(state[1], targets.region[state[0]]),
+            lambda state: state[1],
+            held,
+            num_lanes=num_lanes,
+        )
+        return jax.tree.map(functools.partial(_select, held), further, growing)
+
+    growing = jax.vmap(begin)(segments)
+    for view in views:
+        growing = go_on(view, growing)
     ran = wanted[:, None]
-    return jnp.where(ran[..., None], layers, never), jnp.where(ran, trace, jnp.nan)
+    return (
+        jnp.where(ran[..., None], growing.layers, never),
+        jnp.where(ran, growing.trace, jnp.nan),
+    )
 
 
 def _finish(
@@ -275,7 +310,7 @@ def _finish(
     status = jnp.where(usable & ~found.finite, Status.NON_FINITE, status)
     usable &= found.finite
     attribution, mask = (jnp.where(usable, m, 0.0) for m in (found.attribution, found.mask))
-    look = functools.partial(view.logits, view.place(job.sufficient), job.image)
+    look = functools.partial(view.logits, view.place(job.sufficient, job.target.region), job.image)
     logits = look(mask)
     masked_labels = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     area = jnp.sum(job.segment, dtype=jnp.float32)

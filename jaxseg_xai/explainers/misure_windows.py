@@ -1,4 +1,4 @@
-"""Where stage 2 looks: outside the sufficient region the model sees 0 for ever."""
+"""Where MiSuRe looks: outside a mask the model sees 0."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from jaxseg_xai.incremental.crop import CroppedPredict, crop_predict
+from jaxseg_xai.incremental.crop import CroppedPredict, Spot, crop_predict
 from jaxseg_xai.types import Predict
 
 #: Windows chosen by themselves: sides as shares of the image's, and where they are worth it (each
@@ -25,6 +26,7 @@ def plan_windows(
     variables: Any,
     image_shape: tuple[int, int, int],
     sides: Sequence[int] | None,
+    region_side: int | None = None,
 ) -> tuple[CroppedPredict, ...]:
     """The windows that are worth having, the smallest first.
 
@@ -33,6 +35,8 @@ def plan_windows(
       variables: its weights, or their shapes.
       image_shape: (H, W, C).
       sides: of square windows in pixels; None chooses them.
+      region_side: of a box that holds every region that is explained; windows then hold the region
+        too, and no logits outside of them are computed. None if nothing is known.
 
     Returns:
       None of those that the model makes as expensive as the whole image (it mixes all positions),
@@ -44,9 +48,16 @@ def plan_windows(
         large = shortest >= _SMALLEST_IMAGE
         sides = [round(share * shortest / grid) * grid for share in _SHARES] if large else []
     crops = []
-    for side in sorted({side for side in sides if side < shortest}):
+    for side in sorted({side for side in sides if (region_side or 0) <= side < shortest}):
         step = min(grid, side)
-        crop = crop_predict(predict, variables, image_shape, window=(side, side), step=(step, step))
+        crop = crop_predict(
+            predict,
+            variables,
+            image_shape,
+            window=(side, side),
+            step=(step, step),
+            local=region_side is not None,
+        )
         if crop.share <= _WORTH and not crop.derivatives:
             crops.append(crop)
     return tuple(crops)
@@ -55,12 +66,16 @@ def plan_windows(
 class View(Protocol):
     """How the model is asked for its logits of a masked image."""
 
-    def place(self, region: jax.Array) -> Any:
-        """What is the same for all masks inside a region bool [H, W]."""
+    def holds(self, mask: jax.Array, region: jax.Array) -> jax.Array:
+        """Whether it can look at images inside a mask [H, W] for a region [H, W]; bool []."""
+        ...
+
+    def place(self, mask: jax.Array, region: jax.Array) -> Any:
+        """What is the same for all masks inside the given one."""
         ...
 
     def logits(self, place: Any, image: jax.Array, mask: jax.Array) -> jax.Array:
-        """Of image [H, W, C] times mask [H, W], which is 0 outside the region; [H, W, K]."""
+        """Of image [H, W, C] times mask [H, W]; [H, W, K]. Right in the region at least."""
         ...
 
 
@@ -70,7 +85,11 @@ class WholeView(NamedTuple):
     predict: Predict
     variables: Any
 
-    def place(self, region: jax.Array) -> None:
+    def holds(self, mask: jax.Array, region: jax.Array) -> jax.Array:
+        """Always."""
+        return jnp.bool(True)
+
+    def place(self, mask: jax.Array, region: jax.Array) -> None:
         """Nothing."""
 
     def logits(self, place: None, image: jax.Array, mask: jax.Array) -> jax.Array:
@@ -84,27 +103,37 @@ class WindowView:
     def __init__(self, crop: CroppedPredict, variables: Any) -> None:
         self._crop, self._prepared = crop, crop.prepare(variables)
 
-    def place(self, region: jax.Array) -> tuple[jax.Array, Any]:
+    def holds(self, mask: jax.Array, region: jax.Array) -> jax.Array:
+        """Whether a window holds the mask (and the region, if nothing else is computed)."""
+        return self._spot(mask, region).fits
+
+    def place(self, mask: jax.Array, region: jax.Array) -> tuple[jax.Array, Any]:
         """The window's position, and what the model reads around it."""
-        block = self._crop.spot(*_bounding_box(region)).block
+        block = self._spot(mask, region).block
         return block, self._crop.put(self._prepared, block)
 
     def logits(self, place: tuple, image: jax.Array, mask: jax.Array) -> jax.Array:
         """One forward pass in windows."""
         block, placed = place
         window = self._crop.cut(image, block) * self._crop.cut(mask, block)[..., None]
-        return self._crop.logits(self._prepared, placed, window)
+        found = self._crop.logits(self._prepared, placed, window)
+        if self._crop.local:
+            corner = self._crop.start(block)
+            black = self._prepared.logits
+            found = lax.dynamic_update_slice(black, found, (corner[0], corner[1], 0))
+        return found
+
+    def _spot(self, mask: jax.Array, region: jax.Array) -> Spot:
+        return self._crop.spot(*_bounding_box(mask | region if self._crop.local else mask))
 
 
-def first_holding(crops: Sequence[CroppedPredict], regions: jax.Array) -> jax.Array:
-    """Which window holds each region bool [B, H, W]; int32 [B], `len(crops)` where none does."""
+def first_holding(views: Sequence[View], masks: jax.Array, regions: jax.Array) -> jax.Array:
+    """Which view is the first to hold each mask and region bool [B, H, W]; int32 [B]."""
 
-    def choose(region: jax.Array) -> jax.Array:
-        low, high = _bounding_box(region)
-        fits = jnp.stack([*(crop.spot(low, high).fits for crop in crops), jnp.bool(True)])
-        return jnp.argmax(fits).astype(jnp.int32)
+    def choose(mask: jax.Array, region: jax.Array) -> jax.Array:
+        return jnp.argmax(jnp.stack([view.holds(mask, region) for view in views]))
 
-    return jax.vmap(choose)(regions)
+    return jax.vmap(choose)(masks, regions).astype(jnp.int32)
 
 
 def _bounding_box(region: jax.Array) -> tuple[jax.Array, jax.Array]:

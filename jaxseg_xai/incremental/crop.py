@@ -39,10 +39,12 @@ class CroppedPredict:
     Attributes:
       plan: what is computed; `str(plan)` tells layer by layer, and what has no windows, and why.
       step: (rows, columns) between positions of the window.
+      local: whether only the logits under the window come out.
     """
 
     plan: Plan
     step: tuple[int, int]
+    local: bool
 
     @property
     def window(self) -> tuple[int, int]:
@@ -88,7 +90,9 @@ class CroppedPredict:
         """
         sizes = zip(self.plan.image_shape, self.window, self.step, low, high, strict=False)
         rows, columns = (covering(*each) for each in sizes)
-        return Spot(jnp.stack([rows.block, columns.block]), rows.fits & columns.fits)
+        # The compiler would find the position anew wherever it is used.
+        block = lax.optimization_barrier(jnp.stack([rows.block, columns.block]))
+        return Spot(block, rows.fits & columns.fits)
 
     def start(self, block: Array) -> jax.Array:
         """First row and column of the window, int32 [2] in pixels."""
@@ -108,8 +112,9 @@ class CroppedPredict:
           prepared: from `prepare`.
           block: int32 [2], position of the window, from `spot`.
         """
-        place = Place(jnp.asarray(block, jnp.int32), jnp.zeros(2, jnp.int32))
-        return put(self.plan, prepared, place)
+        block = jnp.asarray(block, jnp.int32)
+        corner = self.start(block) if self.local else jnp.zeros(2, jnp.int32)
+        return put(self.plan, prepared, Place(block, corner))
 
     def logits(self, prepared: Prepared, placed: Placed, window: Array) -> jax.Array:
         """The model's logits for the image that holds the window and is 0 elsewhere.
@@ -120,7 +125,7 @@ class CroppedPredict:
           window: [h, w, C], its pixels.
 
         Returns:
-          float32 [H, W, K].
+          float32 [H, W, K]; if `local`, only those under the window, [h, w, K].
         """
         return evaluate(self.plan, prepared, placed, jnp.asarray(window)[None])[0]
 
@@ -136,6 +141,7 @@ def crop_predict(
     *,
     window: tuple[int, int],
     step: tuple[int, int],
+    local: bool = False,
     dtype: Any = np.float32,
 ) -> CroppedPredict:
     """Plan a model on images that are 0 outside a window.
@@ -148,6 +154,7 @@ def crop_predict(
       step: (rows, columns) from one position of the window to the next; the last one ends at the
         border. Sizes and steps that are multiples of the model's stride are fastest, for the
         windows of its layers then keep their distance.
+      local: compute only the logits under the window: cheaper where others do not matter.
       dtype: of images.
 
     Raises:
@@ -172,8 +179,8 @@ def crop_predict(
         image_shape,
         block=window,
         block_step=step,
-        region=image_shape[:2],
+        region=None if local else image_shape[:2],
         num_patches=1,
         dtype=dtype,
     )
-    return CroppedPredict(plan, step)
+    return CroppedPredict(plan, step, local)

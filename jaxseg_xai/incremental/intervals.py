@@ -100,6 +100,12 @@ def hull(a: Intervals | None, b: Intervals) -> Intervals:
     return Intervals(lo, hi)
 
 
+def common(a: Intervals, b: Intervals) -> Intervals:
+    """What lies in both; one of them may have a single position, whatever the other's."""
+    lo, hi = np.maximum(a.lo, b.lo), np.minimum(a.hi, b.hi)
+    return Intervals(lo, np.maximum(lo, hi))
+
+
 def aligned(intervals: Intervals, multiple: int, size: int) -> Intervals:
     """Grown, inside an axis of `size`, until all begin at multiples.
 

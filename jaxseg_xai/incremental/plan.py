@@ -63,6 +63,8 @@ class Plan:
       block: (height, width) of a block.
       block_starts: axis -> int [positions], first pixels of the blocks.
       region: (height, width) of the box whose logits come out.
+      region_starts: axis -> int [positions], first pixels of the box.
+      region_follows: "region" if the box can be at any of them, "block" if it is where that is.
       anchored: whether windows keep their distance from the block where they can.
       dims: value -> image axes of its dimensions.
       windows: value -> its windows.
@@ -76,6 +78,8 @@ class Plan:
     block: tuple[int, int]
     block_starts: Mapping[str, np.ndarray]
     region: tuple[int, int]
+    region_starts: Mapping[str, np.ndarray]
+    region_follows: str
     anchored: bool
     dims: Mapping[int, Dims]
     windows: Mapping[int, Windows]
@@ -125,8 +129,8 @@ class Plan:
         for d, axis in enumerate(self.dims[logits]):
             n = self.program.shapes[logits].shape[d]
             if axis and self.follows_image(d):
-                side = self.region[d - 1]
-                windows[axis] = Window("region", np.arange(n - side + 1), side)
+                start, side = self.region_starts[axis], self.region[d - 1]
+                windows[axis] = Window(self.region_follows, start, side)
             elif axis:
                 windows[axis] = Window("region", np.zeros(1, int), n)
         return windows

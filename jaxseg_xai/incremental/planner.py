@@ -22,7 +22,7 @@ def make_plan(
     image_shape: tuple[int, int, int],
     *,
     block: tuple[int, int],
-    region: tuple[int, int],
+    region: tuple[int, int] | None,
     num_patches: int,
     block_step: tuple[int, int] | None = None,
     dtype: Any = np.float32,
@@ -30,15 +30,17 @@ def make_plan(
     """Plan interventions on the blocks of an image, seen through a box.
 
     Whatever has no windowed form is computed whole; `str(plan)` tells what, and why. Where the
-    region is the whole output every window follows the block, most at a fixed distance, so that
-    programs hardly index: best where blocks begin at multiples of the model's stride.
+    region is the whole output, or the block itself, every window follows the block, most at a fixed
+    distance, so that programs hardly index: best where blocks begin at multiples of the model's
+    stride.
 
     Args:
       predict: the model.
       variables: its weights, or their shapes.
       image_shape: (H, W, C).
       block: (height, width) of the blocks.
-      region: (height, width) of the box in the output that matters, at any position.
+      region: (height, width) of the box in the output that matters, at any position; None: what
+        lies under the block (which needs a `block_step`).
       num_patches: interventions on one block that are evaluated at once.
       block_step: (rows, columns) from one block to the next, at most the block's size; the last
         blocks end at the border. Default: a grid of blocks side by side, the last ones cut off.
@@ -50,8 +52,8 @@ def make_plan(
       ModelError: the model cannot be traced for images of this shape, or its output is no logits
         [B, H, W, K] that depend on them.
     """
-    check_sizes(image_shape, block, region, num_patches)
-    check_step(block, block_step)
+    check_sizes(image_shape, block, region or block, num_patches)
+    check_step(block, block_step, region)
 
     def traced(count: int, whole: bool = False) -> Program:
         return trace(predict, variables, (count, *image_shape), dtype, whole=whole)
@@ -88,11 +90,11 @@ class _Planner:
         image_shape: tuple[int, int, int],
         block: tuple[int, int],
         blocks: Mapping[str, np.ndarray],
-        region: tuple[int, int],
+        region: tuple[int, int] | None,
         why_whole: str,
     ) -> None:
         self.program, self.base, self.image_shape = program, base, image_shape
-        self.block, self.region, self.why_whole = block, region, why_whole
+        self.block, self.region, self.why_whole = block, region or block, why_whole
         self.merged = {
             mine
             for mine, one, more in zip(
@@ -100,16 +102,18 @@ class _Planner:
             )
             if _merges_batch(base.shapes[one].shape, several.shapes[more].shape)
         }
-        sizes = list(zip(AXES, image_shape, block, region, strict=False))
-        self.blocks = blocks
-        self.regions = {a: np.arange(n - side + 1) for a, n, _, side in sizes}
+        sizes = list(zip(AXES, image_shape, block, self.region, strict=False))
+        self.blocks, self.follows = blocks, "region" if region else "block"
+        everywhere = {a: np.arange(n - side + 1) for a, n, _, side in sizes}
+        self.regions = everywhere if region else blocks
         self.dims: dict[int, Dims] = {program.image: (None, "y", "x", None)}
         self.dirty: dict[int, dict[str, Intervals]] = {program.image: {}}
         for axis, n, side, _ in sizes:
             start = self.blocks[axis]
             self.dirty[program.image][axis] = Intervals(start, np.minimum(start + side, n))
         self.anchors: Anchors | None = None
-        if tuple(region) == tuple(image_shape[:2]):  # then all windows follow the block
+        # Then all windows follow the block.
+        if region is None or tuple(region) == tuple(image_shape[:2]):
             self.anchors = Anchors(program.image, self.blocks)
         self.needed: dict[int, dict[str, Intervals]] = {}
         self.rules: list[tuple[Equation, Rule]] = []
@@ -129,6 +133,8 @@ class _Planner:
             block=self.block,
             block_starts=self.blocks,
             region=self.region,
+            region_starts=self.regions,
+            region_follows=self.follows,
             anchored=self.anchors is not None,
             dims=self.dims,
             windows=windows,
@@ -231,8 +237,12 @@ class _Planner:
         windows = {}
         for axis, size in self._sizes(value).items():
             dirty, needed = self.dirty[value][axis], self.needed[value][axis]
-            if self.anchors and (found := self.anchors.window(value, axis, dirty, size)):
-                windows[axis] = Window("block", *found)
+            if self.anchors:
+                dirty = intervals.common(dirty, needed)
+                found = self.anchors.window(value, axis, dirty, size)
+                windows[axis] = Window(
+                    "block", *(found or (intervals.starts(dirty, size), dirty.size))
+                )
             elif dirty.size <= needed.size:
                 windows[axis] = Window("block", intervals.starts(dirty, size), dirty.size)
             else:

@@ -70,8 +70,14 @@ def check_sizes(
             )
 
 
-def check_step(block: tuple[int, int], step: tuple[int, int] | None) -> None:
-    """Raise `ConfigError` for steps that would leave gaps between blocks."""
+def check_step(
+    block: tuple[int, int], step: tuple[int, int] | None, region: tuple[int, int] | None
+) -> None:
+    """Raise `ConfigError` for steps that leave gaps, or cut off a block that is the region."""
+    if step is None and region is None:
+        raise ConfigError(
+            "with the block as the region, give a block_step: no block is cut off then"
+        )
     for name, side, each in zip(("height", "width"), block, step or (), strict=False):
         if not 1 <= each <= side:
             raise ConfigError(

@@ -55,6 +55,8 @@ class Reader:
             of: {axis: position[d] for d, axis in enumerate(AXES)}
             for of, position in (("block", place.block), ("region", place.region))
         }
+        # Programs have thousands of windows, but they begin at few different places.
+        self._starts: dict[tuple[str, str, bytes], jax.Array] = {}
 
     def spans(self, windows: Windows) -> Spans:
         """Where windows are."""
@@ -154,7 +156,10 @@ class Reader:
     def _start(self, window: Window, axis: str) -> jax.Array | int:
         if not np.ptp(window.start):
             return int(window.start[0])
-        return jnp.asarray(window.start, jnp.int32)[self.position[window.of][axis]]
+        key = (window.of, axis, window.start.tobytes())
+        if key not in self._starts:
+            self._starts[key] = _at(window.start, self.position[window.of][axis])
+        return self._starts[key]
 
     def _offset(self, local: Window, frame: Window, axis: str) -> jax.Array | int:
         differences = offsets_between(local, frame)
@@ -212,7 +217,7 @@ class Reader:
             margins[d], shape[d] = (before, after), before + side + after
             corner[d] = jnp.asarray(before - offset, jnp.int32)
         canvas = jnp.broadcast_to(jnp.pad(background, margins), shape)
-        canvas = lax.dynamic_update_slice(canvas, local, corner)
+        canvas = lax.dynamic_update_slice(canvas, local, corner, allow_negative_indices=False)
         low = [before for before, _ in margins]
         high = [n - after for n, (_, after) in zip(shape, margins, strict=True)]
         return lax.slice(canvas, low, high)
@@ -232,7 +237,16 @@ class Reader:
             d, first = dims.index(axis), self._start(read.frames[axis], axis)
             start[d] = jnp.asarray(first + margins[axis][0] + begin, jnp.int32)
             size[d] = extent
-        return lax.dynamic_slice(source, start, size)
+        return lax.dynamic_slice(source, start, size, allow_negative_indices=False)
+
+
+def _at(starts: np.ndarray, position: jax.Array) -> jax.Array:
+    """`starts[position]`: by arithmetic where they are evenly spaced."""
+    step = int(starts[1] - starts[0])
+    if (np.diff(starts) == step).all():
+        return step * position + int(starts[0])
+    table = jnp.asarray(starts, jnp.int32)
+    return lax.dynamic_index_in_dim(table, position, keepdims=False, allow_negative_indices=False)
 
 
 def _overlaps(plan: Plan, windows: Windows, frames: Windows) -> _Overlap | None:

@@ -39,7 +39,7 @@ def convolve(
     """
     on_cpu = jax.default_backend() == "cpu" and not textbook.value
     fast = on_cpu and x.dtype == jnp.float32 and min(kernel.shape[:2]) >= 3
-    if fast and (pixels := _pixels_at_once(*kernel.shape[2:], dilation)) > 1:
+    if fast and (pixels := _pixels_at_once(kernel, dilation)) > 1:
         return _several_pixels_at_once(x, kernel, pixels, padding, precision)
     if fast and not any(map(any, padding)):
         return plain(x, kernel, (1, 1), ((1, 0), (0, 0)), dilation, precision)[:, 1:]
@@ -59,8 +59,9 @@ def plain(x, kernel, strides, padding, dilation, precision) -> jax.Array:
     )
 
 
-def _pixels_at_once(channels: int, outputs: int, dilation: tuple[int, int]) -> int:
+def _pixels_at_once(kernel: jax.Array, dilation: tuple[int, int]) -> int:
     """Neighbouring output pixels to compute as further channels of one."""
+    channels, outputs = kernel.shape[2:]
     if max(channels, outputs) > _FEW_CHANNELS or tuple(dilation) != (1, 1):
         return 1
     pixels = 1

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseg_xai.incremental.trace import trace
+from jaxseg_xai.types import Predict
+
 #: Lanes of a CPU device: their activations stay in the core's cache. Without a backward pass one
 #: image keeps a core as busy as several, and no lane is idle when the jobs come to their end.
 _CPU_LANES, _CPU_LANES_FORWARD = 2, 1
@@ -53,13 +56,15 @@ def run_lanes(
       (results with a leading axis [J], zeros where there was no job; how busy the lanes were).
     """
     capacity = wanted.size
+    num_lanes = min(num_lanes, capacity)
+    each = _alone if num_lanes == 1 else jax.vmap
     order = jnp.argsort(~wanted, stable=True).astype(jnp.int32)
     count = jnp.sum(wanted, dtype=jnp.int32)
-    lanes = jnp.arange(min(num_lanes, capacity), dtype=jnp.int32)
-    states = jax.vmap(start)(order[lanes])
+    lanes = jnp.arange(num_lanes, dtype=jnp.int32)
+    states = each(start)(order[lanes])
     # The number of a job in `order`; from `count` on, a lane is idle and its state means nothing.
     jobs = jnp.where(lanes < count, lanes, capacity)
-    shapes = jax.eval_shape(jax.vmap(result_of), states)
+    shapes = jax.eval_shape(each(result_of), states)
     results = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape[1:]), s.dtype), shapes)
     zero = jnp.int32(0)
 
@@ -69,10 +74,10 @@ def run_lanes(
         results = jax.tree.map(
             lambda all_, new: all_.at[where].set(new, mode="drop"),
             results,
-            jax.vmap(result_of)(states),
+            each(result_of)(states),
         )
         rank = following + jnp.cumsum(done, dtype=jnp.int32) - 1
-        new = jax.vmap(start)(order.at[rank].get(mode="clip"))
+        new = each(start)(order.at[rank].get(mode="clip"))
         states = jax.tree.map(
             lambda n, old: jnp.where(done.reshape(-1, *[1] * (n.ndim - 1)), n, old), new, states
         )
@@ -81,9 +86,9 @@ def run_lanes(
 
     def body(carry: tuple) -> tuple:
         states, jobs, following, results, use = carry
-        states = jax.vmap(step)(states)
+        states = each(step)(states)
         busy = jobs < count
-        done = jax.vmap(is_done)(states) & busy
+        done = each(is_done)(states) & busy
         # Starting and ending a job moves whole images: only when there is one.
         states, jobs, following, results = lax.cond(
             jnp.any(done),
@@ -97,6 +102,16 @@ def run_lanes(
     carry = (states, jobs, jnp.int32(lanes.size), results, LaneUse(zero, zero))
     carry = lax.while_loop(lambda carry: jnp.any(carry[1] < count), body, carry)
     return carry[3], carry[4]
+
+
+def _alone(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`jax.vmap` over one: slices stay slices, where it would make gathers of them."""
+
+    def over_one(argument: Any) -> Any:
+        found = function(jax.tree.map(lambda leaf: leaf[0], argument))
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    return over_one
 
 
 def forward_lanes(device: Any, num_lanes: int) -> int:
@@ -115,3 +130,16 @@ def lanes_that_fit(device: Any, bytes_per_lane: Callable[[], int]) -> int:
         return _CPU_LANES
     limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30)
     return int(min(_MOST, max(1, _MEMORY_SHARE * limit // bytes_per_lane())))
+
+
+def forward_bytes(predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
+    """Of everything that a forward pass on one image [H, W, C] computes."""
+    program = trace(predict, variables, (1, *shape), jnp.float32)
+    values = [program.shapes[number] for number in program.of_image]
+    return sum(value.size * value.dtype.itemsize for value in values)
+
+
+def images_that_fit(device: Any, predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
+    """How many images [H, W, C] a device should look at at a time, by forward passes alone."""
+    lanes = lanes_that_fit(device, lambda: forward_bytes(predict, variables, shape))
+    return forward_lanes(device, lanes)

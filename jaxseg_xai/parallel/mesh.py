@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxseg_xai.parallel.lanes import images_that_fit
+
 #: The one mesh axis: independent examples (lanes, images, interventions).
 AXIS = "example"
 
@@ -67,16 +69,21 @@ def predict_labels(
 ) -> tuple[jax.Array, jax.Array]:
     """Label maps int32 [B, H, W] of images [B, H, W, C]; B a multiple of the mesh's size.
 
+    A device looks at as many images at a time as it has room for.
+
     Returns:
       (labels, whether the logits are finite: bool [B]).
     """
+    at_a_time = images_that_fit(mesh.devices.flat[0], predict, variables, images.shape[1:])
 
-    def labels(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = predict(variables, images)
-        finite = jnp.all(jnp.isfinite(logits), axis=(1, 2, 3))
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32), finite
+    def part(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def labels(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits = predict(variables, image[None])[0]
+            return jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.all(jnp.isfinite(logits))
 
-    return shard_examples(labels, mesh)(variables, images)
+        return jax.lax.map(labels, images, batch_size=at_a_time)
+
+    return shard_examples(part, mesh)(variables, images)
 
 
 def pad_batch(batch: Any, multiple: int) -> Any:
@@ -87,3 +94,25 @@ def pad_batch(batch: Any, multiple: int) -> Any:
         return np.concatenate([leaf, np.repeat(leaf[-1:], -len(leaf) % multiple, axis=0)])
 
     return jax.tree.map(pad, batch)
+
+
+def deal_batch(batch: Any, size: int, mesh: Mesh) -> tuple[Any, np.ndarray]:
+    """Deal examples out to the devices in turn, and fill up the batch with copies of the last.
+
+    In `shard_examples` a device has a contiguous part of the batch: without dealing, the filling of
+    a batch that is not full would be all that the last devices get.
+
+    Args:
+      batch: pytree of arrays with leading axis N, at most `size`.
+      size: of the full batch, a multiple of the mesh's size.
+      mesh: the devices.
+
+    Returns:
+      (the batch, leading axis `size`; which example is where, int [size], N or more for filling).
+    """
+    which = np.arange(size).reshape(-1, mesh.size).T.ravel()
+
+    def deal(leaf: Any) -> np.ndarray:
+        return np.asarray(leaf)[np.minimum(which, len(leaf) - 1)]
+
+    return jax.tree.map(deal, batch), which

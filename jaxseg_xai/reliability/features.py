@@ -22,7 +22,7 @@ _MISURE = ("misure", "misure_paper")
 SOURCES = (*_MISURE, "confidence")
 #: Settings that say how it is computed, not what; a sweep may go on with others
 #: (`SweepConfig.identity`).
-_IDLE = ("lanes", "windows")
+_IDLE = ("lanes", "windows", "region_side")
 #: Statuses whose scores are defined.
 _USABLE = (Status.OK, Status.NOT_REACHED)
 #: Fields of `FeatureTable` that have a row per explanation.
@@ -37,12 +37,16 @@ class Origin:
       model: name of the model.
       weights_checksum: of its weights.
       class_names: that it segments.
+      dtype: that it computes in.
+      pad: what it does with sizes that its stride does not divide.
       parameters: explainer -> its settings.
     """
 
     model: str
     weights_checksum: int
     class_names: tuple[str, ...]
+    dtype: str
+    pad: str
     parameters: dict[str, dict[str, Any]]
 
     def differences(self, other: "Origin") -> list[str]:
@@ -51,6 +55,8 @@ class Origin:
             "model": (self.model, other.model),
             "weights checksum": (self.weights_checksum, other.weights_checksum),
             "class names": (self.class_names, other.class_names),
+            "dtype": (self.dtype, other.dtype),
+            "pad": (self.pad, other.pad),
         }
         for explainer, ours in self.parameters.items():
             theirs = other.parameters.get(explainer, {})
@@ -134,8 +140,7 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
 
     Args:
       path: the store.
-      sources: explainers to take features of, of `SOURCES`; where empty, all that the sweep has,
-        MiSuRe among them.
+      sources: explainers to take features of, of `SOURCES`; where empty, all that the sweep has.
 
     Raises:
       ConfigError: another explainer.
@@ -146,9 +151,7 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
         raise ConfigError(f"no features of {', '.join(unknown)}; there are {', '.join(SOURCES)}")
     store = ExplanationStore.open(path)
     if not sources:
-        sources = tuple(name for name in SOURCES if name in store.explainers)
-        if not set(sources) & set(_MISURE):
-            sources = ("misure", *sources)
+        sources = tuple(name for name in SOURCES if name in store.explainers) or SOURCES[:1]
     for name in sources:
         if name not in store.explainers:
             raise DataError(
@@ -176,6 +179,7 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
         name = class_name(plan.class_index, store.class_names)
         omitted.append(Omitted(image_id=plan.image_id, class_name=name, why=why))
     values = np.array(columns, np.float64).T.reshape(len(rows), len(names))[usable]
+    config = store.attrs["config"]
     return FeatureTable(
         image_ids=np.array([plan.image_id for plan in plans], str),
         class_names=np.array([class_name(p.class_index, store.class_names) for p in plans], str),
@@ -185,8 +189,10 @@ def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
         true_dice=true_dice(store, plans),
         origin=Origin(
             model=str(store.attrs.get("model", "")),
-            weights_checksum=int(store.attrs["config"].get("weights_checksum", 0)),
+            weights_checksum=int(config.get("weights_checksum", 0)),
             class_names=store.class_names,
+            dtype=str(config.get("dtype", "")),
+            pad=str(config.get("pad", "")),
             parameters={
                 source: {k: v for k, v in store.parameters(source).items() if k not in _IDLE}
                 for source in sources

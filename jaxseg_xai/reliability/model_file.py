@@ -16,7 +16,7 @@ from jaxseg_xai.reliability.features import FeatureTable, Origin
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-FORMAT, VERSION = "jaxseg-xai reliability", 1
+FORMAT, VERSION = "jaxseg-xai reliability", 2
 
 
 def powers(z: np.ndarray, degree: int) -> np.ndarray:

@@ -244,7 +244,8 @@ class SweepConfig:
             del fields[name]
         del fields["ate"]["batch_size"]
         for name in ("misure", "misure_paper"):
-            del fields[name]["lanes"], fields[name]["windows"]
+            for idle in ("lanes", "windows", "region_side"):
+                del fields[name][idle]
         # Settings of methods that are not run may change.
         for name in EXPLAINERS.keys() - set(self.explainers):
             del fields[name]

@@ -18,7 +18,7 @@ from jaxseg_xai.data import PatchPool, image_id
 from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.explainers import EXPLAINERS, Batch, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels, replicate
+from jaxseg_xai.parallel.mesh import deal_batch, device_mesh, pad_batch, predict_labels, replicate
 from jaxseg_xai.sweep.config import SweepConfig
 from jaxseg_xai.sweep.inputs import (
     check_classes,
@@ -294,21 +294,21 @@ class _Sweep:
             self._compute(max(self._queues, key=lambda key: len(self._queues[key])))
 
     def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
-        """Explain what is queued, padded to the one batch size there is."""
+        """Explain what is queued, filled up to the one batch size there is."""
         jobs = self._queues.pop(key)
         name, _ = key
         targets = jax.tree.map(lambda *leaves: np.stack(leaves), *[job.target for job in jobs])
-        examples = pad_batch(
+        examples, which = deal_batch(
             {
                 "images": np.stack([job.sample.image for job in jobs]),
                 "targets": targets,
                 "image_ids": np.array([image_id(job.sample.id) for job in jobs], np.uint32),
             },
             self._size,
+            self._mesh,
         )
         explainer = self._config.explainer(name)
-        valid = np.arange(self._size) < len(jobs)
-        batch = Batch(**examples, valid=valid, pool=self._pool, key=self._key)
+        batch = Batch(**examples, valid=which < len(jobs), pool=self._pool, key=self._key)
         run = self._compile(
             key,
             explain,
@@ -322,8 +322,8 @@ class _Sweep:
         found = jax.device_get(run(explainer=explainer, variables=self._variables, batch=batch))
         self._compute_seconds[name] += time.perf_counter() - start
         self._computed[name] += len(jobs)
-        for i, job in enumerate(jobs):
-            explanation = jax.tree.map(lambda leaf, i=i: leaf[i], found)
+        for place, job in zip(np.argsort(which), jobs, strict=False):
+            explanation = jax.tree.map(lambda leaf, place=place: leaf[place], found)
             self._store.write(name, job.row, explanation, job.target, flush=False)
             self._progress.update()
         self._store.flush()

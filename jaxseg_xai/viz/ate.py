@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GREEN, YELLOW = "#00c853", "#f0e442"
+YELLOW = "#f0e442"
 #: What the outcomes are called.
 OUTCOME = {"dice": "Dice", "soft_dice": "soft Dice", "mean_probability": "mean probability"}
 RED, GREY, BLUE, BLACK = "#b2182b", "#8a8a8a", "#2166ac", "#000000"
@@ -100,7 +100,7 @@ def _effects(
     panels.show(axes[0, 1], overlay, "Red: content that helps\nblue: content that hurts")
     panels.colour_bar(axes[0, 1], scale, f"change of {outcome} if replaced (points)", extend="both")
     for panel in axes[0, :2]:
-        panels.outline(panel, stored.region, GREEN)
+        panels.outline(panel, stored.region, overlays.GREEN)
     return figure, axes
 
 

@@ -60,6 +60,16 @@ def show_prediction(
     panels.outline(axes, segmentation == label, overlays.class_colour(label) / 255)
 
 
+def show_explained(
+    axes: "Axes", stored: StoredExplanation, image: StoredImage | None, class_names: Sequence[str]
+) -> np.ndarray | None:
+    """Show the prediction; the explained class in it, bool [H, W], where there is one."""
+    label, prediction = stored.plan.class_index, prediction_of(stored, image)
+    title = f"Prediction: {class_name(label, class_names)}"
+    show_prediction(axes, pictures(stored, image)[1], prediction, label, title)
+    return None if prediction is None else prediction == label
+
+
 def is_part(region: np.ndarray | None) -> bool:
     """Whether a region is more than nothing and less than the whole image."""
     return region is not None and bool(region.any()) and not region.all()

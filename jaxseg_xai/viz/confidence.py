@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxseg_xai.sweep.records import StoredExplanation, StoredImage
-from jaxseg_xai.viz import common, panels
+from jaxseg_xai.viz import common, overlays, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-ORANGE = "#e69f00"
 
 
 def confidence_figure(
@@ -19,12 +17,9 @@ def confidence_figure(
     parameters: Mapping[str, Any],
 ) -> "Figure":
     """Where the model is unsure: prediction, entropy, and what changes when the image is turned."""
-    entropy, picture = common.pictures(stored, image)
-    label = stored.plan.class_index
-    name = common.class_name(label, class_names)
-    prediction = common.prediction_of(stored, image)
+    entropy, _ = common.pictures(stored, image)
     figure, axes = panels.new_figure(1, 3, entropy.shape, text_height=1.2)
-    common.show_prediction(axes[0, 0], picture, prediction, label, f"Prediction: {name}")
+    explained = common.show_explained(axes[0, 0], stored, image, class_names)
     maps = {
         "Entropy of the classes": (entropy, "share of the largest possible"),
         "Test-time augmentation": (
@@ -38,7 +33,7 @@ def confidence_figure(
             continue
         shown = panels.show(panel, values, title, cmap="magma", vmin=0, vmax=1)
         panels.colour_bar(panel, shown, unit)
-        panels.outline(panel, None if prediction is None else prediction == label, ORANGE)
+        panels.outline(panel, explained, overlays.ORANGE)
     scores = common.Scores(stored)
     panels.caption(
         figure,

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FigureFn = Callable[..., "Figure"]
-GREEN = "#00c853"
 #: By name of the explainer; the others get `attribution_figure`.
 FIGURES: dict[str, FigureFn] = {
     "misure": misure_figure,
@@ -54,13 +53,9 @@ def attribution_figure(
 ) -> "Figure":
     """Any other explainer: its attribution over the image, signed if it has both signs."""
     attribution, picture = common.pictures(stored, image)
-    label = stored.plan.class_index
     figure, axes = panels.new_figure(1, 3, attribution.shape, text_height=1.0)
     panels.show(axes[0, 0], picture, "Image")
-    name = common.class_name(label, class_names)
-    common.show_prediction(
-        axes[0, 1], picture, common.prediction_of(stored, image), label, f"Prediction: {name}"
-    )
+    common.show_explained(axes[0, 1], stored, image, class_names)
     panels.show(axes[0, 2], overlays.to_grey(picture), f"Attribution of {stored.explainer}")
     limit = float(np.abs(attribution).max()) or 1.0
     signed = bool((attribution < 0).any())
@@ -73,7 +68,7 @@ def attribution_figure(
     )
     panels.colour_bar(axes[0, 2], heat, "attribution")
     for panel in axes[0]:
-        panels.outline(panel, stored.region, GREEN)
+        panels.outline(panel, stored.region, overlays.GREEN)
     note = "Red: for the class; blue: against it." if signed else "Bright: matters for the class."
     lines = [note] + (["Green: the region explained."] if common.is_part(stored.region) else [])
     panels.caption(figure, "  ".join(lines), common.STATUS_NOTES[stored.status])

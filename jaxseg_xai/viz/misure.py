@@ -11,7 +11,7 @@ from jaxseg_xai.viz import common, overlays, panels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ORANGE, BLUE = "#e69f00", "#56b4e9"
+BLUE = "#56b4e9"
 
 
 def misure_figure(
@@ -26,12 +26,9 @@ def misure_figure(
     minimal region; the image inside that region; what the model segments from it.
     """
     level, _ = common.pictures(stored, image)
-    region = stored.maps.get("minimal_region", level > 0.5)
-    figure, axes = _figure(stored, image, class_names, shown=np.asarray(region, float))
+    region = np.asarray(stored.maps.get("minimal_region", level > 0.5), float)
     title = "Minimally sufficient region\nbright: kept firmly"
-    soft = panels.show(axes[1, 0], level, title, cmap="viridis", vmin=0, vmax=1)
-    panels.colour_bar(axes[1, 0], soft, "level; the region is above 0.5")
-    return figure
+    return _figure(stored, image, class_names, region, title, "level; the region is above 0.5")
 
 
 def misure_paper_figure(
@@ -42,11 +39,9 @@ def misure_paper_figure(
 ) -> "Figure":
     """MiSuRe with the published loss: as `misure_figure`, with a mask that may dim the image."""
     mask, _ = common.pictures(stored, image)
-    figure, axes = _figure(stored, image, class_names, shown=np.clip(mask, 0, 1))
+    shown = np.clip(mask, 0, 1)
     title = "Minimally sufficient mask\nbright: the model needs it"
-    soft = panels.show(axes[1, 0], mask, title, cmap="viridis", vmin=0, vmax=1)
-    panels.colour_bar(axes[1, 0], soft, "share of the pixel kept")
-    return figure
+    return _figure(stored, image, class_names, shown, title, "share of the pixel kept")
 
 
 def _figure(
@@ -54,24 +49,25 @@ def _figure(
     image: StoredImage | None,
     class_names: Sequence[str],
     shown: np.ndarray,
-) -> tuple["Figure", Any]:
-    """All panels but that of the attribution; `shown` [H, W] is what the image is multiplied by."""
+    title: str,
+    unit: str,
+) -> "Figure":
+    """`shown` [H, W] is what the image is multiplied by, `title` and `unit` the attribution's."""
     mask, picture = common.pictures(stored, image)
-    name = common.class_name(stored.plan.class_index, class_names)
-    label = stored.plan.class_index
-    prediction = common.prediction_of(stored, image)
-    explained = None if prediction is None else prediction == label
     figure, axes = panels.new_figure(2, 3, mask.shape, text_height=0.9)
     panels.show(axes[0, 0], picture, "Image")
-    common.show_prediction(axes[0, 1], picture, prediction, label, f"Prediction: {name}")
+    explained = common.show_explained(axes[0, 1], stored, image, class_names)
     panels.show(axes[0, 2], picture, "Sufficient region (blue)\ngrown from the class (orange)")
     panels.outline(axes[0, 2], stored.maps.get("sufficient_region"), BLUE)
-    panels.outline(axes[0, 2], explained, ORANGE)
+    panels.outline(axes[0, 2], explained, overlays.ORANGE)
+    soft = panels.show(axes[1, 0], mask, title, cmap="viridis", vmin=0, vmax=1)
+    panels.colour_bar(axes[1, 0], soft, unit)
     kept = overlays.blend(np.zeros_like(picture), picture, shown)
     panels.show(axes[1, 1], kept, "What the model is shown\nimage × mask")
     title = "What it segments from that\n(orange line: the original)"
-    common.show_prediction(axes[1, 2], kept, stored.maps.get("masked_prediction"), label, title)
-    panels.outline(axes[1, 2], explained, ORANGE)
+    masked = stored.maps.get("masked_prediction")
+    common.show_prediction(axes[1, 2], kept, masked, stored.plan.class_index, title)
+    panels.outline(axes[1, 2], explained, overlays.ORANGE)
     scores = common.Scores(stored)
     panels.caption(
         figure,
@@ -81,4 +77,4 @@ def _figure(
         f"sufficient {scores('area_sufficient')}×, minimal {scores('area_minimal')}× that",
         common.STATUS_NOTES[stored.status],
     )
-    return figure, axes
+    return figure

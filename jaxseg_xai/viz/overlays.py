@@ -16,6 +16,8 @@ PALETTE = np.array(
     ],
     np.uint8,
 )
+#: Outlines of the region explained, and of the class as it is predicted.
+GREEN, ORANGE = "#00c853", "#e69f00"
 
 
 def to_display(image: np.ndarray) -> np.ndarray:

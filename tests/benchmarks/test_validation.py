@@ -12,7 +12,7 @@ from benchmarks.peers.pdcr import ate_tuned
 from benchmarks.peers.results import AteResult, MisureResult
 from benchmarks.peers.unet import torch_unet
 from benchmarks.references import load_ate, load_misure
-from benchmarks.validation import compare_ate, compare_misure
+from benchmarks.validation import ROUNDING, compare_ate, compare_misure, steady
 from jaxseg_xai.explainers import Ate, Batch, explain
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
@@ -61,13 +61,13 @@ def misure_doubt(misure, bundle):
 
 @pytest.fixture(scope="module")
 def our_misure(misure, bundle):
-    """Our MiSuRe of the reference's images, given changed settings."""
+    """Our MiSuRe of the reference's images (times a number), given changed settings."""
 
-    def run(**changes):
+    def run(times=1.0, **changes):
         whole = np.ones(misure.images.shape[:3], bool)
         targets = SegmentTarget(class_index=misure.class_indices, region=whole, reference=whole)
         batch = Batch(
-            images=misure.images,
+            images=misure.images * np.float32(times),
             targets=targets,
             valid=whole[:, 0, 0],
             image_ids=np.arange(len(whole), dtype=np.uint32),
@@ -155,10 +155,18 @@ def test_ate_with_reused_patches_fails(ate, bundle, reused):
     assert not compare_ate(wrong, ate.results[1], doubt_of(ate, 1, bundle)).passed
 
 
-def test_our_misure_passes(our_misure, misure, misure_doubt):
-    verdict = compare_misure(our_misure(), misure.result, misure_doubt)
+@pytest.fixture(scope="module")
+def stable(our_misure):
+    """As in the case: iterations at which rounding does not grow."""
+    return steady(our_misure().loss, our_misure(times=1 + ROUNDING).loss)
+
+
+def test_our_misure_passes(our_misure, misure, misure_doubt, stable):
+    verdict = compare_misure(our_misure(), misure.result, misure_doubt, stable)
     assert verdict.passed
     assert not verdict.flips
+    assert (stable >= 5).all()
+    assert (stable == misure.settings.num_iterations).any()  # a mask is compared, too
 
 
 @pytest.mark.parametrize(
@@ -168,13 +176,14 @@ def test_our_misure_passes(our_misure, misure, misure_doubt):
         {"background_weight": 0.5},
         {"learning_rate": 0.011},
         {"weight_decay": 0.1},
-        {"cut": 0.3},
+        {"cut": 0.5},
         {"tau": 0.8},
         {"tv_weight": 0.1},
     ],
 )
-def test_wrong_misure_fails(our_misure, misure, misure_doubt, changes):
-    assert not compare_misure(our_misure(**changes), misure.result, misure_doubt).passed
+def test_wrong_misure_fails(our_misure, misure, misure_doubt, stable, changes):
+    found = our_misure(**changes)
+    assert not compare_misure(found, misure.result, misure_doubt, stable).passed
 
 
 def on_the_edge(z):

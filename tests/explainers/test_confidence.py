@@ -158,17 +158,21 @@ def test_statuses(predict, image, goal, status):
         assert np.isnan(list(found.scores.values())).all()
 
 
-def test_a_batch_is_as_one_by_one_and_compiles_once():
-    images = np.stack([square(high=0.6 + 0.05 * i) for i in range(8)])
-    goals = jax.tree.map(lambda leaf: np.stack([leaf] * 8), target())
-    batch = Batch(
+def batch_of(images, goal):
+    count = len(images)
+    return Batch(
         images=images,
-        targets=goals,
-        valid=np.ones(8, bool),
-        image_ids=np.arange(8, dtype=np.uint32),
+        targets=jax.tree.map(lambda leaf: np.stack([leaf] * count), goal),
+        valid=np.ones(count, bool),
+        image_ids=np.arange(count, dtype=np.uint32),
         pool=None,
         key=jax.random.key(0),
     )
+
+
+def test_a_batch_is_as_one_by_one_and_compiles_once():
+    images = np.stack([square(high=0.6 + 0.05 * i) for i in range(8)])
+    batch = batch_of(images, target())
     for devices in (jax.devices()[:1], jax.devices()):
         found = explain(
             Confidence(), None, batch, predict=models.bright_pixels, mesh=device_mesh(devices)
@@ -180,6 +184,28 @@ def test_a_batch_is_as_one_by_one_and_compiles_once():
                 found,
                 alone,
             )
+
+
+def many_channels(variables, images):
+    features = images * jnp.ones(32)
+    features = jax.lax.conv_general_dilated(
+        features,
+        jnp.ones((3, 3, 32, 32)),
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return jnp.stack([features.min(axis=-1), features.max(axis=-1)], axis=-1)
+
+
+def test_the_memory_does_not_grow_with_the_batch():
+    needs = []
+    for count in (len(jax.devices()), 16 * len(jax.devices())):
+        images = np.zeros((count, 32, 32, 1), np.float32)
+        batch = batch_of(images, target((32, 32)))
+        run = explain.lower(Confidence(), None, batch, predict=many_channels, mesh=device_mesh())
+        needs.append(run.compile().memory_analysis().temp_size_in_bytes)
+    assert needs[1] < 2 * needs[0]
 
 
 def test_bad_settings():

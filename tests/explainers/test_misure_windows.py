@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.explainers import Batch, Misure, MisurePaper, explain
-from jaxseg_xai.explainers.misure_windows import first_holding, plan_windows
+from jaxseg_xai.explainers.misure_windows import (
+    WholeView,
+    WindowView,
+    first_holding,
+    plan_windows,
+)
 from jaxseg_xai.parallel.mesh import device_mesh
 from jaxseg_xai.types import SegmentTarget, Status
 from tests.explainers import models
@@ -44,25 +49,45 @@ def batch():
     return make_batch(np.concatenate([images, discs([(36, 36)], radius=30)]))
 
 
+def views_of(sides, region_side=None):
+    predict = models.blurred_brightness
+    crops = plan_windows(predict, LEVEL, (SIZE, SIZE, 1), sides, region_side)
+    return [*(WindowView(crop, LEVEL) for crop in crops), WholeView(predict, LEVEL)]
+
+
+def boxed(batch, side, corners):
+    """The same with a box each as the region."""
+    regions = np.zeros((len(corners), SIZE, SIZE), bool)
+    for region, (row, column) in zip(regions, corners, strict=True):
+        region[row : row + side, column : column + side] = True
+    return dataclasses.replace(batch, targets=dataclasses.replace(batch.targets, region=regions))
+
+
 @pytest.mark.parametrize(
-    "explainer",
-    [MisurePaper(num_iterations=8, max_dilations=6), Misure(num_iterations=8, max_dilations=6)],
-    ids=lambda explainer: explainer.name,
+    ("explainer", "sides", "region_side", "first", "last"),
+    [
+        (MisurePaper, (40,), None, [0, 0, 0, 1], [1, 0, 1, 1]),
+        (Misure, (32, 48), 20, [0, 0, 1, 0], [2, 0, 1, 0]),
+    ],
 )
-def test_a_window_changes_nothing(explainer, batch):
+def test_a_window_changes_nothing(explainer, sides, region_side, first, last, batch):
+    if region_side:
+        batch = boxed(batch, region_side, [(26, 26), (0, 52), (30, 8), (26, 26)])
+    settings = explainer(tau=1.0, num_iterations=8, max_dilations=6, region_side=region_side)
     arguments = {"predict": models.blurred_brightness, "mesh": device_mesh(jax.devices()[:1])}
     through, whole = (
-        jax.device_get(
-            explain(dataclasses.replace(explainer, windows=w), LEVEL, batch, **arguments)
-        )
-        for w in ((40,), ())
+        jax.device_get(explain(dataclasses.replace(settings, windows=w), LEVEL, batch, **arguments))
+        for w in (sides, ())
     )
     assert (through.status == Status.OK).all()
     chex.assert_trees_all_close(through, whole, atol=1e-4)
-
-    [crop] = plan_windows(models.blurred_brightness, LEVEL, (SIZE, SIZE, 1), (40,))
-    which = first_holding([crop], jnp.asarray(through.maps["sufficient_region"]))
-    np.testing.assert_array_equal(which, [0, 0, 0, 1])
+    views, regions = views_of(sides, region_side), jnp.asarray(batch.targets.region)
+    # Some outgrow the window in which they begin.
+    for masks, windows in (
+        (jnp.asarray(whole.maps["prediction"] == 1) & regions, first),
+        (jnp.asarray(whole.maps["sufficient_region"]), last),
+    ):
+        np.testing.assert_array_equal(first_holding(views, masks, regions), windows)
 
 
 def test_windows_that_do_not_pay_are_left_out():
@@ -79,7 +104,9 @@ def test_windows_that_do_not_pay_are_left_out():
     assert planned(models.blurred_brightness, None, 256) == [(96, 96), (128, 128)]
 
 
-def test_where_an_empty_region_goes():
-    [crop] = plan_windows(models.blurred_brightness, LEVEL, (SIZE, SIZE, 1), (40,))
-    assert first_holding([crop], jnp.zeros((1, SIZE, SIZE), bool)).tolist() == [0]
-    assert first_holding([], jnp.ones((2, SIZE, SIZE), bool)).tolist() == [0, 0]
+def test_where_an_empty_mask_goes():
+    nothing, everything = jnp.zeros((1, SIZE, SIZE), bool), jnp.ones((1, SIZE, SIZE), bool)
+    assert first_holding(views_of((40,)), nothing, everything).tolist() == [0]
+    assert first_holding(views_of((40,), 20), nothing, everything).tolist() == [1]
+    assert first_holding(views_of(()), everything, everything).tolist() == [0]
+    assert len(views_of((40,), 41)) == 1  # a window that no region need fit into

@@ -49,9 +49,9 @@ def black_but(crop, block, window):
     return lax.dynamic_update_slice(jnp.zeros(crop.plan.image_shape), window, (row, column, 0))
 
 
-def compare(predict, variables, shape, window, step):
+def compare(predict, variables, shape, window, step, local=False):
     """The crop, and the worst errors of logits and gradients at many positions."""
-    crop = crop_predict(predict, variables, shape, window=window, step=step)
+    crop = crop_predict(predict, variables, shape, window=window, step=step, local=local)
     blocks, rng = positions_of(crop), np.random.default_rng(0)
     windows = rng.uniform(-1, 1, size=(len(blocks), *window, shape[-1])).astype(np.float32)
     weights = rng.normal(size=(*shape[:2], 1)).astype(np.float32)
@@ -61,12 +61,14 @@ def compare(predict, variables, shape, window, step):
         return crop.logits(prepared, crop.put(prepared, block), window)
 
     def dense(variables, block, window):
-        return predict(variables, black_but(crop, block, window)[None])[0]
+        logits = predict(variables, black_but(crop, block, window)[None])[0]
+        return crop.cut(logits, block) if local else logits
 
     def results(logits_of):
         def weighted(window, block):
             logits = logits_of(variables, block, window)
-            return jnp.sum(logits * weights), logits
+            seen = crop.cut(weights, block) if local else weights
+            return jnp.sum(logits * seen), logits
 
         both = jax.vmap(jax.value_and_grad(weighted, has_aux=True))
         (_, logits), gradient = quick(both)(windows, blocks)
@@ -101,6 +103,22 @@ def test_unets(norm, upsample, depth):
     assert (crop.share < 0.7) != mixes
     assert crop.share == crop.flops / crop.dense_flops
     assert not crop.derivatives
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "window", "step"),
+    [
+        ({}, (40, 48, 3), (16, 16), (4, 8)),
+        ({"upsample": "transposed"}, (32, 40, 3), (8, 12), (8, 4)),
+        ({"norm": "group"}, (24, 24, 3), (8, 8), (4, 4)),  # nothing has windows
+        ({"pad": "reflect"}, (21, 18, 3), (9, 8), (3, 5)),
+    ],
+)
+def test_logits_under_the_window_alone(options, shape, window, step):
+    crop, *errors = compare(*unet(**options), shape, window, step, local=True)
+    everything = crop_predict(*unet(**options), shape, window=window, step=step)
+    assert max(errors) < TOLERANCE
+    assert crop.share < everything.share or options.get("norm") == "group"
 
 
 @pytest.mark.parametrize("upsample", ["bilinear", "nearest", "transposed"])
@@ -214,8 +232,8 @@ def test_a_window_that_holds_a_box_is_found(size, side, step):
     )
     low, high = (a.ravel() for a in np.mgrid[:size, : size + 1])
     other = np.zeros_like(low)  # an empty interval along the other axis fits anywhere
-    spots = jax.vmap(crop.spot)(np.stack([low, other], 1), np.stack([high, other], 1))
-    start = jax.vmap(crop.start)(spots.block)[:, 0]
+    spots = quick(jax.vmap(crop.spot))(np.stack([low, other], 1), np.stack([high, other], 1))
+    start = quick(jax.vmap(crop.start))(spots.block)[:, 0]
     assert (start >= 0).all()
     assert (start + side <= size).all()
     holds = (high <= low) | ((start <= low) & (high <= start + side))

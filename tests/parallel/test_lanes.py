@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.parallel.lanes import lanes_that_fit, run_lanes
+from jaxseg_xai.parallel.lanes import forward_bytes, images_that_fit, lanes_that_fit, run_lanes
 
 
 def countdown(lengths, wanted, num_lanes):
@@ -88,3 +88,16 @@ def test_lanes_fill_half_of_an_accelerators_memory():
     assert lanes_that_fit(Device("gpu", 80 << 30), lambda: 1 << 20) == 256
     assert lanes_that_fit(Device("gpu", 1 << 20), lambda: 1 << 30) == 1
     assert lanes_that_fit(Device("tpu"), lambda: 1 << 30) == 4  # its memory is not known
+
+
+def two_layers(variables, images):
+    return jnp.tanh(images * jnp.ones(8)) * variables
+
+
+def test_images_at_a_time_fill_half_of_an_accelerators_memory():
+    shape = (16, 16, 1)
+    need = forward_bytes(two_layers, jnp.float32(1), shape)
+    assert need == 4 * 16 * 16 * (1 + 3 * 8)
+    gpu = Device("gpu", 10 * need)
+    assert images_that_fit(gpu, two_layers, jnp.float32(1), shape) == 5
+    assert images_that_fit(Device("cpu"), two_layers, jnp.float32(1), shape) == 1

@@ -56,6 +56,7 @@ def store(
     seed=0,
     parameters=None,
     attrs=None,
+    config=None,
 ):
     """A store of one image per true Dice (of 0, 0.1, ... 1), the last `pending` not computed."""
     rng = np.random.default_rng(seed)
@@ -65,7 +66,7 @@ def store(
     made = ExplanationStore.create_or_resume(
         path,
         plan=dict.fromkeys(explainers, rows),
-        config={"weights_checksum": 5},
+        config={"weights_checksum": 5, "dtype": "float32", "pad": "refuse"} | (config or {}),
         attrs={"model": "unet", "class_names": CLASS_NAMES} | (attrs or {}),
         parameters=PARAMETERS | (parameters or {}),
     )

@@ -86,7 +86,7 @@ def test_a_feature_that_is_missing(fitted, table):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "version 2, this is version 1; fit it again"),
+        ({"version": 1}, "version 1, this is version 2; fit it again"),
         ({"format": "x"}, "not a classifier"),
         ({"means": [1.0]}, "damaged classifier .1 means of"),
         ({"intercept": "a"}, "damaged classifier .intercept is 'a'"),

@@ -72,6 +72,34 @@ def test_fit_prints_what_was_left_out_and_the_table(trained, tmp_path, capsys):
     assert "AUROC" not in capsys.readouterr().out
 
 
+def test_confidence_alone_can_be_fitted(tmp_path, capsys):
+    path = made_up.store(tmp_path / "s.zarr", made_up.dices(60), explainers=("confidence",))
+    out = tmp_path / "c.json"
+    flags = [str(path), "--threshold", "0.6", "--out", str(out)]
+    assert cli.main(["reliability", "fit", *flags]) == 0
+    shown = capsys.readouterr().out
+    assert "confidence (all)" in shown
+    assert "misure" not in shown
+    predict = ["reliability", "predict", str(out), str(path), "--csv", str(tmp_path / "p.csv")]
+    assert cli.main(predict) == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("dtype", "bfloat16"), ("pad", "edge")])
+def test_a_sweep_computed_in_another_way_is_refused(name, value, fitted, tmp_path, capsys):
+    other = made_up.store(tmp_path / "n.zarr", [0.5, 1.0], prefix="n", config={name: value})
+    words = [name, f"and {value}", "sweep with the model and the settings it was fitted for"]
+    refused(capsys, ["reliability", "predict", fitted, other], *words)
+
+
+def test_a_sweep_without_any_features_is_refused(fitted, tmp_path, capsys):
+    statuses = {0: Status.FAILED, 1: Status.FAILED}
+    empty = made_up.store(tmp_path / "n.zarr", [0.5, 1.0], prefix="n", statuses=statuses)
+    out = tmp_path / "p.csv"
+    words = [empty, "n0 (disc) FAILED, n1 (disc) FAILED", "sweep images in which the model"]
+    refused(capsys, ["reliability", "predict", fitted, empty, "--csv", out], *words)
+    assert not out.exists()
+
+
 def test_labels_on_one_side_have_no_auroc(fitted, tmp_path, capsys):
     new = made_up.store(tmp_path / "n.zarr", [0.9, 1.0], prefix="n")
     flags = [str(fitted), str(new), "--csv", str(tmp_path / "p.csv")]
@@ -89,8 +117,8 @@ def test_images_that_were_fitted_on_prove_nothing(trained, fitted, tmp_path, cap
     ("options", "words"),
     [
         ({"labels": False}, ["no label maps", "--store-labels"]),
-        ({"explainers": ("confidence",)}, ["no misure results", "--explainers misure"]),
-        ({"pending": 60}, ["no explanation has features"]),
+        ({"explainers": ("ate",)}, ["no misure results, only ate", "--explainers misure"]),
+        ({"pending": 60}, ["no explanation has features: im0 (disc) PENDING", "and 57 more"]),
         ({"dices": [1.0] * 60}, ["0 images have a true Dice below 0.6", "another threshold"]),
         ({"dices": [1.0] * 55 + [0.1] * 5}, ["5 images have a true Dice below 0.6, 10 are"]),
     ],

@@ -47,9 +47,12 @@ def test_labels_that_are_absent_or_mean_other_classes(tmp_path):
 
 def test_sources(tmp_path):
     path = made_up.store(tmp_path / "s.zarr", [0.5], explainers=("confidence",))
+    assert read_features(path).sources == ("confidence",)
     with pytest.raises(DataError, match=r"no misure results, only confidence; sweep with --expl"):
-        read_features(path)
-    assert read_features(path, ["confidence"]).sources == ("confidence",)
+        read_features(path, ["misure", "confidence"])
+    other = made_up.store(tmp_path / "o.zarr", [0.5], explainers=("ate",))
+    with pytest.raises(DataError, match=r"no misure results, only ate; .* --explainers misure$"):
+        read_features(other)
     paper = made_up.store(tmp_path / "p.zarr", [0.5], explainers=("misure_paper", "confidence"))
     table = read_features(paper)
     assert table.sources == ("misure_paper", "confidence")
@@ -77,6 +80,8 @@ def test_sweeps_of_one_origin_are_joined(tmp_path):
     [
         ({"parameters": {"misure": {"tau": 0.8}}}, "misure.tau 0.9 and 0.8"),
         ({"attrs": {"model": "other"}}, "model unet and other"),
+        ({"config": {"dtype": "bfloat16"}}, "dtype float32 and bfloat16"),
+        ({"config": {"pad": "edge"}}, "pad refuse and edge"),
         ({"explainers": ("misure",)}, "confidence.band_width 2 and None"),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 
 from jaxseg_xai.errors import ConfigError, JaxsegError
-from jaxseg_xai.explainers import Ate
+from jaxseg_xai.explainers import Ate, Batch
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.sweep.config import RoiConfig
@@ -25,6 +25,7 @@ from jaxseg_xai.sweep.store import ExplanationStore
 from jaxseg_xai.sweep.tables import sole_writer
 from jaxseg_xai.types import Status
 from tests import tiny
+from tests.conftest import NUM_DEVICES
 
 NAMES = [f"i{k}" for k in range(6)]
 
@@ -273,6 +274,32 @@ def test_weights_trained_anew_are_another_sweep(images, tmp_path):
     run_sweep(config)
     tiny.write_model(model, seed=1)
     with pytest.raises(ConfigError, match="weights_checksum"):
+        run_sweep(config)
+
+
+def test_a_batch_that_is_not_full_loads_all_devices(done, monkeypatch, tmp_path):
+    """6 of 8 places are taken; the maps stay with their images."""
+    shares = []
+
+    def batch(**fields):
+        shares.append(fields["valid"].reshape(NUM_DEVICES, -1).sum(axis=1))
+        return Batch(**fields)
+
+    monkeypatch.setattr("jaxseg_xai.sweep.run.Batch", batch)
+    config = dataclasses.replace(done[0], out=tmp_path / "s.zarr", batch_size=8)
+    run_sweep(config)
+    assert [share.tolist() for share in shares] == [[2, 2, 1, 1]] * 2
+    ours, theirs = (tiny.arrays(path) for path in (config.out, done[0].out))
+    for name in ours:  # programs for other batches round differently
+        if ours[name].dtype.kind == "f":
+            np.testing.assert_allclose(ours[name], theirs[name], atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_label_maps_cannot_be_asked_for_halfway(done):
+    config = dataclasses.replace(done[0], store_labels=True)
+    with pytest.raises(ConfigError, match=r"store_labels was False, is True.*--out, or --overw"):
         run_sweep(config)
 
 

@@ -147,7 +147,7 @@ def taken(whole: Array, d: int, span: Span, mode: Any = "constant") -> jax.Array
         # Constants are padded here and now, not in the program.
         pad = np.pad if isinstance(whole, np.ndarray) else jnp.pad
         whole = pad(whole, widths, mode=mode)
-    return lax.dynamic_slice_in_dim(jnp.asarray(whole), span.start + before, span.size, d)
+    return _slice(jnp.asarray(whole), span.start + before, span.size, d)
 
 
 def shift(
@@ -171,5 +171,11 @@ def shift(
     first, last = bounds or (-size, own)
     before = max(0, min(size, -first))
     config[d] = (before, max(0, min(last, own) + size - own), 0)
-    offset = jnp.clip(offset, -size, own)
-    return lax.dynamic_slice_in_dim(lax.pad(local, zero, config), offset + before, size, d)
+    if first < -size or last > own:
+        offset = jnp.clip(offset, -size, own)
+    return _slice(lax.pad(local, zero, config), offset + before, size, d)
+
+
+def _slice(whole: jax.Array, start: Array | int, size: int, d: int) -> jax.Array:
+    # Programs have thousands: what JAX adds for negative indices would be a fifth of them.
+    return lax.dynamic_slice_in_dim(whole, start, size, d, allow_negative_indices=False)
