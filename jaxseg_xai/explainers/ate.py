@@ -12,16 +12,14 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxseg_xai.data.patches import draw_patches
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers import ate_statistics as statistics
 from jaxseg_xai.explainers.ate_engine import Engine, make_engine
+from jaxseg_xai.explainers.ate_results import explanation_of, first_status
+from jaxseg_xai.explainers.ate_statistics import FEWEST, Sample
 from jaxseg_xai.explainers.base import Batch, check_finite
 from jaxseg_xai.metrics.outcomes import OUTCOMES
-from jaxseg_xai.perturbations.blocks import any_in_block, grid_shape, paint_blocks
+from jaxseg_xai.perturbations.blocks import any_in_block, grid_shape
 from jaxseg_xai.perturbations.replacements import MADE, Draws, made_draws
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget, Status
-
-#: Inner edges of the histogram in Dice points; the threshold joins them as -t and t.
-_EDGES = (-3.0, -1.0, -0.3, 0.3, 1.0, 3.0)
 
 
 @jax.tree_util.register_dataclass
@@ -38,6 +36,14 @@ class Ate:
     Blocks at the bottom and right edge are cut off where the size does not divide the image. Only
     what a block can change and the region can see is computed again (`jaxseg_xai.incremental`).
 
+    Targets [B, R, ...] (leaves [B, R] and [B, R, H, W]) name R regions of every image, of any
+    classes. They share the interventions: each is evaluated once, if any region needs it, and
+    measured in every region. Which blocks a region has, what screens them out and when sampling
+    stops is each region's own matter, so that its explanation is the one it would get alone with
+    the same draws. An empty region (to fill up) costs next to nothing. What is computed of the
+    output is one box that holds all regions of an image: for a few small regions far apart, R
+    explanations with a small `region_side` can be cheaper.
+
     Attributes:
       threshold: in points.
       block_size: side of a block in pixels.
@@ -48,8 +54,8 @@ class Ate:
       num_patches: interventions per block that passes.
       outcome: "dice" (of the segmentation), "soft_dice" or "mean_probability", all in points; see
         `jaxseg_xai.metrics.outcomes`, where a function of one's own can be added.
-      region_side: every region fits into a box of this side, and nothing else of the output is
-        computed; None if nothing is known of the regions.
+      region_side: every region (of several, all of an image together) fits into a box of this
+        side, and nothing else of the output is computed; None if nothing is known of the regions.
       sequential: stop sampling a block once the confidence interval of its ATE lies inside
         (-threshold, threshold) or all on one side of it (after 10, 20, .. interventions). Looking
         often, it stops too early somewhat more often than 1 - confidence says, and so are blocks
@@ -115,19 +121,20 @@ class Ate:
         )
 
     def draw(self, of: Batch) -> Draws:
-        """Draw the patches; they depend on the key, the image's id, the class and the block."""
+        """Draw the patches; they depend on the key, the image's id, the class and the block.
+
+        Of targets [B, R, ...] they do not depend on the classes: the regions share them.
+        """
         height, width = of.images.shape[1:3]
         blocks = int(np.prod(self.grid(height, width)))
+        classes = jnp.asarray(of.targets.class_index)
         fold = functools.partial(jax.random.fold_in, of.key)
+        keys = jax.vmap(fold if classes.ndim == 1 else lambda _: of.key)(classes)
         if self.perturbation != "patches":
-            ids = jnp.asarray(of.image_ids)
-            keys = jax.vmap(lambda c, i: jax.random.fold_in(fold(c), i))(
-                jnp.asarray(of.targets.class_index), ids
-            )
             return made_draws(
                 self.perturbation,
                 jnp.asarray(of.images),
-                keys,
+                jax.vmap(jax.random.fold_in)(keys, jnp.asarray(of.image_ids)),
                 self.block_size,
                 self.num_screen,
                 self.num_patches,
@@ -144,11 +151,10 @@ class Ate:
                 "(block_size, block_size, channels); build the pool from images like these"
             )
 
-        def draw(image_id: jax.Array, class_index: jax.Array) -> jax.Array:
-            count = self.num_screen + self.num_patches
-            return draw_patches(fold(class_index), image_id, pool, blocks, count)
+        def draw(key: jax.Array, image_id: jax.Array) -> jax.Array:
+            return draw_patches(key, image_id, pool, blocks, self.num_screen + self.num_patches)
 
-        indices = jax.vmap(draw)(of.image_ids, of.targets.class_index)
+        indices = jax.vmap(draw)(keys, of.image_ids)
         return Draws(pool.patches, indices[..., : self.num_screen], indices[..., self.num_screen :])
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -171,26 +177,39 @@ class Ate:
           predict: the model.
           variables: its weights.
           images: float32 [B, H, W, C].
-          targets: [B, ...]; `reference` is T, `region` is R.
-          draws: from `draw`, or given.
+          targets: [B, ...], or [B, R, ...] of R >= 1 regions; `reference` is T, `region` is R.
+          draws: from `draw`, or given; of the images, whatever their regions.
           mesh: from `device_mesh`.
           blocks: bool [B, rows, columns], the only blocks to intervene on; default: all.
 
         Returns:
-          Explanation with leading axis B. Attribution [H, W] in points, 0 inside the region. Maps
-          `prediction`; `standard_error` and `half_width` (of the confidence interval, Student's t)
-          of every block's ATE, in points, 0 where it was screened out; `significant` (bool: its ATE
-          is shown, and not 0 by a t-test over its interventions after Benjamini and Hochberg's
-          correction). Scores `base_dice` (points), `num_positive`, `num_negative`, `num_zero` (of
-          the blocks outside the region), `num_significant` and `num_interventions` (that were
-          evaluated: blocks that cannot reach the region need none); trace `histogram`: blocks per
-          bin of (-inf, -3, -1, -0.3, -t, t, 0.3, 1, 3, inf). Statuses EMPTY_TARGET (no reference
-          pixel in the region), EMPTY_REGION, REGION_TOO_LARGE (for `region_side`) and NON_FINITE
-          (of the image, its logits or those of an intervention) come with maps of zeros.
+          Explanation with the leading axes of the targets. Attribution [H, W] in points, 0 inside
+          the region. Maps `prediction`; `standard_error` and `half_width` (of the confidence
+          interval, Student's t) of every block's ATE, in points, 0 where it was screened out;
+          `significant` (bool: its ATE is shown, and not 0 by a t-test over its interventions after
+          Benjamini and Hochberg's correction). Scores `base_dice` (points), `num_positive`,
+          `num_negative`, `num_zero` (of the blocks outside the region), `num_significant` and
+          `num_interventions` (that were evaluated: blocks that cannot reach the region need none);
+          trace `histogram`: blocks per bin of (-inf, -3, -1, -0.3, -t, t, 0.3, 1, 3, inf). Statuses
+          EMPTY_TARGET (no reference pixel in the region), EMPTY_REGION, REGION_TOO_LARGE (for
+          `region_side`; of several, those that do not lie in the box whose first row and column are
+          the first of them all) and NON_FINITE (of the image, its logits or those of an
+          intervention in the region) come with maps of zeros.
+
+          Of several regions, `num_interventions` are those that a region's numbers come from, and
+          the score `num_evaluated` (the same for all of them) those made for any.
+
+        Raises:
+          AssertionError: shapes that do not belong together.
         """
-        chex.assert_rank(images, 4)
-        chex.assert_shape([targets.region, targets.reference], images.shape[:3])
+        chex.assert_rank([images, targets.region], [4, {3, 4}])
+        several = targets.region.ndim == 4
+        if not several:
+            targets = jax.tree.map(lambda leaf: leaf[:, None], targets)
         batch, height, width, channels = images.shape
+        regions = targets.region.shape[1]
+        chex.assert_shape([targets.region, targets.reference], (batch, regions, height, width))
+        chex.assert_shape(targets.class_index, (batch, regions))
         if blocks is None:
             blocks = jnp.ones((batch, *self.grid(height, width)), bool)
         engine_for = functools.partial(
@@ -200,6 +219,7 @@ class Ate:
             (height, width, channels),
             block_size=self.block_size,
             region_side=self.region_side,
+            num_regions=regions,
             batch_size=self.batch_size,
             outcome=OUTCOMES[self.outcome],
             mesh=mesh,
@@ -207,7 +227,7 @@ class Ate:
         screening = engine_for(num_patches=draws.screen.shape[-1] or 1, round_size=None)
         sampling = engine_for(
             num_patches=draws.full.shape[-1],
-            round_size=statistics.FEWEST if self.sequential else None,
+            round_size=FEWEST if self.sequential else None,
         )
 
         def on_each_device(explainer, variables, patches, examples):
@@ -218,13 +238,17 @@ class Ate:
             return jax.lax.map(one, examples)
 
         # check_vma: the loops below start from replicated zeros and end in a sum over devices.
-        return jax.shard_map(
+        found, evaluated = jax.shard_map(
             on_each_device,
             mesh=mesh,
             in_specs=PartitionSpec(),
             out_specs=PartitionSpec(),
             check_vma=False,
         )(self, variables, draws.patches, (images, targets, draws.screen, draws.full, blocks))
+        if not several:
+            return jax.tree.map(lambda leaf: leaf[:, 0], found)
+        evaluated = jnp.broadcast_to(evaluated[:, None], found.status.shape)
+        return dataclasses.replace(found, scores={**found.scores, "num_evaluated": evaluated})
 
     def _explain(
         self,
@@ -233,85 +257,47 @@ class Ate:
         variables: Any,
         patches: jax.Array,
         image: jax.Array,
-        target: SegmentTarget,
+        targets: SegmentTarget,
         screen: jax.Array,
         full: jax.Array,
         wanted: jax.Array,
-    ) -> Explanation:
-        """One image, on every device of the mesh."""
-        started = sampling.start(variables, image, target)
+    ) -> tuple[Explanation, jax.Array]:
+        """One image and its R regions, on every device: [R, ...], interventions that were made."""
+        started = sampling.start(variables, image, targets)
         logits = started.prepared.logits
-        status = _status(image, logits, target, started.fits)
-        touched = any_in_block(target.region, self.block_size)
-        visited = (wanted & ~touched & (status == Status.OK)).reshape(-1)
-        # A block that cannot reach the region has no effect, and costs nothing.
+        status = jax.vmap(first_status, (None, None, 0, 0))(image, logits, targets, started.fits)
+        touched = jax.vmap(any_in_block, (0, None))(targets.region, self.block_size)
+        visited = wanted & ~touched & (status == Status.OK)[:, None, None]
+        visited = visited.reshape(len(visited), -1)
+        # A block that cannot reach the box has no effect, and costs nothing.
         passed = visited & sampling.reachable(started).reshape(-1)
-        interventions, broken = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+        made = jnp.where(passed, screen.shape[-1], 0)
         if screen.shape[-1]:
             same = screening.go_on(started, variables)
             screened = screening.sample(same, patches, passed, screen)
-            interventions += jnp.sum(passed) * screen.shape[-1]
-            broken |= jnp.any(jnp.isnan(screened))
+            broken = jnp.any(jnp.isnan(screened), axis=(1, 2))
+            status = jnp.where(broken, Status.NON_FINITE, status)
             # Not "< threshold": what is not a number goes on, and shows in the mean.
-            passed &= ~jnp.all(jnp.abs(screened) < self.threshold, axis=1)
+            passed &= ~jnp.all(jnp.abs(screened) < self.threshold, axis=-1)
         if self.sequential:
             sample = sampling.sample_until_settled(
                 started, patches, passed, full, threshold=self.threshold, confidence=self.confidence
             )
         else:
             count = jnp.where(passed, full.shape[-1], 0)
-            sample = statistics.Sample(sampling.sample(started, patches, passed, full), count)
-        interventions += jnp.sum(sample.count)
-        found = statistics.estimate(sample)
-        broken |= jnp.any(jnp.isnan(found.mean))
-        status = jnp.where(broken, Status.NON_FINITE, status)
-        found = jax.tree.map(lambda leaf: jnp.where(broken, 0.0, leaf), found)
-        ate = jnp.where(jnp.abs(found.mean) < self.threshold, 0.0, found.mean)
-        p = statistics.p_values(found, sample.count)
-        significant = statistics.benjamini_hochberg(p, visited, 1 - self.confidence) & (ate != 0)
-        width = statistics.half_width(found, sample.count, self.confidence, full.shape[-1])
-        # No effect spans more than 200 points: what is wider, even endless, says nothing.
-        width = jnp.where(sample.count > 1, jnp.minimum(width, 200.0), 0.0)
-
-        def paint(values: jax.Array) -> jax.Array:
-            pixels = paint_blocks(values.reshape(wanted.shape), self.block_size, *logits.shape[:2])
-            return jnp.where(target.region, 0, pixels).astype(values.dtype)
-
-        labels = jnp.argmax(jnp.where(jnp.isfinite(logits), logits, 0.0), axis=-1)
-        scores = {
-            "base_dice": started.base,
-            "num_positive": jnp.sum(ate > 0, dtype=jnp.float32),
-            "num_negative": jnp.sum(ate < 0, dtype=jnp.float32),
-            "num_zero": jnp.sum((ate == 0) & visited, dtype=jnp.float32),
-            "num_significant": jnp.sum(significant, dtype=jnp.float32),
-        }
-        usable = status == Status.OK
-        scores = {name: jnp.where(usable, score, jnp.nan) for name, score in scores.items()}
-        return Explanation(
-            attribution=paint(ate),
-            status=status,
-            scores={**scores, "num_interventions": interventions.astype(jnp.float32)},
-            maps={
-                "prediction": labels.astype(jnp.int32),
-                "standard_error": paint(found.standard_error),
-                "half_width": paint(width),
-                "significant": paint(significant),
-            },
-            traces={"histogram": self._histogram(ate, visited)},
-        )
-
-    def _histogram(self, ate: jax.Array, visited: jax.Array) -> jax.Array:
-        """Blocks per bin of effects [n]."""
-        edges = jnp.sort(jnp.array([*_EDGES, -self.threshold, self.threshold], jnp.float32))
-        # Exact zeros belong to the middle bin even where the threshold is 0.
-        bins = jnp.where(ate == 0, len(_EDGES) // 2 + 1, jnp.searchsorted(edges, ate, side="right"))
-        return jnp.zeros(len(_EDGES) + 3).at[bins].add(visited.astype(jnp.float32))
-
-
-def _status(image, logits, target: SegmentTarget, fits: jax.Array) -> jax.Array:
-    """Status [] of one image before any intervention."""
-    finite = jnp.all(jnp.isfinite(image)) & jnp.all(jnp.isfinite(logits))
-    status = jnp.where(jnp.any(target.reference & target.region), Status.OK, Status.EMPTY_TARGET)
-    status = jnp.where(fits, status, Status.REGION_TOO_LARGE)
-    status = jnp.where(jnp.any(target.region), status, Status.EMPTY_REGION)
-    return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
+            sample = Sample(sampling.sample(started, patches, passed, full), count)
+        explained = jax.vmap(
+            functools.partial(
+                explanation_of,
+                logits=logits,
+                threshold=self.threshold,
+                block_size=self.block_size,
+                confidence=self.confidence,
+            )
+        )(targets, sample, visited, status, {"base_dice": started.base})
+        interventions = jnp.sum(made + sample.count, axis=1).astype(jnp.float32)
+        scores = {**explained.scores, "num_interventions": interventions}
+        # A block's come in the same order for all regions: the most of one are those of any.
+        evaluated = jnp.sum(jnp.max(made, axis=0) + jnp.max(sample.count, axis=0))
+        explained = dataclasses.replace(explained, scores=scores)
+        return explained, evaluated.astype(jnp.float32)

@@ -1,4 +1,7 @@
-"""Interventions on the blocks of one image, re-evaluated incrementally, spread over the devices."""
+"""Interventions on the blocks of one image, re-evaluated incrementally, spread over the devices.
+
+An intervention is evaluated once and looked at through all R regions of the image.
+"""
 
 import dataclasses
 import functools
@@ -27,7 +30,7 @@ class Engine:
     Attributes:
       plan: how `plan.num_patches` interventions on one block are evaluated.
       lanes: blocks at a time.
-      outcome: of an input.
+      outcome: of an input, in one region.
       num_devices: size of the mesh.
     """
 
@@ -36,24 +39,24 @@ class Engine:
     outcome: Outcome
     num_devices: int
 
-    def start(self, variables: Any, image: jax.Array, target: SegmentTarget) -> "Started":
-        """Run the model on an image and look at it through the region's box."""
+    def start(self, variables: Any, image: jax.Array, targets: SegmentTarget) -> "Started":
+        """Run the model on an image and look at it through the box around the regions [R, ...]."""
         prepared = prepare(self.plan, variables, image)
+        regions = jnp.any(targets.region, axis=0)
         corner = jnp.stack(
-            [jnp.argmax(jnp.any(target.region, axis=1 - d)).astype(jnp.int32) for d in (0, 1)]
+            [jnp.argmax(jnp.any(regions, axis=1 - d)).astype(jnp.int32) for d in (0, 1)]
         )
         limit = [n - side for n, side in zip(image.shape, self.plan.region, strict=False)]
         corner = jnp.minimum(corner, jnp.array(limit, jnp.int32))
         cut = functools.partial(_cut, corner=corner, shape=self.plan.region)
-        box = dataclasses.replace(
-            target, region=cut(target.region), reference=cut(target.reference)
-        )
+        region, reference = jax.vmap(cut)(targets.region), jax.vmap(cut)(targets.reference)
+        box = dataclasses.replace(targets, region=region, reference=reference)
         return Started(
             prepared=prepared,
             corner=corner,
-            target=box,
-            base=self.outcome(cut(prepared.logits), box),
-            fits=jnp.sum(box.region) == jnp.sum(target.region),
+            targets=box,
+            base=self._outcomes(cut(prepared.logits), box),
+            fits=jnp.sum(region, axis=(1, 2)) == jnp.sum(targets.region, axis=(1, 2)),
         )
 
     def go_on(self, started: "Started", variables: Any) -> "Started":
@@ -72,16 +75,19 @@ class Engine:
     def sample(
         self, started: "Started", patches: Array, blocks: jax.Array, which: jax.Array
     ) -> jax.Array:
-        """Effects [n, k] of patches `which` [n, k] on the blocks marked in [n]; 0 on the others."""
+        """Effects [R, n, k] of patches `which` [n, k] on the blocks marked in [R, n].
+
+        A block is evaluated if it is marked for any region; 0 where it is not marked for this one.
+        """
         chunks = self._chunks(which)
-        count = chunks.shape[1]
-        chosen, number = _compact(blocks)
+        n, count = chunks.shape[:2]
+        chosen, number = _compact(jnp.any(blocks, axis=0))
 
         def evaluate(jobs: jax.Array) -> jax.Array:
             return self._effects(started, patches, chunks, chosen[jobs // count], jobs % count)
 
-        found = self._map(evaluate, number * count, blocks.size * count)
-        return _scatter(found.reshape(blocks.size, -1), chosen, number)[:, : which.shape[1]]
+        found = self._map(evaluate, number * count, n * count).reshape(n, -1, len(blocks))
+        return _by_region(_scatter(found, chosen, number)[:, : which.shape[1]], blocks)
 
     def sample_until_settled(
         self,
@@ -93,7 +99,10 @@ class Engine:
         threshold: Array,
         confidence: float,
     ) -> Sample:
-        """As `sample`, in rounds of `plan.num_patches`; settled blocks take no further part."""
+        """As `sample`, in rounds of `plan.num_patches`; settled blocks take no further part.
+
+        What one region still wants does not count for those that have settled.
+        """
         chunks = self._chunks(which)
         (n, k), per_round = which.shape, chunks.shape[2]
 
@@ -101,26 +110,25 @@ class Engine:
             so_far = estimate(sample)
             width = half_width(so_far, sample.count, confidence, k)
             going = blocks & ~settled(so_far, sample.count, width, threshold)
-            chosen, number = _compact(going)
+            chosen, number = _compact(jnp.any(going, axis=0))
 
             def evaluate(jobs: jax.Array) -> jax.Array:
                 return self._effects(started, patches, chunks, chosen[jobs], turn)
 
             found = _scatter(self._map(evaluate, number, n), chosen, number)
             effects = lax.dynamic_update_slice(
-                sample.effects,
-                jnp.where(going[:, None], found, 0.0),
-                (0, turn * per_round),
+                sample.effects, _by_region(found, going), (0, 0, turn * per_round)
             )
             made = jnp.minimum((turn + 1) * per_round, k)
             return Sample(effects, jnp.where(going, made, sample.count)), None
 
-        nothing = Sample(jnp.zeros((n, chunks.shape[1] * per_round)), jnp.zeros(n, jnp.int32))
+        effects = jnp.zeros((*blocks.shape, chunks.shape[1] * per_round))
+        nothing = Sample(effects, jnp.zeros(blocks.shape, jnp.int32))
         sample, _ = lax.scan(one_round, nothing, jnp.arange(chunks.shape[1]))
-        return Sample(sample.effects[:, :k], sample.count)
+        return Sample(sample.effects[..., :k], sample.count)
 
     def _effects(self, started, patches, chunks, block: jax.Array, chunk: Array) -> jax.Array:
-        """Effects [lanes, p] of a chunk of patches on blocks [lanes]."""
+        """Effects [lanes, p, R] of a chunk of patches on blocks [lanes]."""
         chunk = jnp.broadcast_to(chunk, block.shape)
 
         def one(block: jax.Array, chunk: jax.Array) -> jax.Array:
@@ -129,12 +137,16 @@ class Engine:
             height, width = self.plan.block  # of the image, where that is smaller than a block
             chosen = patches[chunks[block, chunk], :height, :width]
             logits = intervene(self.plan, started.prepared, place, chosen)
-            found = jax.vmap(self.outcome, in_axes=(0, None))(logits, started.target)
+            found = jax.vmap(self._outcomes, in_axes=(0, None))(logits, started.targets)
             return found - started.base
 
         if self.lanes == 1:  # plain slices are cheaper than gathers of one
             return one(block[0], chunk[0])[None]
         return jax.vmap(one)(block, chunk)
+
+    def _outcomes(self, logits: jax.Array, targets: SegmentTarget) -> jax.Array:
+        """Of the same logits [h, w, K] in every region: [R]."""
+        return jax.vmap(self.outcome, in_axes=(None, 0))(logits, targets)
 
     def _chunks(self, which: jax.Array) -> jax.Array:
         """int32 [n, chunks, p]; the last chunk is filled up with repetitions."""
@@ -159,15 +171,15 @@ class Started:
 
     Attributes:
       prepared: activations of the unperturbed image.
-      corner: int32 [2], first row and column of the region's box.
-      target: region and reference in the box.
-      base: float32 [], its outcome in points.
-      fits: bool [], whether the whole region lies in the box.
+      corner: int32 [2], first row and column of the box around the regions.
+      targets: [R, ...], regions and references in the box.
+      base: float32 [R], outcomes in points.
+      fits: bool [R], whether the whole region lies in the box.
     """
 
     prepared: Prepared
     corner: Array
-    target: SegmentTarget
+    targets: SegmentTarget
     base: Array
     fits: Array
 
@@ -179,6 +191,7 @@ def make_engine(
     *,
     block_size: int,
     region_side: int | None,
+    num_regions: int,
     num_patches: int,
     round_size: int | None,
     batch_size: int | None,
@@ -192,12 +205,13 @@ def make_engine(
       variables: its weights.
       image_shape: (H, W, C).
       block_size: side of the blocks.
-      region_side: side of a box that holds the region; None for the whole image.
+      region_side: side of a box that holds the regions; None for the whole image.
+      num_regions: R.
       num_patches: k.
       round_size: so many of the k at once, whatever `batch_size`, where sampling may stop between
         them and must not depend on it; None where it cannot stop.
       batch_size: interventions that a device evaluates at a time; None fits its memory.
-      outcome: of an input.
+      outcome: of an input, in one region.
       mesh: the devices.
     """
     height, width, _ = image_shape
@@ -209,7 +223,7 @@ def make_engine(
     )
     device = mesh.devices.flat[0]
     if batch_size is None:
-        batch_size = _fitting(device, plan_for)
+        batch_size = _fitting(device, plan_for, num_regions)
     # Equal chunks: 50 patches in batches of up to 12 are 5 times 10.
     equal = -(-num_patches // -(-num_patches // batch_size))
     per_call = min(round_size or equal, num_patches)
@@ -220,12 +234,15 @@ def make_engine(
     return Engine(plan_for(num_patches=per_call), lanes, outcome, mesh.size)
 
 
-def _fitting(device: Any, plan_for: Any) -> int:
+def _fitting(device: Any, plan_for: Any, num_regions: int) -> int:
     """Interventions at a time that a device has room for."""
     if device.platform == "cpu":
         return _CPU_BATCH
     limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30)
-    return int(min(_MOST, max(1, _MEMORY_SHARE * limit // plan_for(num_patches=1).window_bytes)))
+    plan = plan_for(num_patches=1)
+    # Every region has a number per pixel of the box.
+    needed = plan.window_bytes + 4 * num_regions * plan.region[0] * plan.region[1]
+    return int(min(_MOST, max(1, _MEMORY_SHARE * limit // needed)))
 
 
 def _compact(blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -238,6 +255,11 @@ def _scatter(found: jax.Array, chosen: jax.Array, number: jax.Array) -> jax.Arra
     # Past the chosen blocks comes the fill index: it must not write.
     where = jnp.where(jnp.arange(chosen.size) < number, chosen, chosen.size)
     return jnp.zeros_like(found).at[where].set(found, mode="drop")
+
+
+def _by_region(found: jax.Array, blocks: jax.Array) -> jax.Array:
+    """[n, k, R] -> [R, n, k], 0 where a block is not marked for the region in [R, n]."""
+    return jnp.where(blocks[..., None], jnp.moveaxis(found, -1, 0), 0.0)
 
 
 def _cut(array: jax.Array, corner: jax.Array, shape: tuple[int, int]) -> jax.Array:

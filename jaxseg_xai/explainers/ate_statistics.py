@@ -17,8 +17,8 @@ class Sample(NamedTuple):
     """Effects of the interventions on every block, in Dice points.
 
     Attributes:
-      effects: float32 [n, k].
-      count: int32 [n], how many of the k were made; they come first.
+      effects: float32 [..., n, k].
+      count: int32 [..., n], how many of the k were made; they come first.
     """
 
     effects: Array
@@ -29,8 +29,8 @@ class Estimate(NamedTuple):
     """What a sample tells of every block's ATE.
 
     Attributes:
-      mean: float32 [n], in points.
-      standard_error: float32 [n], in points; 0 for fewer than two interventions.
+      mean: float32 [..., n], in points.
+      standard_error: float32 [..., n], in points; 0 for fewer than two interventions.
     """
 
     mean: Array
@@ -39,10 +39,10 @@ class Estimate(NamedTuple):
 
 def estimate(sample: Sample) -> Estimate:
     """Mean and standard error s / sqrt(m), with s the sample's standard deviation (m - 1)."""
-    made = jnp.arange(sample.effects.shape[1]) < sample.count[:, None]
+    made = jnp.arange(sample.effects.shape[-1]) < sample.count[..., None]
     number = jnp.maximum(sample.count, 1)
-    mean = jnp.sum(jnp.where(made, sample.effects, 0.0), axis=1) / number
-    squares = jnp.sum(jnp.where(made, (sample.effects - mean[:, None]) ** 2, 0.0), axis=1)
+    mean = jnp.sum(jnp.where(made, sample.effects, 0.0), axis=-1) / number
+    squares = jnp.sum(jnp.where(made, (sample.effects - mean[..., None]) ** 2, 0.0), axis=-1)
     variance = squares / jnp.maximum(sample.count - 1, 1)
     return Estimate(mean, jnp.sqrt(variance / number))
 
@@ -58,7 +58,7 @@ def t_quantiles(confidence: float, count: int) -> np.ndarray:
 
 
 def half_width(found: Estimate, count: Array, confidence: float, most: int) -> jax.Array:
-    """Half-width [n] of the confidence interval of the mean, in points (Student's t)."""
+    """Half-width [..., n] of the confidence interval of the mean, in points (Student's t)."""
     quantile = jnp.asarray(t_quantiles(confidence, most))[count]
     # Infinity times 0 is not a number.
     return jnp.where(
@@ -67,7 +67,7 @@ def half_width(found: Estimate, count: Array, confidence: float, most: int) -> j
 
 
 def settled(found: Estimate, count: Array, half_width: Array, threshold: Array) -> jax.Array:
-    """Whether the interval [n] lies inside (-threshold, threshold), or all on one side of it.
+    """Whether the interval [..., n] lies inside (-threshold, threshold), or all on one side of it.
 
     Never after fewer than `FEWEST` interventions.
     """

@@ -1,0 +1,168 @@
+"""Many regions of one image in one pass: explained as one at a time, with fewer interventions."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg_xai.parallel.mesh import device_mesh
+from jaxseg_xai.types import SegmentTarget, Status
+from tests.explainers import models
+from tests.explainers.ate_inputs import HEIGHT, SMALL, WIDTH, image, make_batch, make_pool, run
+
+#: Class, and rows and columns of the box; they overlap, and the last is empty.
+BOXES = [
+    (1, slice(8, 16), slice(8, 16)),
+    (0, slice(8, 16), slice(8, 16)),
+    (1, slice(2, 12), slice(12, 23)),
+    (1, slice(17, 20), slice(30, 36)),
+    (1, slice(0), slice(0)),
+]
+SEQUENTIAL = dataclasses.replace(
+    SMALL, sequential=True, outcome="soft_dice", num_patches=25, threshold=0.05
+)
+
+
+def region_batch(count=2, boxes=BOXES, pool=None):
+    batch = make_batch(np.stack([image(seed) for seed in range(count)]), pool or make_pool())
+    bright = batch.targets.reference
+    region = np.zeros((count, len(boxes), HEIGHT, WIDTH), bool)
+    for r, (_, rows, columns) in enumerate(boxes):
+        region[:, r, rows, columns] = True
+    classes = np.array([c for c, _, _ in boxes], np.int32)
+    targets = SegmentTarget(
+        class_index=np.tile(classes, (count, 1)),
+        region=region,
+        reference=np.stack([bright if c else ~bright for c in classes], axis=1),
+    )
+    return dataclasses.replace(batch, targets=targets)
+
+
+def one_by_one(predict, batch, explainer):
+    """`explain` of every region alone, with the draws of all of them."""
+    alone = jax.jit(functools.partial(explainer.explain, predict, mesh=device_mesh()))
+    draws = explainer.draw(batch)
+    found = []
+    for r in range(batch.targets.region.shape[1]):
+        target = jax.tree.map(lambda leaf, r=r: leaf[:, r], batch.targets)
+        found.append(alone(jnp.float32(0.4), batch.images, target, draws))
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
+
+
+def without(explained, name):
+    """The explanation, and a score that is taken out of it."""
+    scores = dict(explained.scores)
+    taken = scores.pop(name)
+    return dataclasses.replace(explained, scores=scores), taken
+
+
+@pytest.mark.parametrize(
+    "explainer",
+    [
+        pytest.param(SMALL, id="dice"),
+        pytest.param(SEQUENTIAL, id="sequential"),
+    ],
+)
+def test_regions_together_are_explained_as_one_by_one(explainer):
+    batch = region_batch()
+    wanted = one_by_one(models.blurred_brightness, batch, explainer)
+    found, evaluated = without(run(models.blurred_brightness, batch, explainer), "num_evaluated")
+    chex.assert_trees_all_close(found, wanted, atol=1e-4)
+    if explainer.sequential:
+        settled = found.scores["num_interventions"][:, :4]
+        assert len(np.unique(settled[0])) > 1  # every region stops when it is sure itself
+    assert (found.status == np.array([Status.OK] * 4 + [Status.EMPTY_REGION])).all()
+    assert np.any(found.attribution, axis=(2, 3))[:, :2].all()
+    assert not np.any(found.attribution[:, 4])
+    # Some blocks are evaluated for one region only, many for all, none for the empty one.
+    made = found.scores["num_interventions"]
+    assert (made[:, :4] > 0).all()
+    assert not made[:, 4].any()
+    assert (evaluated == evaluated[:, :1]).all()
+    assert (evaluated >= made.max(axis=1, keepdims=True)).all()
+    assert (evaluated < made.sum(axis=1, keepdims=True)).all()
+
+
+def test_every_block_outside_one_region_is_evaluated_once():
+    batch = region_batch(1)
+    explained = run(
+        models.blurred_brightness, batch, dataclasses.replace(SMALL, num_screen=0, batch_size=None)
+    )
+    # The blocks that the regions touch, of 3 x 5; each lies outside some other region.
+    made = [(15 - touched) * SMALL.num_patches for touched in (1, 1, 4, 2)]
+    assert explained.scores["num_interventions"][0].tolist() == [*made, 0]
+    assert explained.scores["num_evaluated"][0].tolist() == [15 * SMALL.num_patches] * 5
+
+
+def test_no_result_depends_on_chunks_devices_or_regions_that_fill_up():
+    batch = region_batch()
+    wanted = run(models.blurred_brightness, batch)
+    other = dataclasses.replace(SMALL, batch_size=200)
+    alone = run(models.blurred_brightness, batch, other, jax.devices()[:1])
+    chex.assert_trees_all_equal(alone, wanted)
+    fewer = run(models.blurred_brightness, region_batch(boxes=BOXES[:4]))
+    chex.assert_trees_all_equal(fewer, jax.tree.map(lambda leaf: leaf[:, :4], wanted))
+
+
+def test_a_box_around_all_regions_changes_nothing():
+    batch = region_batch(boxes=BOXES[:3])  # rows 2 to 15, columns 8 to 22
+    wanted = run(models.blurred_brightness, batch)
+    found = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=15))
+    np.testing.assert_array_equal(found.attribution, wanted.attribution)
+    assert (found.scores["num_evaluated"] < wanted.scores["num_evaluated"]).all()
+    near = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=14))
+    assert near.status.tolist() == [[Status.OK, Status.OK, Status.REGION_TOO_LARGE]] * 2
+    np.testing.assert_array_equal(near.attribution[:, :2], wanted.attribution[:, :2])
+    assert not near.attribution[:, 2].any()
+
+
+def test_a_region_that_cannot_be_explained_does_not_spoil_the_others():
+    boxes = [(1, slice(8, 16), slice(0, 8)), (1, slice(8, 16), slice(28, 36)), *BOXES[:1]]
+    batch = region_batch(1, boxes, make_pool(value=np.inf))
+    batch.targets.reference[:, 2] = False
+    blocks = np.zeros((1, 3, 5), bool)
+    blocks[0, 1, 2:4] = True  # columns 16 to 31: too far from the first region, in the second
+    blocks[0, 0, 3] = True  # near the second only
+    explained = SMALL.explain(
+        models.blurred_brightness,
+        jnp.float32(0.4),
+        batch.images,
+        batch.targets,
+        SMALL.draw(batch),
+        device_mesh(),
+        jnp.asarray(blocks),
+    )
+    assert explained.status.tolist() == [[Status.OK, Status.NON_FINITE, Status.EMPTY_TARGET]]
+    chex.assert_tree_all_finite((explained.attribution, explained.maps, explained.traces))
+    scores = {name: np.isnan(score[0]).tolist() for name, score in explained.scores.items()}
+    assert scores["base_dice"] == scores["num_zero"] == [False, True, True]
+    assert explained.scores["num_zero"][0, 0] == 3
+
+
+@pytest.mark.parametrize("perturbation", ["patches", "noise"])
+def test_draws_of_regions_depend_on_the_image_alone(perturbation):
+    explainer = dataclasses.replace(SMALL, perturbation=perturbation)
+    wanted = explainer.draw(region_batch())
+    chex.assert_trees_all_equal(explainer.draw(region_batch(boxes=BOXES[1:2])), wanted)
+    other = dataclasses.replace(region_batch(), image_ids=np.array([1, 7], np.uint32))
+    used = [np.asarray(d.patches)[d.full] for d in (wanted, explainer.draw(other))]
+    np.testing.assert_array_equal(used[0][0], used[1][0])
+    assert (used[0][1] != used[1][1]).any()
+
+
+def test_targets_that_do_not_fit_the_images_are_refused():
+    batch = region_batch()
+    targets = dataclasses.replace(batch.targets, class_index=np.ones(2, np.int32))
+    with pytest.raises(AssertionError, match="shape"):
+        SMALL.explain(
+            models.bright_pixels,
+            jnp.float32(0.4),
+            batch.images,
+            targets,
+            SMALL.draw(batch),
+            device_mesh(),
+        )
