@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from benchmarks.peers.results import MisureResult
 from benchmarks.record import Measurement, PeerSample, Row
 from benchmarks.references import load_misure
 from benchmarks.settings import Settings
-from benchmarks.timing import compile_apart, interleave
+from benchmarks.timing import Timing, compile_apart, interleave
 from benchmarks.validation import Validation
 from jaxseg_xai.explainers import Batch, MisurePaper, explain
 from jaxseg_xai.explainers.misure_stages import Job
@@ -54,31 +54,50 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
 
 
 def run_small_objects(settings: Settings, mesh: Mesh) -> Measurement:
-    """The same for one small object in a large image, and fewer iterations."""
-    bundle, misure = open_model(settings), MisurePaper(num_iterations=_FEW_ITERATIONS)
+    """The same for one small object in a large image, and fewer iterations.
+
+    Also as if nothing were known of the regions, and without windows.
+    """
+    bundle = open_model(settings)
     images, regions = small_objects(bundle, settings, settings.lanes)
     ones = np.ones(settings.lanes, np.int32)
     batch = make_batch(bundle, images, ones, explainer="misure_paper", regions=regions)
-    return measure(settings, mesh, bundle, batch, misure)
+    side = max(int(regions.any(axis).sum(axis=1).max()) for axis in (1, 2))
+    misure = MisurePaper(num_iterations=_FEW_ITERATIONS, region_side=side)
+    others = {
+        "ours, all of the output": dataclasses.replace(misure, region_side=None),
+        "ours, no windows": dataclasses.replace(misure, windows=()),
+    }
+    return measure(settings, mesh, bundle, batch, misure, others)
 
 
 def measure(
-    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, misure: MisurePaper
+    settings: Settings,
+    mesh: Mesh,
+    bundle: Bundle,
+    batch: Batch,
+    misure: MisurePaper,
+    others: Mapping[str, MisurePaper] | None = None,
 ) -> Measurement:
-    """Time and check MiSuRe of a batch."""
+    """Time and check MiSuRe of a batch; time (not in `--quick`) other settings of it, too."""
     if settings.quick:
-        misure = dataclasses.replace(misure, num_iterations=_QUICK_ITERATIONS)
+        misure, others = dataclasses.replace(misure, num_iterations=_QUICK_ITERATIONS), None
     variables = replicate(bundle.variables, mesh)
-    compiled, compile_seconds = compile_apart(
-        explain, misure, variables, batch, predict=bundle.predict, mesh=mesh
-    )
-    contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(misure, variables, batch)}
+    programs, compile_seconds = {}, 0.0
+    contenders: dict[str, Callable[[], Any]] = {}
+    for name, variant in {"ours": misure, **(others or {})}.items():
+        programs[name], seconds = compile_apart(
+            explain, variant, variables, batch, predict=bundle.predict, mesh=mesh
+        )
+        compile_seconds += seconds
+        contenders[name] = lambda n=name, v=variant: programs[n](v, variables, batch)
     contenders |= peers_of(settings, bundle, batch, misure, _PEER_IMAGES)
     timings, results = interleave(
         contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
     )
     sample = peer_sample(settings, _PEER_IMAGES)
     found = results["ours"]
+    scales = {name: s.scale for name, s in sample.items()}
     share, table = seen_through_windows(bundle, misure, found, batch.targets)
     return Measurement(
         compile_seconds=compile_seconds,
@@ -89,12 +108,24 @@ def measure(
         },
         flops=flops(misure, bundle, batch, float(np.sum(found.scores["num_dilations"])), share),
         flops_of=FLOPS_OF,
-        memory=peak_memory(compiled, mesh),
-        ratios=base.ratios(timings, {name: s.scale for name, s in sample.items()}),
+        memory=peak_memory(programs["ours"], mesh),
+        ratios=base.ratios(timings, scales),
         peer_sample=sample,
         validation=validate(settings, mesh, bundle, batch, misure, results),
-        series={"windows": table},
+        series={"windows": table, "settings": _seconds(settings, timings, scales)},
     )
+
+
+def _seconds(
+    settings: Settings, timings: Mapping[str, Timing], scales: Mapping[str, float]
+) -> list[Row]:
+    """Seconds an image of all who were timed, and over them those of the peers."""
+    seconds = {n: t.median * scales.get(n, 1.0) / settings.lanes for n, t in timings.items()}
+    return [
+        {"who": who, "seconds / image": each}
+        | {f"times faster than {peer}": seconds[peer] / each for peer in settings.peers}
+        for who, each in seconds.items()
+    ]
 
 
 def seen_through_windows(
@@ -127,17 +158,18 @@ def flops(
 ) -> float | None:
     """FLOPs of MiSuRe of a batch whose images needed so many dilations in all.
 
-    `share` is that of a step in its window.
+    `share` is that of a pass in its window.
     """
     image, target = jax.tree.map(lambda leaf: leaf[0], (batch.images, batch.targets))
     iteration = step_flops(misure, bundle, image, target)
     forward = flops_of(bundle.predict, bundle.variables, image[None])
     if iteration is None or forward is None:
         return None
-    # Forward passes besides: the prediction, inside Y, after each dilation, of the mask and of its
-    # region.
+    # Forward passes besides: inside Y and after each dilation in the window (or a smaller one);
+    # the prediction, of the mask and of its region on the whole image.
     lanes = len(batch.images)
-    return lanes * misure.num_iterations * iteration * share + (4 * lanes + dilations) * forward
+    in_windows = lanes * misure.num_iterations * iteration + (lanes + dilations) * forward
+    return in_windows * share + 3 * lanes * forward
 
 
 def step_flops(
