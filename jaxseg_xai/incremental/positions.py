@@ -45,8 +45,6 @@ def covering(size: int, side: int, step: int, lo: Array, hi: Array) -> Covering:
     starts = jnp.asarray(block_starts(size, side, step), jnp.int32)
     last = len(starts) - 1
     index = jnp.where(lo >= size - side, last, jnp.clip(lo // step, 0, last)).astype(jnp.int32)
-    # An interval that ends at the border may begin before the last block's grid place.
-    index = jnp.where(hi > starts[index] + side, last, index)
     start = starts[index]
     return Covering(index, (hi <= lo) | ((start <= lo) & (hi <= start + side)))
 
