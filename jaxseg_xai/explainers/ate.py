@@ -193,8 +193,8 @@ class Ate:
           trace `histogram`: blocks per bin of (-inf, -3, -1, -0.3, -t, t, 0.3, 1, 3, inf). Statuses
           EMPTY_TARGET (no reference pixel in the region), EMPTY_REGION, REGION_TOO_LARGE (for
           `region_side`; of several, those that do not lie in the box whose first row and column are
-          the first of them all) and NON_FINITE (of the image, its logits or those of an
-          intervention in the region) come with maps of zeros.
+          the first of all that fit into one) and NON_FINITE (of the image, its logits or those of
+          an intervention in the region) come with maps of zeros.
 
           Of several regions, `num_interventions` are those that a region's numbers come from, and
           the score `num_evaluated` (the same for all of them) those made for any.
@@ -210,8 +210,12 @@ class Ate:
         regions = targets.region.shape[1]
         chex.assert_shape([targets.region, targets.reference], (batch, regions, height, width))
         chex.assert_shape(targets.class_index, (batch, regions))
+        chex.assert_axis_dimension_gt(targets.region, 1, 0)
+        grid = self.grid(height, width)
+        chex.assert_shape([draws.screen, draws.full], (batch, int(np.prod(grid)), None))
         if blocks is None:
-            blocks = jnp.ones((batch, *self.grid(height, width)), bool)
+            blocks = jnp.ones((batch, *grid), bool)
+        chex.assert_shape(blocks, (batch, *grid))
         engine_for = functools.partial(
             make_engine,
             predict,

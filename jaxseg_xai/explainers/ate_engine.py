@@ -15,6 +15,7 @@ from jaxseg_xai.explainers.ate_statistics import Sample, estimate, half_width, s
 from jaxseg_xai.incremental import Place, Plan, Prepared, intervene, make_plan, operands_of, prepare
 from jaxseg_xai.metrics.outcomes import Outcome
 from jaxseg_xai.parallel.jobs import map_jobs
+from jaxseg_xai.perturbations.blocks import bounding_box
 from jaxseg_xai.types import Array, Predict, SegmentTarget
 
 #: Interventions that a CPU core evaluates at a time: small windows stay in its cache.
@@ -42,7 +43,10 @@ class Engine:
     def start(self, variables: Any, image: jax.Array, targets: SegmentTarget) -> "Started":
         """Run the model on an image and look at it through the box around the regions [R, ...]."""
         prepared = prepare(self.plan, variables, image)
-        regions = jnp.any(targets.region, axis=0)
+        low, high = jax.vmap(bounding_box)(targets.region)
+        # A region that is too large for the box would only push others out of it.
+        small = jnp.all(high - low <= jnp.array(self.plan.region), axis=1)
+        regions = jnp.any(targets.region & small[:, None, None], axis=0)
         corner = jnp.stack(
             [jnp.argmax(jnp.any(regions, axis=1 - d)).astype(jnp.int32) for d in (0, 1)]
         )

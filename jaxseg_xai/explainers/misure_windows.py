@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxseg_xai.incremental.crop import CroppedPredict, Spot, crop_predict
+from jaxseg_xai.perturbations.blocks import bounding_box
 from jaxseg_xai.types import Predict
 
 #: Windows chosen by themselves: sides as shares of the image's, and where they are worth it (each
@@ -124,7 +125,7 @@ class WindowView:
         return found
 
     def _spot(self, mask: jax.Array, region: jax.Array) -> Spot:
-        return self._crop.spot(*_bounding_box(mask | region if self._crop.local else mask))
+        return self._crop.spot(*bounding_box(mask | region if self._crop.local else mask))
 
 
 def first_holding(views: Sequence[View], masks: jax.Array, regions: jax.Array) -> jax.Array:
@@ -134,16 +135,3 @@ def first_holding(views: Sequence[View], masks: jax.Array, regions: jax.Array) -
         return jnp.argmax(jnp.stack([view.holds(mask, region) for view in views]))
 
     return jax.vmap(choose)(masks, regions).astype(jnp.int32)
-
-
-def _bounding_box(region: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """First and one past the last row and column of a region [H, W]; int32 [2] each."""
-    lows, highs = [], []
-    for other, size in ((1, region.shape[0]), (0, region.shape[1])):
-        along = jnp.any(region, axis=other)
-        lows.append(jnp.argmax(along))
-        highs.append(size - jnp.argmax(along[::-1]))
-    # Of an empty region: nothing.
-    some = jnp.any(region)
-    low, high = (jnp.stack(ends).astype(jnp.int32) for ends in (lows, highs))
-    return jnp.where(some, low, 0), jnp.where(some, high, 0)

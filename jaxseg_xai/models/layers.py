@@ -48,6 +48,7 @@ def conv_general_dilated(
         tuple(window_strides) == (1, 1)
         and set(lhs_dilation or (1, 1)) == {1}
         and kwargs.get("feature_group_count", 1) == 1
+        and kwargs.get("preferred_element_type") is None
         and lhs.ndim == 4
     )
     if not plain:
@@ -109,7 +110,7 @@ def upsample_2x_nearest(x: jax.Array) -> jax.Array:
 def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
     """Bilinear up-sampling by two with aligned corners: [B, H, W, C] -> [B, 2H, 2W, C].
 
-    `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`.
+    `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`. Reverse mode only.
     """
     if textbook.value:
         rows, columns = (_aligned_bilinear(n).astype(x.dtype) for n in x.shape[1:3])

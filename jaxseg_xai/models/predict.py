@@ -64,7 +64,11 @@ class _ApplyNNX:
     graphdef: Any
 
     def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
-        return nnx.merge(self.graphdef, variables)(images)
+        def run(variables: Any, images: jax.Array) -> jax.Array:
+            return nnx.merge(self.graphdef, variables)(images)
+
+        # On a trace level of its own, where models may use `nnx.remat` and `nnx.jit`.
+        return jax.jit(run)(variables, images)
 
 
 @dataclasses.dataclass(frozen=True)

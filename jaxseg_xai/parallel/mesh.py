@@ -113,6 +113,7 @@ def deal_batch(batch: Any, size: int, mesh: Mesh) -> tuple[Any, np.ndarray]:
     which = np.arange(size).reshape(-1, mesh.size).T.ravel()
 
     def deal(leaf: Any) -> np.ndarray:
+        assert len(leaf) <= size, "more examples than places"
         return np.asarray(leaf)[np.minimum(which, len(leaf) - 1)]
 
     return jax.tree.map(deal, batch), which

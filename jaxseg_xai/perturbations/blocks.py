@@ -58,3 +58,16 @@ def _fill_up(image: jax.Array, side: int) -> jax.Array:
     """Pad [H, W, ...] at the bottom and right to whole blocks."""
     extra = [(0, -size % side) for size in image.shape[:2]]
     return jnp.pad(image, extra + [(0, 0)] * (image.ndim - 2))
+
+
+def bounding_box(region: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """First and one past the last row and column of a region [H, W]; int32 [2] each."""
+    lows, highs = [], []
+    for other, size in ((1, region.shape[0]), (0, region.shape[1])):
+        along = jnp.any(region, axis=other)
+        lows.append(jnp.argmax(along))
+        highs.append(size - jnp.argmax(along[::-1]))
+    # Of an empty region: nothing.
+    some = jnp.any(region)
+    low, high = (jnp.stack(ends).astype(jnp.int32) for ends in (lows, highs))
+    return jnp.where(some, low, 0), jnp.where(some, high, 0)

@@ -166,3 +166,36 @@ def test_targets_that_do_not_fit_the_images_are_refused():
             SMALL.draw(batch),
             device_mesh(),
         )
+
+
+def test_a_region_that_is_too_large_spoils_no_other():
+    batch = region_batch(boxes=BOXES[:2])
+    wanted = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=15))
+    whole = jnp.ones_like(batch.targets.region[:, :1])
+    class_index = batch.targets.class_index
+    targets = SegmentTarget(
+        class_index=np.concatenate([class_index[:, :1], class_index], axis=1),
+        region=np.concatenate([whole, batch.targets.region], axis=1),
+        reference=np.concatenate([whole, batch.targets.reference], axis=1),
+    )
+    batch = dataclasses.replace(batch, targets=targets)
+    found = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=15))
+    assert found.status.tolist() == [[Status.REGION_TOO_LARGE, Status.OK, Status.OK]] * 2
+    np.testing.assert_array_equal(found.attribution[:, 1:], wanted.attribution)
+
+
+def test_no_regions_and_blocks_of_another_grid_are_refused():
+    batch = region_batch()
+    nothing = jax.tree.map(lambda leaf: leaf[:, :0], batch.targets)
+    with pytest.raises(AssertionError):
+        run(models.blurred_brightness, dataclasses.replace(batch, targets=nothing))
+    with pytest.raises(AssertionError):
+        SMALL.explain(
+            models.blurred_brightness,
+            jnp.float32(0.2),
+            batch.images,
+            batch.targets,
+            SMALL.draw(batch),
+            device_mesh(jax.devices()[:1]),
+            blocks=np.ones((len(batch.images), 1, 1), bool),
+        )
