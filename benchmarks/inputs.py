@@ -19,6 +19,7 @@ from jaxseg_xai.errors import DataError
 from jaxseg_xai.explainers import Batch
 from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
 from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.models.weights import load_weights
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.targets import make_target
 from jaxseg_xai.types import Sample, SegmentTarget
@@ -76,12 +77,15 @@ def open_model(settings: Settings) -> Bundle:
 def write_random_model(folder: Path, width: int) -> None:
     """A model folder: U-Net with random weights whose bias makes a share of pixels foreground."""
     config = UNetConfig.of_width(width)
-    model = config.build(nnx.Rngs(0))
-    images = np.stack([Pictures(64, config.in_channels)[i].image for i in range(4)])
+    # Kernels from NumPy and one program for the logits: built and run eagerly, each of some hundred
+    # small programs is compiled.
+    model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+    load_weights(model, _random_weights(model))
     model.eval()
+    images = np.stack([Pictures(64, config.in_channels)[i].image for i in range(4)])
+    logits = nnx.jit(lambda model, images: model(images))(model, images)
     assert model.head.bias is not None
-    threshold = jnp.quantile(model(jnp.asarray(images)), 1 - _FOREGROUND)
-    model.head.bias.set_value(jnp.full(1, -threshold))
+    model.head.bias.set_value(jnp.full(1, -np.quantile(logits, 1 - _FOREGROUND), jnp.float32))
     card = ModelCard(
         architecture="unet",
         config=dataclasses.asdict(config),
@@ -89,6 +93,19 @@ def write_random_model(folder: Path, width: int) -> None:
         name_map={},
     )
     save_model(folder, model, card)
+
+
+def _random_weights(model: nnx.Module) -> dict[str, np.ndarray]:
+    """Flax's initial values under the names of `load_weights`: kernels of variance 1 / inputs."""
+    rng, arrays = np.random.default_rng(0), {}
+    for path, leaf in nnx.to_flat_state(nnx.state(model)):
+        name, shape = "/".join(map(str, path)), leaf.shape
+        if path[-1] == "kernel":
+            values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
+        else:
+            values = np.full(shape, float(path[-1] in ("scale", "var")))
+        arrays[name] = values.astype(np.float32)
+    return arrays
 
 
 def choose_images(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from benchmarks.cases import (
     ate,
+    ate_regions,
     ate_screen,
     misure,
     misure_lanes,
@@ -52,6 +53,15 @@ _ALL = (
         quick=Defaults(model="triangle", size=64, lanes=2),
         run=ate_screen.run,
         has_peers=False,
+    ),
+    Case(
+        name="ate-regions",
+        about="the ATE on four regions in one pass and region by region, on some of the blocks",
+        defaults=Defaults(model="reference", size=128, lanes=1, blocks=16),
+        quick=Defaults(model="reference", size=128, lanes=1, blocks=4),
+        run=ate_regions.run,
+        has_peers=False,
+        split_lanes=False,
     ),
     Case(
         name="misure",

@@ -158,7 +158,7 @@ def _validate(
         margin=checks.FLIP_MARGINS[settings.dtype],
     )
     for name in settings.peers:
-        found[name] = _verdict(results["ours on the sample"], 0, results[name], doubt)
+        found[name] = verdict(results["ours on the sample"], 0, results[name], doubt)
     return checks.all_of(found)
 
 
@@ -185,11 +185,12 @@ def frozen(settings: Settings, mesh: Mesh) -> dict[str, Validation]:
             settings=reference.settings,
             margin=checks.FLIP_MARGINS[settings.dtype],
         )
-        verdicts[f"frozen reference {index}"] = _verdict(found, index, expected, doubt)
+        verdicts[f"frozen reference {index}"] = verdict(found, index, expected, doubt)
     return verdicts
 
 
-def _verdict(found: Explanation, index: int, expected: AteResult, doubt: AteDoubt) -> Validation:
+def verdict(found: Explanation, index: int, expected: AteResult, doubt: AteDoubt) -> Validation:
+    """Image `index` of our explanations of a batch against what is expected of it."""
     status = Status(int(found.status[index]))
     if status != Status.OK:
         return checks.failed(f"the status of image {index} is {status.name}")

@@ -42,18 +42,29 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
     train_set, validation = (config.open(s, in_channels) for s in ("train", "validation"))
     _claim(config)
     architecture = config.architecture(in_channels, num_classes)
-    model = architecture.build(nnx.Rngs(config.seed))
-    model.train()
-    graphdef, params, statistics = nnx.split(model, nnx.Param, ...)
     optimizer = optax.adamw(_schedule(config), weight_decay=config.weight_decay)
 
     mesh = device_mesh()
     replicated = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS if config.batch_size % mesh.size == 0 else None))
-    # Made under the same sharding as the step's outputs, so that the step compiles once.
-    state = jax.jit(lambda p, s: (p, s, optimizer.init(p)), out_shardings=replicated)(
-        params, statistics
-    )
+
+    def build() -> nnx.Module:
+        model = architecture.build(nnx.Rngs(config.seed))
+        model.train()
+        return model
+
+    def initial() -> tuple[Any, Any, Any]:
+        _, params, statistics = nnx.split(build(), nnx.Param, ...)
+        return params, statistics, optimizer.init(params)
+
+    graphdef = nnx.graphdef(nnx.eval_shape(build))
+    # Made under the same sharding as the step's outputs, so that the step compiles once. It runs
+    # once: optimising how random numbers are drawn takes ten times as long as drawing them.
+    state = jax.jit(
+        initial,
+        out_shardings=replicated,
+        compiler_options={"xla_backend_optimization_level": 0},
+    )()
     step_fn = jax.jit(
         _make_step(graphdef, optimizer),
         donate_argnums=0,

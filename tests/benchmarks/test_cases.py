@@ -83,6 +83,16 @@ def test_ate_screen(tmp_path):
 
 
 @pytest.mark.slow
+def test_ate_regions(tmp_path):
+    record = run("ate-regions", tmp_path / "a.json")
+    check(record, "explanations", "interventions", "blocks")
+    together, alone = record.series["regions"]
+    assert set(record.timings) == {together["who"], alone["who"]}
+    assert record.work["interventions"] == together["interventions evaluated"]
+    assert alone["over one pass's"] > 1
+
+
+@pytest.mark.slow
 def test_misure(tmp_path):
     record = run("misure", tmp_path / "a.json", "--peer", "original")
     check(record, "explanations", "iterations")
