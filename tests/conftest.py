@@ -18,5 +18,5 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What the imports made is no garbage, and looking through it takes a twentieth of the time."""
+    """What the imports made is no garbage, and looking through it again and again takes time."""
     gc.freeze()

@@ -177,6 +177,6 @@ def shift(
 
 
 def _slice(whole: jax.Array, start: Array | int, size: int, d: int) -> jax.Array:
-    # Programs have thousands: what JAX adds for negative indices would be a fifth of them. A start
-    # that lies outside (of pieces of `jnp.roll` far away) is clamped, and nobody reads what comes.
+    # Without what JAX adds for negative indices: programs have many of these. A start that lies
+    # outside (of pieces of `jnp.roll` far away) is clamped, and nobody reads what comes.
     return lax.dynamic_slice_in_dim(whole, start, size, d, allow_negative_indices=False)
