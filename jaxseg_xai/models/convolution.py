@@ -2,7 +2,8 @@
 
 XLA's CPU backend has two libraries for convolutions. The faster one (YNNPACK) gets those of 3x3 and
 larger kernels and more than 16 input or output channels, and is slow where nothing is padded. So
-convolutions between few channels compute several pixels at once, and others get a row of padding.
+convolutions between few channels compute several pixels at once, those between many are Winograd's,
+and others get a row of padding.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jaxseg_xai.models import winograd
 
 #: Inside `with textbook(True)` layers are traced as the one convolution or matrix product that they
 #: are, which `jaxseg_xai.incremental` can read and FLOPs are counted of.
@@ -41,6 +44,8 @@ def convolve(
     fast = on_cpu and x.dtype == jnp.float32 and min(kernel.shape[:2]) >= 3
     if fast and (pixels := _pixels_at_once(kernel, dilation)) > 1:
         return _several_pixels_at_once(x, kernel, pixels, padding, precision)
+    if fast and tuple(dilation) == (1, 1) and winograd.pays(x.shape, kernel.shape):
+        return winograd.convolve_3x3(x, kernel, padding, precision)
     if fast and not any(map(any, padding)):
         return plain(x, kernel, (1, 1), ((1, 0), (0, 0)), dilation, precision)[:, 1:]
     return plain(x, kernel, (1, 1), padding, dilation, precision)

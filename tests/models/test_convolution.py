@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxseg_xai.models import layers
+from jaxseg_xai.models import layers, winograd
 from jaxseg_xai.models.convolution import convolve, plain, textbook
 
 SAME, VALID, ODD = ((1, 1), (1, 1)), ((0, 0), (0, 0)), ((2, 0), (-1, 3))
@@ -25,6 +25,26 @@ def test_it_is_the_plain_convolution(channels, outputs, width, padding):
     expected = plain(x, kernel, (1, 1), padding, (1, 1), None)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("padding", [SAME, VALID, ODD])
+@pytest.mark.parametrize("size", [(8, 12), (7, 9)])
+def test_a_convolution_of_many_channels_is_a_winograd(size, padding):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2, *size, 32)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 32, 64)).astype(np.float32)
+    assert winograd.pays(x.shape, kernel.shape)
+    lanes = jax.vmap(lambda image: convolve(image[None], kernel, padding, (1, 1), None)[0])(x)
+    expected = plain(x.astype(np.float64), kernel, (1, 1), padding, (1, 1), "highest")
+    assert lanes.shape == expected.shape
+    # Its sums round three times as often as the definition's 288 products.
+    np.testing.assert_allclose(lanes, expected, atol=1e-4)
+
+
+def test_a_winograd_that_would_fill_the_memory_or_joins_few_channels_does_not_pay():
+    assert not winograd.pays((1, 128, 128, 64), (3, 3, 64, 64))
+    assert not winograd.pays((1, 16, 16, 16), (3, 3, 16, 64))
+    assert not winograd.pays((1, 16, 16, 64), (5, 5, 64, 64))
 
 
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
