@@ -81,7 +81,7 @@ def kept_pool(config: SweepConfig) -> PatchPool | None:
     since; and it need not read them again.
     """
     path = config.out / _POOL
-    if config.overwrite or not path.is_dir():
+    if config.overwrite or not (path / "zarr.json").exists():
         return None
     with io_errors(config.out):
         group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)

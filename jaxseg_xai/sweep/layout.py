@@ -16,6 +16,12 @@ from jaxseg_xai.sweep.tables import Table, consolidate
 from jaxseg_xai.types import Status
 
 PENDING = -1
+#: Columns that a table has from its creation, by its rows' dimension.
+_COLUMNS = {
+    "image": {"id", "height", "width"},
+    "explanation": {"image_index", "class_index", "region_name", "id", "reason", "status"}
+    | {"height", "width"},
+}
 _MARK = "jaxseg_xai_store"
 _FORMAT = 1
 
@@ -38,17 +44,31 @@ def read_attrs(path: Path) -> dict[str, Any]:
 
 
 def open_table(path: Path, name: str, row_dim: str, mode: str) -> Table:
-    """The table in group `name` of the store at `path`."""
-    # Consolidated metadata may be stale after a crash; the arrays' own are not.
-    group = zarr.open_group(
-        str(path / name),
-        mode=mode,  # pyright: ignore[reportArgumentType]
-        zarr_format=3,
-        use_consolidated=False,
+    """The table in group `name` of the store at `path`; JaxsegError where its plan is not whole."""
+    try:
+        # Consolidated metadata may be stale after a crash; the arrays' own are not.
+        group = zarr.open_group(
+            str(path / name),
+            mode=mode,  # pyright: ignore[reportArgumentType]
+            zarr_format=3,
+            use_consolidated=False,
+        )
+        height = group["height"]
+        assert isinstance(height, zarr.Array)
+        table = Table(group, row_dim, height.shape[0])
+    except (FileNotFoundError, KeyError):
+        raise _damaged(path, name, _COLUMNS[row_dim]) from None
+    if missing := _COLUMNS[row_dim] - table.columns.keys():
+        raise _damaged(path, name, missing)
+    return table
+
+
+def _damaged(path: Path, name: str, missing: set[str]) -> JaxsegError:
+    # Not by a sweep that was killed: `create` shows a store only when it has all of this.
+    return JaxsegError(
+        f"{path} is damaged: {name} lacks {', '.join(sorted(missing))}; "
+        "restore it, or sweep again with --overwrite"
     )
-    height = group["height"]
-    assert isinstance(height, zarr.Array)
-    return Table(group, row_dim, height.shape[0])
 
 
 def create(
@@ -84,6 +104,17 @@ def create(
     if path.exists():
         path.rmdir()  # empty: `create` is called for nothing else
     partial.rename(path)
+
+
+def clear_unfinished(path: Path, groups: Iterable[str]) -> None:
+    """Remove what a killed process left of the arrays and metadata it was writing."""
+    for folder in (path, *(path / group for group in groups)):
+        for half in folder.glob("zarr.*.partial"):
+            half.unlink()
+    for group in groups:
+        for array in (path / group).iterdir():
+            if array.is_dir() and not (array / "zarr.json").exists():
+                shutil.rmtree(array)
 
 
 def plan_row(images: Table, table: Table, row: int) -> PlanRow:

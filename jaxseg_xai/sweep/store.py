@@ -91,6 +91,7 @@ class ExplanationStore:
                     store = cls(path, "r+")
                     old = store.attrs["config"]
                     layout.check_same(path, store._images, store._tables, old, plan, config)
+                    layout.clear_unfinished(path, ["images", *store.explainers])
                     store._consolidate()  # a killed process may have left it stale
                     return store
                 # Renamed first: half a store is neither continued nor overwritten.

@@ -55,9 +55,21 @@ def sole_writer(path: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def unfinished_ignored() -> Iterator[None]:
+    """Look into groups in which a killed process may have left an array that it was creating.
+
+    Its folder is there, its `zarr.json` is not, and a half-written copy of that may be. zarr warns
+    of both. The next sweep creates the array again.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component")
+        yield
+
+
 def consolidate(path: Path, groups: list[str]) -> None:
     """Write consolidated metadata, without which xarray warns; needed after any change of shape."""
-    with warnings.catch_warnings():
+    with unfinished_ignored():
         # zarr tells that v3 readers other than zarr-python may ignore it; they may.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         for group in groups:
@@ -84,8 +96,9 @@ class Table:
         self.attrs: dict[str, Any] = dict(group.attrs)
         self._group = group
         self._dirty: dict[str, set[int]] = {}
-        for name, array in group.arrays():
-            self.arrays[name] = array
+        with unfinished_ignored():
+            self.arrays.update(group.arrays())
+        for name, array in self.arrays.items():
             for dim, size in zip(self.dims(name)[1:], array.shape[1:], strict=True):
                 self.sizes[dim] = max(size, self.sizes.get(dim, 0))
             if array.ndim == 1:

@@ -1,96 +1,24 @@
-"""Whole sweeps with a tiny random model."""
+"""Whole sweeps with a tiny random model: what is computed, and what of it is stored."""
 
 import dataclasses
 import json
-import logging
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from jaxseg_xai.errors import ConfigError, JaxsegError
-from jaxseg_xai.explainers import Ate, Batch
+from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.sweep.config import RoiConfig
-from jaxseg_xai.sweep.inputs import kept_pool
 from jaxseg_xai.sweep.run import run_sweep
 from jaxseg_xai.sweep.store import ExplanationStore
-from jaxseg_xai.sweep.tables import sole_writer
 from jaxseg_xai.types import Status
 from tests import tiny
 from tests.conftest import NUM_DEVICES
-
-NAMES = [f"i{k}" for k in range(6)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kept(tmp_path_factory):
-    with tiny.compiled_programs_kept(tmp_path_factory.getbasetemp() / "xla"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny.write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return tiny.write_images(tmp_path_factory.mktemp("images"), NAMES)
-
-
-@pytest.fixture(scope="module")
-def done(model, images, tmp_path_factory):
-    """A finished sweep: its configuration and its result."""
-    out = tmp_path_factory.mktemp("done") / "s.zarr"
-    config = tiny.sweep_config(out, model, images, classes=())
-    return config, run_sweep(config)
-
-
-class CompileLog(logging.Handler):
-    """Names of the programs that XLA compiled (or found in its cache)."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def emit(self, record):
-        message = record.getMessage()
-        if message.startswith("Finished XLA compilation of"):
-            self.names.append(message.split()[4])
-
-    def __enter__(self):
-        self.context = jax.log_compiles(True)
-        self.context.__enter__()
-        logging.getLogger("jax").addHandler(self)
-        return self
-
-    def __exit__(self, *error):
-        logging.getLogger("jax").removeHandler(self)
-        self.context.__exit__(*error)
-
-    def count(self, name):
-        return self.names.count(f"jit({name})")
-
-
-def interrupt_after(monkeypatch, writes):
-    """The store's `write` raises KeyboardInterrupt at the given call."""
-    calls = iter(range(10**6))
-    write = ExplanationStore.write
-
-    def wrapped(*args, **options):
-        if next(calls) == writes:
-            raise KeyboardInterrupt
-        return write(*args, **options)
-
-    monkeypatch.setattr(ExplanationStore, "write", wrapped)
+from tests.sweep.programs import NAMES, CompileLog
 
 
 def test_every_image_class_and_explainer_is_stored(done):
@@ -130,74 +58,6 @@ def test_maps_are_those_of_the_image_they_are_stored_with(done, model):
     absent = store.read("misure", 1)
     assert absent.status is Status.EMPTY_TARGET
     assert not absent.attribution.any()
-
-
-def test_a_second_run_computes_and_changes_nothing(done):
-    config, _ = done
-    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in config.out.rglob("c.*")}
-    with CompileLog() as log:
-        again = run_sweep(config)
-    assert again.computed == {"misure": 0, "ate": 0}
-    assert again.num_images == 0
-    assert log.count("explain") == 0
-    assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in config.out.rglob("c.*")}
-
-
-@pytest.mark.parametrize("writes", [2, 13])
-def test_an_interrupted_run_continues_to_the_same_bits(done, monkeypatch, tmp_path, writes):
-    config = dataclasses.replace(done[0], out=tmp_path / "s.zarr")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, writes)
-        with pytest.raises(KeyboardInterrupt):
-            run_sweep(config)
-    store = ExplanationStore.open(config.out)
-    pending = sum(len(store.pending(name)) for name in store.explainers)
-    assert pending == 24 - writes  # what was written before the interruption is kept
-    run_sweep(config)
-    tiny.assert_same_store(config.out, done[0].out)
-
-
-KILLED = """
-import sys, jax
-jax.config.update("jax_num_cpu_devices", 4)
-from pathlib import Path
-from jaxseg_xai.sweep.inputs import kept_pool
-from jaxseg_xai.sweep.run import run_sweep
-from tests import tiny
-run_sweep(tiny.sweep_config(*map(Path, sys.argv[1:])))
-"""
-
-
-def test_a_killed_process_loses_at_most_a_batch(model, tmp_path):
-    images = tiny.write_images(tmp_path / "images", [f"i{k}" for k in range(40)])
-    out = tmp_path / "s.zarr"
-    config = tiny.sweep_config(out, model, images)
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, out, model, images],
-        cwd=Path(__file__).parents[2],
-        env=dict(
-            tiny.environment(),
-            JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
-            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-        ),
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not (out / "misure" / "attribution").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait()
-    store = ExplanationStore.open(out)
-    assert len(store.pending("ate")) > 0
-    run_sweep(config)
-    whole = dataclasses.replace(config, out=tmp_path / "whole.zarr")
-    assert run_sweep(whole).computed == {"misure": 40, "ate": 40}
-    tiny.assert_same_store(out, whole.out)
 
 
 def test_ate_does_not_depend_on_batch_size_order_or_limit(done, tmp_path):
@@ -268,15 +128,6 @@ def test_a_class_or_an_image_named_twice_counts_once(done, tmp_path):
     assert run_sweep(config).counts == {"misure": {"OK": 1}}
 
 
-def test_weights_trained_anew_are_another_sweep(images, tmp_path):
-    model = tiny.write_model(tmp_path / "model")
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explainers=("misure",))
-    run_sweep(config)
-    tiny.write_model(model, seed=1)
-    with pytest.raises(ConfigError, match="weights_checksum"):
-        run_sweep(config)
-
-
 def test_a_batch_that_is_not_full_loads_all_devices(done, monkeypatch, tmp_path):
     """6 of 8 places are taken; the maps stay with their images."""
     shares = []
@@ -286,27 +137,17 @@ def test_a_batch_that_is_not_full_loads_all_devices(done, monkeypatch, tmp_path)
         return Batch(**fields)
 
     monkeypatch.setattr("jaxseg_xai.sweep.run.Batch", batch)
-    config = dataclasses.replace(done[0], out=tmp_path / "s.zarr", batch_size=8)
+    config = dataclasses.replace(
+        done[0], out=tmp_path / "s.zarr", batch_size=8, explainers=("misure",)
+    )
     run_sweep(config)
-    assert [share.tolist() for share in shares] == [[2, 2, 1, 1]] * 2
+    assert [share.tolist() for share in shares] == [[2, 2, 1, 1]]
     ours, theirs = (tiny.arrays(path) for path in (config.out, done[0].out))
     for name in ours:  # programs for other batches round differently
         if ours[name].dtype.kind == "f":
             np.testing.assert_allclose(ours[name], theirs[name], atol=1e-5, err_msg=name)
         else:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-
-
-def test_label_maps_cannot_be_asked_for_halfway(done):
-    config = dataclasses.replace(done[0], store_labels=True)
-    with pytest.raises(ConfigError, match=r"store_labels was False, is True.*--out, or --overw"):
-        run_sweep(config)
-
-
-def test_batch_sizes_may_change_between_runs(done):
-    config = dataclasses.replace(done[0], batch_size=16, ate=Ate(**vars(done[0].ate)))
-    config = dataclasses.replace(config, ate=dataclasses.replace(config.ate, batch_size=2))
-    assert run_sweep(config).computed == {"misure": 0, "ate": 0}
 
 
 def test_labels_of_other_classes_are_not_compared_with_the_prediction(model, tmp_path):
@@ -368,33 +209,6 @@ def test_the_store_says_how_it_was_made(done):
     assert attributes["config"]["weights_checksum"] > 0
 
 
-def test_a_store_has_one_writer(tmp_path, model, images):
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explainers=("misure",))
-    with sole_writer(config.out), pytest.raises(ConfigError, match="another sweep is writing"):
-        run_sweep(config)
-    assert run_sweep(config).num_failed == 0
-
-
-def test_another_architecture_or_pool_does_not_continue_a_store(tmp_path, images):
-    model = tiny.write_model(tmp_path / "model")
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, images)
-    run_sweep(config)
-    card = json.loads((model / "model.json").read_text())
-    card["config"]["upsample"] = "nearest"
-    (model / "model.json").write_text(json.dumps(card))
-    with pytest.raises(ConfigError, match="architecture"):
-        run_sweep(config)
-    del card["config"]["upsample"]
-    (model / "model.json").write_text(json.dumps(card))
-    source = tiny.write_images(tmp_path / "more", ["i20", "i21"])
-    with pytest.raises(ConfigError, match="pool"):
-        run_sweep(dataclasses.replace(config, pool_source=str(source)))
-    # Settings of a method that is not run do not matter.
-    only = dataclasses.replace(config, out=tmp_path / "m.zarr", explainers=("misure",))
-    run_sweep(only)
-    run_sweep(dataclasses.replace(only, ate=Ate(block_size=4)))
-
-
 def test_logits_that_are_not_finite_have_that_status(tmp_path, images):
     model = tiny.write_model(tmp_path / "model")
     arrays = safetensors.numpy.load_file(model / "weights.safetensors")
@@ -414,36 +228,6 @@ def test_what_cannot_be_explained_still_shows_the_prediction(tmp_path, model, im
         image = store.read_image(stored.plan.image_index)
         np.testing.assert_array_equal(stored.maps["prediction"], image.prediction)
         assert stored.maps["prediction"].any()
-
-
-def test_a_repaired_image_continues_with_the_same_patches(tmp_path, model):
-    source = tiny.write_images(tmp_path / "data", ["i0", "i1", "i2", "i3"])
-    whole = tiny.sweep_config(tmp_path / "whole.zarr", model, source, explainers=("ate",))
-    broken = source / "images" / "i1.png"
-    good = broken.read_bytes()
-    broken.write_bytes(good[:50])
-    config = dataclasses.replace(whole, out=tmp_path / "s.zarr")
-    assert run_sweep(config).num_failed == 1
-    pool = kept_pool(config)
-    broken.write_bytes(good)
-    assert run_sweep(dataclasses.replace(config, retry_failed=True)).counts["ate"] == {"OK": 4}
-    np.testing.assert_array_equal(kept_pool(config).patches, pool.patches)
-    run_sweep(whole)  # with the repaired image in its pool, as `--overwrite` would
-    assert set(kept_pool(whole).sources.tolist()) > set(pool.sources.tolist())
-
-
-def test_failed_images_are_tried_again_on_request(tmp_path, model):
-    source = tiny.write_images(tmp_path / "data", ["i0", "i1", "i2"])
-    broken = source / "images" / "i1.png"
-    good = broken.read_bytes()
-    broken.write_bytes(good[:50])
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, source, explainers=("misure",))
-    assert run_sweep(config).num_failed == 1
-    broken.write_bytes(good)
-    assert run_sweep(config).num_failed == 1
-    result = run_sweep(dataclasses.replace(config, retry_failed=True))
-    assert result.num_failed == 0
-    assert result.computed == {"misure": 1}
 
 
 def test_what_reliability_reads_of_a_sweep(done):
@@ -468,3 +252,19 @@ def test_label_maps_that_no_explainer_needs_are_kept_where_asked(asked, model, i
     table = read_features(config.out, ["confidence"])
     assert np.isfinite(table.true_dice).all() == asked
     assert np.isfinite(table.columns(["confidence.tta_pairwise"])).all()
+
+
+def test_maps_by_gradients_and_a_layer_that_is_not_there(model, images, tmp_path):
+    options = {"explainers": ("integrated_gradients", "grad_cam")}
+    options["integrated_gradients"] = IntegratedGradients(num_nodes=2)
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, **options)
+    result = run_sweep(config)
+    assert result.counts == {name: {"OK": 6} for name in options["explainers"]}
+    store = ExplanationStore.open(config.out)
+    assert store.read("integrated_gradients", 0).attribution.any()
+    assert store.parameters("grad_cam") == {"layer": ""}
+    elsewhere = dataclasses.replace(
+        config, grad_cam=GradCam(layer="conv9"), out=tmp_path / "other.zarr"
+    )
+    with pytest.raises(ConfigError, match=r"no layer conv9; the model has encoder/0/conv1"):
+        run_sweep(elsewhere)
