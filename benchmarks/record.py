@@ -106,7 +106,8 @@ class Measurement:
 
     Attributes:
       compile_seconds: tracing and compiling of our program, not part of any timing.
-      timings: who -> repetitions; "ours" is always there, "original" and "tuned" where asked for.
+      timings: who -> repetitions; "ours" is always there, "original" and "tuned" where asked for,
+        in the dtype and on the kind of device of ours.
       work: what one repetition of "ours" does, e.g. {"interventions": 31000}.
       flops: floating-point operations of that work, as `flops_of` counts them; None: not counted.
       flops_of: how they are counted. XLA counts the body of a loop once, so they are those of one

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.agreement import SIDE, batch_of, compare_pdcr, max_abs, reference_draws
+from benchmarks.cases.base import peer_model
 from benchmarks.timing import interleave
 from jaxseg_xai.explainers import Ate
 from jaxseg_xai.metrics.dice import hard_dice
@@ -75,7 +76,6 @@ def peers(real: Path, num_blocks: int) -> dict[str, Any]:
     The peers' time is scaled by the forward passes that the published function made in all.
     """
     from benchmarks.peers import pdcr as algorithm  # PyTorch only where it was asked for
-    from benchmarks.peers.unet import torch_unet
 
     image, truth, reference = _crop(real)
     bundle, ate = load_bundle(real), Ate(region_side=SIDE)
@@ -83,7 +83,7 @@ def peers(real: Path, num_blocks: int) -> dict[str, Any]:
     _, blocks = reference_draws(ate, image, truth, reference, num_blocks)
     batch = batch_of(image, truth, reference["roi"])
     target = jax.tree.map(lambda leaf: np.asarray(leaf[0]), batch.targets)
-    model = torch_unet(bundle.card.architecture_config(), bundle.variables)
+    model = peer_model(bundle)
     run = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=device_mesh()))
     work = (model, image, target, draws, ate, blocks[0])
     timings, results = interleave(

@@ -52,18 +52,22 @@ class Case:
         if settings.peers and self.has_peers:
             if importlib.util.find_spec("torch") is None:
                 raise MissingExtraError(f"--peer {settings.peer}", "peers")
-            if jax.default_backend() != "cpu":
+            from benchmarks.peers.device import torch_device  # PyTorch only where it is needed
+
+            if torch_device().type != "cpu" and settings.devices > 1:
                 raise ConfigError(
-                    "the PyTorch peers run on the CPU: set JAX_PLATFORMS=cpu for a comparison on "
-                    "equal terms, or use --peer none"
+                    f"the PyTorch peers run on one GPU, and ours would on {settings.devices}: add "
+                    "--devices 1, or use --peer none"
                 )
 
 
 def peer_model(bundle: Bundle) -> Any:
-    """The bundle's model in PyTorch."""
-    from benchmarks.peers.unet import torch_unet  # PyTorch only where a peer was asked for
+    """The bundle's model in PyTorch, on the device and in the dtype of ours."""
+    from benchmarks.peers.device import place
+    from benchmarks.peers.unet import torch_unet
 
-    return torch_unet(bundle.card.architecture_config(), bundle.variables)
+    model = torch_unet(bundle.card.architecture_config(), bundle.variables)
+    return place(model, bundle.predict.dtype)
 
 
 def peer_seconds(settings: Settings) -> float:

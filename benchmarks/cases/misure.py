@@ -263,22 +263,23 @@ def _frozen(settings: Settings, mesh: Mesh) -> Validation:
         pool=None,
         key=jax.random.key(0),
     )
-    padded = pad_batch(dataclasses.replace(batch, key=None), mesh.size)
     misure = MisurePaper(**dataclasses.asdict(reference.settings))
 
-    def run(images: Any) -> MisureResult:
-        changed = dataclasses.replace(padded, images=images, key=batch.key)
-        found = explain(misure, bundle.variables, changed, predict=bundle.predict, mesh=mesh)
+    def run(images: np.ndarray) -> MisureResult:
+        padded = pad_batch(dataclasses.replace(batch, images=images, key=None), mesh.size)
+        padded = dataclasses.replace(padded, key=batch.key)
+        found = explain(misure, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
         ours = MisureResult.of(found, padded.targets)
         return checks.images_of(ours, slice(len(reference.images)))
 
-    ours = run(padded.images)
-    shaken = run(padded.images * np.float32(1 + validation.ROUNDING))
+    ours = run(reference.images)
+    stable = validation.steady(
+        ours.loss, [run(images).loss for images in validation.shaken(reference.images)]
+    )
     doubt = MisureDoubt(
         logits=bundle_logits(load_model(reference.model)),
         images=reference.images,
         class_indices=reference.class_indices,
         settings=reference.settings,
     )
-    stable = validation.steady(ours.loss, shaken.loss)
     return checks.compare_misure(ours, reference.result, doubt, settings.dtype, stable)

@@ -53,20 +53,23 @@ def _peers(settings: Settings, bundle: Any, images: np.ndarray) -> dict[str, Cal
         return {}
     import torch
 
-    from benchmarks.peers.unet import channels_first, class_logits, tuned_copy
+    from benchmarks.peers.device import finished, tuned_convolutions
+    from benchmarks.peers.unet import channels_first, channels_last, class_logits, tuned_copy
 
     model = base.peer_model(bundle)
-    plain = channels_first(images)
-    last, folded = plain.contiguous(memory_format=torch.channels_last), tuned_copy(model)
+    # Images are on the device beforehand, and logits stay there: so they do in ours.
+    plain = channels_first(images, model.device)
+    last, folded = channels_last(images, model.device), tuned_copy(model)
 
-    def original() -> np.ndarray:
+    def original() -> torch.Tensor:
         with torch.no_grad():
             logits = [class_logits(model(plain[i : i + 1])) for i in range(len(plain))]
-        return torch.cat(logits).numpy()
+        return finished(torch.cat(logits))
 
-    def tuned() -> np.ndarray:
+    @tuned_convolutions()
+    def tuned() -> torch.Tensor:
         with torch.inference_mode():
-            return class_logits(folded(last)).numpy()
+            return finished(class_logits(folded(last)))
 
     both = {"original": original, "tuned": tuned}
     return {name: both[name] for name in settings.peers}
@@ -75,7 +78,6 @@ def _peers(settings: Settings, bundle: Any, images: np.ndarray) -> dict[str, Cal
 def _validate(settings: Settings, results: dict[str, Any]) -> Validation:
     found = {"frozen reference": checks.frozen_logits(settings.dtype)}
     for name in settings.peers:
-        found[name] = checks.compare_logits(
-            results["ours"], results[name].transpose(0, 2, 3, 1), settings.dtype
-        )
+        logits = results[name].permute(0, 2, 3, 1).cpu().numpy()
+        found[name] = checks.compare_logits(results["ours"], logits, settings.dtype)
     return checks.all_of(found)

@@ -7,14 +7,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.peers.device import inputs_per_call, tuned_convolutions
 from benchmarks.peers.results import MisureResult
-from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, tuned_copy
-from benchmarks.validation import steady
+from benchmarks.peers.unet import (
+    TorchUNet,
+    channels_first,
+    channels_last,
+    class_logits,
+    tuned_copy,
+)
+from benchmarks.validation import shaken, steady
 from jaxseg_xai.explainers import MisurePaper
 from jaxseg_xai.perturbations.dilation import ellipse
-
-#: Images at a time of the tuned form: fewer and more were slower on two cores.
-BATCH_SIZE = 8
 
 
 def explain_original(
@@ -40,22 +44,25 @@ def explain_original(
     Returns:
       The result for N images.
     """
+    regions = _everywhere(images) if regions is None else regions
     results = []
     for i in range(len(images)):
         one = slice(i, i + 1)
-        inputs, wanted = channels_first(images[one]), _integers(class_indices[one])
-        results.append(_explain(model, inputs, wanted, _tensor(regions, images)[one], settings))
+        inputs = channels_first(images[one], model.device)
+        targets = _tensors(class_indices[one], regions[one], model.device)
+        results.append(_explain(model, inputs, *targets, settings))
     model.zero_grad(set_to_none=True)
     return _concatenate(results)
 
 
+@tuned_convolutions()
 def explain_tuned(
     model: TorchUNet,
     images: np.ndarray,
     class_indices: np.ndarray,
     settings: MisurePaper,
     regions: np.ndarray | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> MisureResult:
     """Many images together, on a frozen, folded, channels-last copy of the network.
 
@@ -67,18 +74,20 @@ def explain_tuned(
       class_indices: int [N], the class explained of each image.
       settings: of the method.
       regions: bool [N, H, W], the pixels that count; all where left out.
-      batch_size: images at a time.
+      batch_size: images at a time; default: what suits the device.
 
     Returns:
       The result for N images.
     """
     model = tuned_copy(model)
+    regions = _everywhere(images) if regions is None else regions
+    batch_size = batch_size or inputs_per_call(model.device, *images.shape[1:3])
     results = []
     for start in range(0, len(images), batch_size):
         chunk = slice(start, start + batch_size)
-        inputs = channels_first(images[chunk]).contiguous(memory_format=torch.channels_last)
-        wanted = _integers(class_indices[chunk])
-        results.append(_explain(model, inputs, wanted, _tensor(regions, images)[chunk], settings))
+        inputs = channels_last(images[chunk], model.device)
+        targets = _tensors(class_indices[chunk], regions[chunk], model.device)
+        results.append(_explain(model, inputs, *targets, settings))
     return _concatenate(results)
 
 
@@ -93,7 +102,8 @@ def stable_iterations(
 
     Where the gradient of a pixel nearly vanishes, Adam makes steps of the learning rate out of its
     sign, so rounding errors grow with the iterations: on some images one network in float32 and in
-    float64 differ by percents of the loss. Nothing that computes in float32 can be held to less.
+    float64, or on images that differ by rounding, has losses that differ by percents. Nothing that
+    computes in float32 can be held to less.
 
     Args:
       model: in evaluation mode.
@@ -103,20 +113,22 @@ def stable_iterations(
       regions: bool [N, H, W], the pixels that count; all where left out.
 
     Returns:
-      int32 [N], the leading iterations at which stage 2 in float32 and in float64, both from the
-      regions of float32, agree.
+      int32 [N], the leading iterations at which stage 2 in float32 agrees with that in float64,
+      and with that of shaken images, all from the same regions.
     """
     single = explain_tuned(model, images, class_indices, settings, regions)
-    inputs, wanted = channels_first(images), _integers(class_indices)
-    stage_1 = [
-        torch.from_numpy(array)
-        for array in (single.segment, single.sufficient, single.dilations, single.dice_trace)
-    ]
-    network = tuned_copy(model).double()
-    double = _minimal_masks(
-        network, inputs.double(), wanted, _tensor(regions, images), tuple(stage_1), settings
-    )
-    return steady(single.loss, double.loss)
+    regions = _everywhere(images) if regions is None else regions
+    targets = _tensors(class_indices, regions, model.device)
+    stage_1 = (single.segment, single.sufficient, single.dilations, single.dice_trace)
+    stage_1 = tuple(torch.from_numpy(array).to(model.device) for array in stage_1)
+    network = tuned_copy(model)
+
+    def loss(network: TorchUNet, inputs: torch.Tensor) -> np.ndarray:
+        return _minimal_masks(network, inputs, *targets, stage_1, settings).loss
+
+    others = [loss(network, channels_last(other, model.device)) for other in shaken(images)]
+    double = channels_first(images, model.device).double()
+    return steady(single.loss, [*others, loss(network.double(), double)])
 
 
 def _explain(
@@ -131,13 +143,17 @@ def _explain(
     return _minimal_masks(model, images, wanted, regions, stage_1, settings)
 
 
-def _integers(class_indices: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(class_indices, np.int64))
+def _everywhere(images: np.ndarray) -> np.ndarray:
+    """Regions of whole images, bool [N, H, W]."""
+    return np.ones(images.shape[:3], bool)
 
 
-def _tensor(regions: np.ndarray | None, images: np.ndarray) -> torch.Tensor:
-    """bool [N, H, W]."""
-    return torch.from_numpy(np.ones(images.shape[:3], bool) if regions is None else regions)
+def _tensors(
+    class_indices: np.ndarray, regions: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Classes, int64 [N], and regions, bool [N, H, W], on a device."""
+    wanted = torch.from_numpy(np.asarray(class_indices, np.int64))
+    return wanted.to(device), torch.from_numpy(regions).to(device)
 
 
 def _concatenate(results: list[MisureResult]) -> MisureResult:
@@ -159,13 +175,14 @@ def _sufficient_regions(
     Images [N, C, H, W] that are finished leave the batch. Returns Y and M_SR, bool [N, H, W],
     the number of dilations [N] and the Dice trace [N, max_dilations + 1].
     """
-    kernel = torch.from_numpy(ellipse(settings.element_size)).float()[None, None]
+    device = images.device
+    kernel = torch.from_numpy(ellipse(settings.element_size)).to(device).float()[None, None]
     with torch.no_grad():
         segment = _segment(model, images, wanted) & regions
     region = segment.clone()
-    dilations = torch.zeros(len(images), dtype=torch.int32)
-    trace = torch.full((len(images), settings.max_dilations + 1), torch.nan)
-    active = torch.arange(len(images))
+    dilations = torch.zeros(len(images), dtype=torch.int32, device=device)
+    trace = torch.full((len(images), settings.max_dilations + 1), torch.nan, device=device)
+    active = torch.arange(len(images), device=device)
     for count in range(settings.max_dilations + 1):
         with torch.no_grad():
             kept = images[active] * region[active, None]
@@ -226,15 +243,16 @@ def _minimal_masks(
         minimal = _segment(model, images * final[:, None], wanted) & regions
         dice = _hard_dice(minimal, segment)
     found = segment.any(2).any(1)
-    return MisureResult(
-        segment=segment.numpy(),
-        sufficient=sufficient.numpy(),
-        dilations=dilations.numpy(),
-        dice_trace=trace.numpy(),
-        mask=final.numpy(),
-        loss=torch.where(found[:, None], torch.stack(losses, 1), torch.nan).numpy(),
-        dice_minimal=torch.where(found, dice, torch.nan).numpy(),
-    )
+    results = {
+        "segment": segment,
+        "sufficient": sufficient,
+        "dilations": dilations,
+        "dice_trace": trace,
+        "mask": final,
+        "loss": torch.where(found[:, None], torch.stack(losses, 1), torch.nan),
+        "dice_minimal": torch.where(found, dice, torch.nan),
+    }
+    return MisureResult(**{name: value.cpu().numpy() for name, value in results.items()})
 
 
 def _loss(
@@ -246,7 +264,8 @@ def _loss(
     settings: MisurePaper,
 ) -> torch.Tensor:
     """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
-    probability = torch.softmax(logits, 1)[torch.arange(len(wanted)), wanted]
+    each = torch.arange(len(wanted), device=wanted.device)
+    probability = torch.softmax(logits, 1)[each, wanted]
     miss_c = 1 - _soft_dice(probability * regions, segment)
     miss_0 = 1 - _soft_dice((1 - probability) * regions, ~segment & regions)
     loss = settings.foreground_weight * miss_c

@@ -9,8 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.peers.device import inputs_per_call, tuned_convolutions
 from benchmarks.peers.results import AteResult
-from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, tuned_copy
+from benchmarks.peers.unet import (
+    TorchUNet,
+    channels_first,
+    channels_last,
+    class_logits,
+    tuned_copy,
+)
 from jaxseg_xai.explainers import Ate
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.types import SegmentTarget
@@ -27,9 +34,12 @@ class _Place(NamedTuple):
     column: int
 
 
-#: Inputs per call of the tuned form: of 2, 4, 8, .. 128 the fastest, ms an input at 128x128 on two
-#: cores: 5.8, 5.5, 5.5, 6.2, 7.3, 8.8, 14.2.
-BATCH_SIZE = 8
+class _Truth(NamedTuple):
+    """What outcomes are measured against, on the model's device: c, R and T in R, bool [H, W]."""
+
+    class_index: int
+    region: torch.Tensor
+    reference: torch.Tensor
 
 
 def ate_original(
@@ -56,18 +66,18 @@ def ate_original(
     Returns:
       The ATE of the blocks; of those that touch the region 0.
     """
-    inputs = channels_first(image[None])
-    screen, full = _patches_of(draws, image.shape[-1], settings)
+    inputs, truth = channels_first(image[None], model.device), _truth(target, model.device)
+    screen, full = _patches_of(draws, image.shape[-1], settings, model.device)
     ate = np.zeros(settings.grid(*image.shape[:2]), np.float32)
     count = 0
 
     def effects(patches: torch.Tensor, place: _Place) -> torch.Tensor:
         occluded = inputs.repeat(len(patches), 1, 1, 1)
         _paste(occluded, patches, place, settings.block_size)
-        return _outcomes(model(occluded), target) - base
+        return _outcomes(model(occluded), truth) - base
 
     with torch.no_grad():
-        base = _outcomes(model(inputs), target)
+        base = _outcomes(model(inputs), truth)
         for place in _visited(target, settings, blocks):
             patches = screen(place.number)
             if len(patches):
@@ -82,6 +92,7 @@ def ate_original(
     return AteResult(ate=ate, base_dice=float(base), num_interventions=count)
 
 
+@tuned_convolutions()
 def ate_tuned(
     model: TorchUNet,
     image: np.ndarray,
@@ -89,7 +100,7 @@ def ate_tuned(
     draws: Draws,
     settings: Ate,
     blocks: np.ndarray | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> AteResult:
     """Interventions of many blocks in calls of one size, on a folded, channels-last copy.
 
@@ -103,32 +114,33 @@ def ate_tuned(
       draws: of this image, with a batch axis of one; not used by "zero".
       settings: of the method; its `batch_size` is not used.
       blocks: bool [rows, columns], the only blocks to intervene on; default: all.
-      batch_size: inputs per call.
+      batch_size: inputs per call; default: what suits the device.
 
     Returns:
       The ATE of the blocks; of those that touch the region 0.
     """
     model = tuned_copy(model)
-    inputs = channels_first(image[None]).contiguous(memory_format=torch.channels_last)
-    screen, full = _patches_of(draws, image.shape[-1], settings)
+    inputs, truth = channels_last(image[None], model.device), _truth(target, model.device)
+    screen, full = _patches_of(draws, image.shape[-1], settings, model.device)
+    batch_size = batch_size or inputs_per_call(model.device, *image.shape[:2])
 
     def effects(places: list[_Place], patches_of: _PatchesOf) -> torch.Tensor:
         """Effects [blocks, patches] of the patches of each place."""
         jobs = [(place, patch) for place in places for patch in patches_of(place.number)]
-        found = [torch.zeros(0)]
+        found = [torch.zeros(0, device=inputs.device)]
         for start in range(0, len(jobs), batch_size):
             chunk = jobs[start : start + batch_size]
             occluded = inputs.expand(len(chunk), -1, -1, -1)
             occluded = occluded.clone(memory_format=torch.channels_last)
             for one, (place, patch) in zip(occluded, chunk, strict=True):
                 _paste(one, patch, place, settings.block_size)
-            found.append(_outcomes(model(occluded), target) - base)
+            found.append(_outcomes(model(occluded), truth) - base)
         return torch.cat(found).reshape(len(places), -1 if places else 0)
 
     places = list(_visited(target, settings, blocks))
     ate = np.zeros(settings.grid(*image.shape[:2]), np.float32)
     with torch.inference_mode():
-        base = _outcomes(model(inputs), target)
+        base = _outcomes(model(inputs), truth)
         screened = effects(places, screen)
         count = screened.numel()
         if screened.shape[1]:
@@ -168,7 +180,9 @@ def _paste(images: torch.Tensor, patches: torch.Tensor, place: _Place, side: int
     square.copy_(patches[..., : square.shape[-2], : square.shape[-1]])
 
 
-def _patches_of(draws: Draws, channels: int, settings: Ate) -> tuple[_PatchesOf, _PatchesOf]:
+def _patches_of(
+    draws: Draws, channels: int, settings: Ate, device: torch.device
+) -> tuple[_PatchesOf, _PatchesOf]:
     """The screening and the full patches of a block, given its number."""
     if settings.perturbation not in ("patches", "zero"):
         raise ValueError(f"perturbation={settings.perturbation!r}: the peers know patches and zero")
@@ -176,19 +190,25 @@ def _patches_of(draws: Draws, channels: int, settings: Ate) -> tuple[_PatchesOf,
         raise ValueError("the peers know the outcome dice and all patches, not sequential sampling")
     if settings.perturbation == "zero":
         side = settings.block_size
-        zero = torch.zeros(1, channels, side, side)
+        zero = torch.zeros(1, channels, side, side, device=device)
         return lambda number: zero[:0], lambda number: zero
-    patches = channels_first(np.asarray(draws.patches))
+    patches = channels_first(np.asarray(draws.patches), device)
     screen, full = (
-        torch.from_numpy(np.asarray(d[0], np.int64)) for d in (draws.screen, draws.full)
+        torch.from_numpy(np.asarray(d[0], np.int64)).to(device) for d in (draws.screen, draws.full)
     )
     return lambda number: patches[screen[number]], lambda number: patches[full[number]]
 
 
-def _outcomes(logits: torch.Tensor, target: SegmentTarget) -> torch.Tensor:
+def _truth(target: SegmentTarget, device: torch.device) -> _Truth:
+    region, reference = (
+        torch.from_numpy(np.asarray(array)).to(device)
+        for array in (target.region, target.reference)
+    )
+    return _Truth(int(target.class_index), region, reference & region)
+
+
+def _outcomes(logits: torch.Tensor, truth: _Truth) -> torch.Tensor:
     """Dice points [N] in the region of logits [N, K, H, W]."""
-    region = torch.from_numpy(np.asarray(target.region))
-    truth = torch.from_numpy(np.asarray(target.reference)) & region
-    segment = (class_logits(logits).argmax(1) == int(target.class_index)) & region
-    both, a = ((segment & truth).sum((1, 2)).float(), segment.sum((1, 2)).float())
-    return 100 * (2 * both / (a + truth.sum() + 1e-10))
+    segment = (class_logits(logits).argmax(1) == truth.class_index) & truth.region
+    both, a = ((segment & truth.reference).sum((1, 2)).float(), segment.sum((1, 2)).float())
+    return 100 * (2 * both / (a + truth.reference.sum() + 1e-10))

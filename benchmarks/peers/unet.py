@@ -64,9 +64,17 @@ class TorchUNet(nn.Module):
         last = config.decoder_channels[-1] if skips else config.encoder_channels[-1]
         self.head = nn.Conv2d(last, config.num_logits, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images [N, C, H, W] -> logits [N, num_logits, H, W]; H, W multiples of the stride."""
-        skips = []
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are, and its inputs must be."""
+        return self.head.weight.device
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, C, H, W] -> logits [N, num_logits, H, W]; H, W multiples of the stride.
+
+        Computed in the dtype of the parameters; the logits are of the images' dtype.
+        """
+        x, skips = images.to(self.head.weight.dtype), []
         for level, block in enumerate(self.encoder):
             x = block(functional.max_pool2d(x, 2) if level else x)
             skips.append(x)
@@ -74,7 +82,7 @@ class TorchUNet(nn.Module):
         for rise, block in zip(self.up, self.decoder, strict=True):
             pair = (skips.pop(), rise(x))
             x = block(torch.cat(pair if self.config.skip_first else pair[::-1], dim=1))
-        x = self.head(x)
+        x = self.head(x).to(images.dtype)
         return functional.relu(x) if self.config.head_relu else x
 
 
@@ -111,16 +119,18 @@ def tuned_copy(model: TorchUNet) -> TorchUNet:
     backward to the input, 8 images, ms an image: 12.8 like this, 17.2 without folding, 17.8 folded
     but channels first, 19.4 channels first without folding, 19.0 with `torch.compile`. Forward
     alone, 16 images: 6.2 like this, 7.8 without folding; 8 images: 5.5 like this, 25 with
-    `torch.compile` and frozen weights. Hence no `torch.compile`.
+    `torch.compile` and frozen weights. Hence no `torch.compile`. Not yet tried on a GPU.
     """
-    model = copy.deepcopy(model).requires_grad_(False)
+    dtype = model.head.weight.dtype
+    # Folded in float32, so that bfloat16 rounds a weight once.
+    model = copy.deepcopy(model).requires_grad_(False).float()
     for block in (*model.encoder, *model.decoder):
         block = cast(DoubleConv, block)
         if isinstance(block.norm1, nn.BatchNorm2d) and isinstance(block.norm2, nn.BatchNorm2d):
             block.conv1 = fuse_conv_bn_eval(block.conv1, block.norm1)
             block.conv2 = fuse_conv_bn_eval(block.conv2, block.norm2)
             block.norm1, block.norm2 = nn.Identity(), nn.Identity()
-    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return model.to(dtype=dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def class_logits(logits: torch.Tensor) -> torch.Tensor:
@@ -130,9 +140,15 @@ def class_logits(logits: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
-def channels_first(images: np.ndarray) -> torch.Tensor:
-    """NumPy [N, H, W, C] -> contiguous tensor [N, C, H, W]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+def channels_first(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """NumPy [N, H, W, C] -> contiguous tensor [N, C, H, W] on a device."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()
+
+
+def channels_last(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """NumPy [N, H, W, C] -> tensor [N, C, H, W] on a device whose channels lie side by side."""
+    tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 def _norm(config: UNetConfig, channels: int) -> nn.Module:

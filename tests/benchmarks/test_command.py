@@ -3,10 +3,13 @@ import importlib.util
 
 import jax
 import pytest
+import torch
 
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES
+from benchmarks.harness import prepare
 from benchmarks.record import Measurement
+from benchmarks.settings import Flags
 from tests.benchmarks import made_up
 
 
@@ -47,10 +50,27 @@ def test_a_peer_without_pytorch_names_the_extra(monkeypatch, capsys):
     assert "pip install 'jaxseg-xai[peers]'" in capsys.readouterr().err
 
 
-def test_a_peer_beside_an_accelerator_is_refused(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("platform", "cuda", "says"),
+    [
+        ("tpu", False, "not on a tpu: use --peer none, or set JAX_PLATFORMS=cpu"),
+        ("gpu", False, "install a CUDA build of PyTorch, use --peer none, or set JAX_PLATFORMS"),
+        ("gpu", True, "add --devices 1, or use --peer none"),
+    ],
+)
+def test_a_peer_that_cannot_run_where_ours_does(platform, cuda, says, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert main(["run", "unet-forward", "--devices", "2", "--peer", "tuned"]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_peer_on_one_gpu_is_accepted(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert main(["run", "ate", "--peer", "tuned"]) == 2
-    assert "JAX_PLATFORMS=cpu" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert prepare(CASES["ate"], Flags(peer="all", devices=1)).peers == ("original", "tuned")
 
 
 def test_a_bug_is_not_taken_for_a_failed_validation(monkeypatch, capsys):
