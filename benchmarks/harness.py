@@ -44,6 +44,8 @@ def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
     if any(not who.startswith("ours") for who in found.timings):
         versions["torch"] = importlib.metadata.version("torch")
+    if "captum" in found.timings:
+        versions["captum"] = importlib.metadata.version("captum")
     commit, dirty = _commit()
     fields: dict[str, Any] = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
     return Record(

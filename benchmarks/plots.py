@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {"original": "#c4673a", "tuned": "#2f6d9e"}
+_COLOURS = {"original": "#c4673a", "tuned": "#2f6d9e", "captum": "#5b8c5a"}
 
 
 def pictures(records: Sequence[Record]) -> dict[str, bytes]:
@@ -34,9 +34,10 @@ def ratios(records: Sequence[Record]) -> "Figure":
     """A bar for each peer of each case; right of the line we are faster."""
     figure, [[axes]] = _figure(1, 1, 7.5, 1.2 + 0.55 * len(records))
     for place, record in enumerate(records):
-        for name, ratio in record.ratios.items():
-            y = place + (-0.19 if name == "original" else 0.19)
-            axes.barh(y, ratio - 1, 0.36, left=1, color=_COLOURS[name])
+        high = 0.76 / max(2, len(record.ratios))
+        for bar, (name, ratio) in enumerate(record.ratios.items()):
+            y = place + (bar - (len(record.ratios) - 1) / 2) * high
+            axes.barh(y, ratio - 1, 0.95 * high, left=1, color=_COLOURS[name])
             axes.annotate(f" {ratio:.3g}x", (ratio, y), va="center", fontsize=8)
     axes.set_yticks(range(len(records)), [_label(record) for record in records], fontsize=8.5)
     axes.invert_yaxis()
@@ -46,7 +47,8 @@ def ratios(records: Sequence[Record]) -> "Figure":
     axes.set_xlim(min(0.5, smallest / 1.5), max(2, largest * 2))
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("PyTorch's median time over ours, same work, same run (log scale)")
-    handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in _COLOURS.items()]
+    shown = {name: c for name, c in _COLOURS.items() if any(name in r.ratios for r in records)}
+    handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in shown.items()]
     axes.legend(handles=handles, fontsize=8, loc="lower right")
     return figure
 

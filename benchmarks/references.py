@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.results import AteResult, MisureResult
-from jaxseg_xai.explainers import Ate, MisurePaper
+from benchmarks.peers.results import AteResult, AttributionResult, MisureResult
+from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients, MisurePaper
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.types import SegmentTarget
 
@@ -29,6 +30,10 @@ MISURE_SETTINGS = (
     "element_size",
     "mask_stride",
 )
+
+#: Methods by gradients, and the settings of each that a reference fixes.
+GRADIENT_METHODS = {cls.name: cls for cls in (GradCam, IntegratedGradients)}
+GRADIENT_SETTINGS = {GradCam.name: (), IntegratedGradients.name: ("num_nodes",)}
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 
@@ -84,11 +89,31 @@ class MisureReference:
     result: MisureResult
 
 
-def save_ate(path: Path, reference: AteReference) -> None:
-    """Write to an .npz file; images and patches are multiples of 1/255."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MapReference:
+    """Grad-CAM or integrated gradients of N images, the whole image being the region.
+
+    Attributes:
+      model: name of the bundled model.
+      settings: of the method.
+      images: float32 [N, H, W, C].
+      class_indices: int32 [N].
+      result: of all.
+    """
+
+    model: str
+    settings: GradCam | IntegratedGradients
+    images: np.ndarray
+    class_indices: np.ndarray
+    result: AttributionResult
+
+
+def save_ate(folder: Path, name: str, reference: AteReference) -> None:
+    """Write to the .npz file of a name; images and patches are multiples of 1/255."""
     _save(
-        path,
+        _file(folder, name),
         reference,
+        ATE_SETTINGS,
         patches_u8=_to_u8(reference.draws.patches),
         screen=reference.draws.screen.astype(np.int16),
         full=reference.draws.full.astype(np.int16),
@@ -103,12 +128,25 @@ def save_ate(path: Path, reference: AteReference) -> None:
 
 def save_misure(path: Path, reference: MisureReference) -> None:
     """Write to an .npz file; images are multiples of 1/255."""
-    _save(path, reference, class_index=reference.class_indices, **vars(reference.result))
+    arrays = vars(reference.result)
+    _save(path, reference, MISURE_SETTINGS, class_index=reference.class_indices, **arrays)
 
 
-def load_ate(path: Path = FOLDER / "ate_triangle.npz") -> AteReference:
-    """Read what `save_ate` wrote."""
-    file = _load(path)
+def save_map(folder: Path, reference: MapReference) -> None:
+    """Write to the .npz file of the method; images are multiples of 1/255."""
+    name, arrays = reference.settings.name, vars(reference.result)
+    _save(
+        _file(folder, name),
+        reference,
+        GRADIENT_SETTINGS[name],
+        class_index=reference.class_indices,
+        **arrays,
+    )
+
+
+def load_ate(name: str = "ate", folder: Path = FOLDER) -> AteReference:
+    """Read what `save_ate` wrote under a name: "ate", or "occlusion" by 0."""
+    file = _load(_file(folder, name))
     outcomes = zip(file["ate"], file["base_dice"], file["num_interventions"], strict=True)
     return AteReference(
         model=str(file["model"]),
@@ -142,8 +180,23 @@ def load_misure(path: Path = FOLDER / "misure_triangle.npz") -> MisureReference:
     )
 
 
-def _save(path: Path, case: AteReference | MisureReference, **arrays: Any) -> None:
-    names = ATE_SETTINGS if isinstance(case, AteReference) else MISURE_SETTINGS
+def load_map(method: str, folder: Path = FOLDER) -> MapReference:
+    """Read what `save_map` wrote of a method, a key of `GRADIENT_METHODS`."""
+    file = _load(_file(folder, method))
+    return MapReference(
+        model=str(file["model"]),
+        settings=GRADIENT_METHODS[method](**json.loads(str(file["settings"]))),
+        images=_from_u8(file["images_u8"]),
+        class_indices=file["class_index"],
+        result=AttributionResult(attribution=file["attribution"], segment=file["segment"]),
+    )
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}_triangle.npz"
+
+
+def _save(path: Path, case: Any, names: Sequence[str], **arrays: Any) -> None:
     np.savez_compressed(
         path,
         model=case.model,

@@ -19,6 +19,8 @@ from jaxseg_xai.explainers import (
     Batch,
     Confidence,
     Explainer,
+    GradCam,
+    IntegratedGradients,
     Misure,
     explain,
 )
@@ -40,6 +42,8 @@ __all__ = [
     "Explainer",
     "Explanation",
     "FlaxPredict",
+    "GradCam",
+    "IntegratedGradients",
     "JaxsegError",
     "Misure",
     "PatchPool",

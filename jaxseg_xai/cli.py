@@ -257,7 +257,7 @@ def _list_models() -> None:
 
 def _list_explainers() -> None:
     for name, cls in EXPLAINERS.items():
-        print(f"{name:14} {(cls.__doc__ or '').splitlines()[0]}")
+        print(f"{name:20} {(cls.__doc__ or '').splitlines()[0]}")
 
 
 COMMANDS = {

@@ -4,6 +4,7 @@ from benchmarks.cases import (
     ate,
     ate_regions,
     ate_screen,
+    attribution,
     misure,
     misure_lanes,
     misure_quality,
@@ -44,6 +45,14 @@ _ALL = (
         defaults=Defaults(model="random", size=256, lanes=1, width=64, blocks=32),
         quick=Defaults(model="random", size=128, lanes=1, width=32, blocks=4),
         run=ate.run,
+        split_lanes=False,
+    ),
+    Case(
+        name="occlusion",
+        about="occlusion: all 8x8 blocks replaced by 0, once each",
+        defaults=Defaults(model="reference", size=256, lanes=1),
+        quick=Defaults(model="reference", size=128, lanes=1),
+        run=ate.run_occlusion,
         split_lanes=False,
     ),
     Case(
@@ -91,6 +100,20 @@ _ALL = (
         defaults=Defaults(model="reference", size=128, lanes=64),
         quick=Defaults(model="triangle", size=64, lanes=2),
         run=misure_quality.run,
+    ),
+    Case(
+        name="grad-cam",
+        about="Seg-Grad-CAM at the bottleneck",
+        defaults=Defaults(model="reference", size=128, lanes=32),
+        quick=Defaults(model="reference", size=128, lanes=4),
+        run=attribution.run_grad_cam,
+    ),
+    Case(
+        name="integrated-gradients",
+        about="integrated gradients from a black image, 50 nodes",
+        defaults=Defaults(model="reference", size=128, lanes=16),
+        quick=Defaults(model="reference", size=128, lanes=4),
+        run=attribution.run_integrated_gradients,
     ),
     Case(
         name="sweep",

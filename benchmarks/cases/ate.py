@@ -34,7 +34,17 @@ _PEER_BLOCKS, _QUICK_PEER_BLOCKS = 16, 4
 
 def run(settings: Settings, mesh: Mesh) -> Measurement:
     """Blocks of `lanes` images; the peers do a sample of them."""
-    bundle, ate = open_model(settings), Ate(region_side=ROI_SIDE)
+    return measure(settings, mesh, Ate(region_side=ROI_SIDE))
+
+
+def run_occlusion(settings: Settings, mesh: Mesh) -> Measurement:
+    """Every block is replaced by 0, once."""
+    return measure(settings, mesh, Ate(perturbation="zero", region_side=ROI_SIDE))
+
+
+def measure(settings: Settings, mesh: Mesh, ate: Ate) -> Measurement:
+    """Time and check the ATE with these settings."""
+    bundle = open_model(settings)
     images, classes = choose_images(bundle, settings, settings.lanes)
     pool = make_pool(bundle, settings, ate.block_size)
     batch = make_batch(bundle, images, classes, explainer="ate", pool=pool)
@@ -42,7 +52,9 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     outside = np.stack([~any_in_block(r, ate.block_size) for r in batch.targets.region])
     blocks = np.array([even(o, settings.blocks or o.size) for o in outside])
     sample = np.zeros_like(blocks)
-    sample[0] = even(blocks[0], _QUICK_PEER_BLOCKS if settings.quick else _PEER_BLOCKS)
+    few = _QUICK_PEER_BLOCKS if settings.quick else _PEER_BLOCKS
+    # One forward pass a block: the peers have time for all.
+    sample[0] = blocks[0] if ate.perturbation == "zero" else even(blocks[0], few)
 
     explain = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))
     on_devices = replicate((bundle.variables, batch.images, batch.targets, draws), mesh)
@@ -72,13 +84,15 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         num_patches=1,
     )
     passes = _forward_passes(ate, plan, batch.targets.region, blocks, made)
-    what = (
-        f"{int(sample.sum())} evenly spaced blocks of the first image; ours {int(blocks.sum())}, "
-        "and the peer's time is scaled by the forward passes it would make for them"
-    )
     peer_sample = {
-        name: PeerSample(what=what, scale=passes / results[name].num_interventions)
-        for name in settings.peers
+        name: PeerSample(
+            what=f"{'all' if name == 'captum' else int(sample.sum())} evenly spaced blocks of the "
+            f"first image; ours {int(blocks.sum())}, and the peer's time is scaled by the forward "
+            "passes it would make for them",
+            scale=passes / results[name].num_interventions,
+        )
+        for name in contenders
+        if name != "ours"
     }
     return Measurement(
         compile_seconds=compile_seconds,
@@ -90,7 +104,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         memory=peak_memory(compiled, mesh),
         ratios=base.ratios(timings, {name: s.scale for name, s in peer_sample.items()}),
         peer_sample=peer_sample,
-        validation=_validate(settings, mesh, bundle, batch, draws, results),
+        validation=_validate(settings, mesh, bundle, batch, draws, ate, results),
         series={
             "flops": [
                 {
@@ -110,6 +124,8 @@ def _forward_passes(
 
     It also screens the blocks that cannot reach the region, and that cost us nothing.
     """
+    if ate.perturbation == "zero":
+        return float(blocks.sum())
     total = 0.0
     for region, wanted, interventions in zip(regions, blocks, made, strict=True):
         rows, columns = (
@@ -134,7 +150,7 @@ def even(candidates: np.ndarray, count: int) -> np.ndarray:
 def _peers(
     settings: Settings, bundle: Bundle, batch: Batch, draws: Draws, sample: np.ndarray, ate: Ate
 ) -> dict[str, Callable[[], Any]]:
-    from benchmarks.peers import pdcr
+    from benchmarks.peers import pdcr, with_captum
 
     model, image = base.peer_model(bundle), np.asarray(batch.images[0])
     target, first = _first(batch.targets), _first_draws(draws)
@@ -142,29 +158,39 @@ def _peers(
         "original": lambda: pdcr.ate_original(model, image, target, first, ate, sample),
         "tuned": lambda: pdcr.ate_tuned(model, image, target, first, ate, sample),
     }
-    return {name: both[name] for name in settings.peers}
+    chosen = {name: both[name] for name in settings.peers}
+    if ate.perturbation == "zero" and "original" in chosen and with_captum.has_captum():
+        chosen["captum"] = lambda: with_captum.occlusion(model, image, target, ate, sample)
+    return chosen
 
 
 def _validate(
-    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, draws: Draws, results: Any
+    settings: Settings,
+    mesh: Mesh,
+    bundle: Bundle,
+    batch: Batch,
+    draws: Draws,
+    ate: Ate,
+    results: Any,
 ) -> Validation:
-    found = frozen(settings, mesh)
+    found = frozen(settings, mesh, "occlusion" if ate.perturbation == "zero" else "ate")
     doubt = AteDoubt(
         logits=bundle_logits(bundle),
         image=np.asarray(batch.images[0]),
         target=_first(batch.targets),
         draws=_first_draws(draws),
-        settings=Ate(),
+        settings=ate,
         margin=checks.FLIP_MARGINS[settings.dtype],
     )
-    for name in settings.peers:
-        found[name] = verdict(results["ours on the sample"], 0, results[name], doubt)
+    for name, expected in results.items():
+        if isinstance(expected, AteResult):
+            found[name] = verdict(results["ours on the sample"], 0, expected, doubt)
     return checks.all_of(found)
 
 
-def frozen(settings: Settings, mesh: Mesh) -> dict[str, Validation]:
-    """Our ATE on the images of the frozen reference, against it."""
-    reference = load_ate()
+def frozen(settings: Settings, mesh: Mesh, name: str = "ate") -> dict[str, Validation]:
+    """Our "ate" or "occlusion" of the images of the frozen reference, against it."""
+    reference = load_ate(name)
     bundle = load_model(reference.model, dtype=settings.dtype)
     # In the box, as in the case itself: the windows that the region needs are under test, too.
     side = int(np.sqrt(reference.targets.region[0].sum()))

@@ -1,18 +1,20 @@
 """Verdicts that several cases need, and several verdicts as one."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from benchmarks import agreement, validation
-from benchmarks.flips import FLIP_MARGIN, MisureDoubt
+from benchmarks.flips import FLIP_MARGIN, Logits, MisureDoubt, distance_to_half
 from benchmarks.inputs import REFERENCE
-from benchmarks.peers.results import MisureResult
+from benchmarks.peers.results import AttributionResult, MisureResult
 from benchmarks.validation import Validation
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.models.predict import Dtype
+
+_Result = TypeVar("_Result", MisureResult, AttributionResult)
 
 #: Logits, as a share of the largest: float32 rounds at 6e-8 and bfloat16 at 4e-3, through some
 #: twenty layers that each add up hundreds of products.
@@ -80,9 +82,88 @@ def compare_misure(
     )
 
 
-def images_of(result: MisureResult, which: slice) -> MisureResult:
+def compare_maps(
+    found: AttributionResult,
+    expected: AttributionResult,
+    logits: Logits,
+    images: np.ndarray,
+    class_indices: np.ndarray,
+    tolerance: float,
+    why: str,
+) -> Validation:
+    """Maps [N, H, W] of two implementations, by |difference| / |expected| of each image (L2).
+
+    The maps are of the pixels where the class is predicted. An image in which they differ, all of
+    these pixels within the margin of 0.5, is excused and left out; one at least must remain.
+
+    Args:
+      found: what is checked.
+      expected: what it should be.
+      logits: of the model in float32; only asked where the predicted pixels differ.
+      images: float32 [N, H, W, C].
+      class_indices: int [N].
+      tolerance: of the relative difference.
+      why: what it rests on.
+    """
+    flips, kept = [], np.ones(len(images), bool)
+    for i, differing in enumerate(found.segment != expected.segment):
+        if differing.any():
+            distance = distance_to_half(logits(images[i][None])[0], int(class_indices[i]))
+            kept[i] = False
+            flips.append(
+                {
+                    "image": i,
+                    "diff": float(differing.sum()),
+                    "nearest_to_half": float(distance[differing].min()),
+                    "excused": bool(distance[differing].max() <= FLIP_MARGIN),
+                }
+            )
+    relative = _relative(found.attribution[kept], expected.attribution[kept])
+    largest = float(np.max(relative, initial=0.0))
+    return Validation(
+        max_abs_diff=largest,
+        tolerance=tolerance,
+        unit="relative L2",
+        passed=bool(kept.any() and largest <= tolerance and all(f["excused"] for f in flips)),
+        flips=flips,
+        why=why,
+        measured={
+            "images": float(len(kept)),
+            "maps that are not 0": float(expected.attribution.any((1, 2)).sum()),
+        },
+    )
+
+
+def compare_rough_maps(
+    found: AttributionResult, expected: AttributionResult, tolerance: float, why: str
+) -> Validation:
+    """`compare_maps` where few bits were kept: other pixels are explained, and no map left out."""
+    largest = float(np.max(_relative(found.attribution, expected.attribution)))
+    return Validation(
+        max_abs_diff=largest,
+        tolerance=tolerance,
+        unit="relative L2",
+        passed=largest <= tolerance,  # not a number: does not pass
+        why=why,
+        measured={
+            "pixels that change their label": float((found.segment != expected.segment).sum())
+        },
+    )
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """|found - expected| / |expected| of images, float64 [N]; infinite for what is no number."""
+    difference, size = (
+        np.sqrt(np.sum(np.square(values, dtype=np.float64), axis=(1, 2)))
+        for values in (found.astype(np.float64) - expected, expected)
+    )
+    relative = difference / np.where(size > 0, size, 1.0)
+    return np.where(np.isnan(relative), np.inf, relative)
+
+
+def images_of(result: _Result, which: slice) -> _Result:
     """Some images of a result."""
-    return MisureResult(**{name: value[which] for name, value in vars(result).items()})
+    return type(result)(**{name: value[which] for name, value in vars(result).items()})
 
 
 def failed(why: str) -> Validation:

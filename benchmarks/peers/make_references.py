@@ -9,12 +9,22 @@ import dataclasses
 
 import numpy as np
 
+from benchmarks.peers import attribution
 from benchmarks.peers.misure import explain_original
 from benchmarks.peers.pdcr import ate_original
 from benchmarks.peers.unet import TorchUNet, torch_unet
-from benchmarks.references import FOLDER, AteReference, MisureReference, save_ate, save_misure
+from benchmarks.references import (
+    FOLDER,
+    GRADIENT_METHODS,
+    AteReference,
+    MapReference,
+    MisureReference,
+    save_ate,
+    save_map,
+    save_misure,
+)
 from jaxseg_xai.data.triangle import TriangleDataset
-from jaxseg_xai.explainers import Ate, MisurePaper
+from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients, MisurePaper
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.types import SegmentTarget
@@ -25,12 +35,28 @@ ATE_ITEMS, REGION_SIDE = {0: (38, 12), 10: (8, 40)}, 16
 #: Test items that need 7, 3 and 11 dilations, and that float32 rounding does not spoil (the tests
 #: see to that with `stable_iterations`).
 MISURE_ITEMS = (0, 1, 11)
+#: Test items whose Grad-CAM is not 0 everywhere, and nodes of integrated gradients.
+GRADIENT_ITEMS, NUM_NODES = (0, 1, 3), 16
 #: Test items that give patches.
 POOL_ITEMS = range(20, 30)
 
 
 def make_ate(items: dict[int, tuple[int, int]] = ATE_ITEMS) -> AteReference:
     """ATE of test items, given the corners of their regions."""
+    return _with_results(_ate_inputs(items))
+
+
+def make_occlusion(items: dict[int, tuple[int, int]] = ATE_ITEMS) -> AteReference:
+    """The same blocks replaced by 0, once each."""
+    inputs = _ate_inputs(items)
+    draws, zero = inputs.draws, np.zeros((*inputs.draws.full.shape[:2], 1), np.int64)
+    draws = Draws(np.zeros_like(draws.patches[:1]), zero[..., :0], zero)
+    settings = Ate(perturbation="zero")
+    return _with_results(dataclasses.replace(inputs, settings=settings, draws=draws))
+
+
+def _ate_inputs(items: dict[int, tuple[int, int]]) -> AteReference:
+    """All but the results."""
     dataset, settings = TriangleDataset("test", SIZE), Ate(num_patches=10)
     samples = [dataset[item] for item in items]
     region = np.zeros((len(items), SIZE, SIZE), bool)
@@ -51,7 +77,7 @@ def make_ate(items: dict[int, tuple[int, int]] = ATE_ITEMS) -> AteReference:
         for item in items
     ]
     draws = Draws(patches, *np.split(np.stack(drawn), [settings.num_screen], axis=-1))
-    reference = AteReference(
+    return AteReference(
         model=MODEL,
         settings=settings,
         images=np.stack([sample.image for sample in samples]),
@@ -59,8 +85,13 @@ def make_ate(items: dict[int, tuple[int, int]] = ATE_ITEMS) -> AteReference:
         draws=draws,
         results=(),
     )
-    model = _model()
-    results = [ate_original(model, *reference.one(i), settings) for i in range(len(items))]
+
+
+def _with_results(reference: AteReference) -> AteReference:
+    model, settings = _model(), reference.settings
+    results = [
+        ate_original(model, *reference.one(i), settings) for i in range(len(reference.images))
+    ]
     return dataclasses.replace(reference, results=tuple(results))
 
 
@@ -79,15 +110,33 @@ def make_misure(items: tuple[int, ...] = MISURE_ITEMS) -> MisureReference:
     )
 
 
+def make_map(method: str, items: tuple[int, ...] = GRADIENT_ITEMS) -> MapReference:
+    """A map by gradients of test items."""
+    dataset = TriangleDataset("test", SIZE)
+    settings = GradCam() if method == GradCam.name else IntegratedGradients(num_nodes=NUM_NODES)
+    images = np.stack([dataset[item].image for item in items])
+    class_indices = np.ones(len(items), np.int32)
+    return MapReference(
+        model=MODEL,
+        settings=settings,
+        images=images,
+        class_indices=class_indices,
+        result=attribution.explain_original(_model(), images, class_indices, settings),
+    )
+
+
 def _model() -> TorchUNet:
     bundle = load_model(MODEL)
     return torch_unet(bundle.card.architecture_config(), bundle.variables)
 
 
 def main() -> None:
-    """Write both files."""
-    save_ate(FOLDER / "ate_triangle.npz", make_ate())
+    """Write all files."""
+    save_ate(FOLDER, "ate", make_ate())
+    save_ate(FOLDER, "occlusion", make_occlusion())
     save_misure(FOLDER / "misure_triangle.npz", make_misure())
+    for method in GRADIENT_METHODS:
+        save_map(FOLDER, make_map(method))
 
 
 if __name__ == "__main__":

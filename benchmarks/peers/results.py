@@ -72,3 +72,23 @@ class AteResult:
             base_dice=float(explanation.scores["base_dice"][index]),
             num_interventions=int(explanation.scores["num_interventions"][index]),
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttributionResult:
+    """A map by gradients of N images.
+
+    Attributes:
+      attribution: float32 [N, H, W].
+      segment: bool [N, H, W], the predicted pixels of the class, whose logits are explained.
+    """
+
+    attribution: np.ndarray
+    segment: np.ndarray
+
+    @classmethod
+    def of(cls, explanation: Explanation, targets: SegmentTarget) -> "AttributionResult":
+        """From what our `GradCam` or `IntegratedGradients` returns for a batch."""
+        wanted = np.asarray(targets.class_index)[:, None, None]
+        segment = (np.asarray(explanation.maps["prediction"]) == wanted) & targets.region
+        return cls(attribution=np.asarray(explanation.attribution), segment=segment)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import chex
@@ -15,6 +14,7 @@ from jax.sharding import Mesh
 from jaxseg_xai.data.patches import PatchPool, draw_patches
 from jaxseg_xai.errors import ConfigError, DataError
 from jaxseg_xai.explainers.base import Batch, check_finite
+from jaxseg_xai.explainers.path_integral import mean_gradient
 from jaxseg_xai.metrics.outcomes import OUTCOMES
 from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.perturbations.blocks import (
@@ -53,8 +53,7 @@ class AteGradient:
     - Both are exact, and equal, where O is linear in the pixels; the first also in the limit of
       patches that differ little from what they replace.
 
-    The nodes are Gauss-Legendre's, exact for polynomials of degree 2n - 1 along the path. Where
-    ReLUs put kinks in the integrand they converge as slowly as any rule.
+    The nodes are Gauss-Legendre's, see `path_integral`.
 
     Attributes:
       block_size: side of a block in pixels.
@@ -181,7 +180,9 @@ class AteGradient:
         def one_field(_: None, patches: jax.Array) -> tuple[None, tuple[jax.Array, ...]]:
             field = tile_patches(jnp.asarray(pool.patches)[patches], height, width)
             step = jnp.where(kept, 0.0, field - image)
-            slope = self._along(gradient, image, step) if at_image is None else at_image
+            slope = at_image
+            if slope is None:
+                slope = mean_gradient(gradient, image, step, self.num_nodes)
             effects = sum_in_block(jnp.sum(slope * step, axis=-1), self.block_size)
             return None, (effects, value(image + step) - base)
 
@@ -212,19 +213,6 @@ class AteGradient:
             scores={name: jnp.where(usable, score, jnp.nan) for name, score in scores.items()},
             maps=maps,
         )
-
-    def _along(
-        self, gradient: Callable[[jax.Array], jax.Array], image: jax.Array, step: jax.Array
-    ) -> jax.Array:
-        """The gradient's integral over s in [0, 1] at image + s * step, [H, W, C]."""
-        nodes, weights = np.polynomial.legendre.leggauss(self.num_nodes)  # on [-1, 1]
-
-        def add(total: jax.Array, node: jax.Array) -> tuple[jax.Array, None]:
-            s, weight = node
-            return total + weight * gradient(image + s * step), None
-
-        points = jnp.array(np.stack([(nodes + 1) / 2, weights / 2], axis=1), image.dtype)
-        return lax.scan(add, jnp.zeros_like(image), points)[0]
 
 
 def _status(

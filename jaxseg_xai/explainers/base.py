@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import jax
@@ -10,6 +11,7 @@ from jax.sharding import Mesh
 
 from jaxseg_xai.data.patches import PatchPool
 from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget
 
 
@@ -65,6 +67,33 @@ def check_finite(explainer: Any) -> None:
         value = getattr(explainer, field.name)
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{explainer.name}.{field.name} is {value}; it must be finite")
+
+
+def explain_each(
+    one: Callable[[Any, jax.Array, SegmentTarget], Explanation],
+    shared: Any,
+    batch: Batch,
+    mesh: Mesh,
+    at_a_time: int,
+) -> Explanation:
+    """`one(shared, image, target)` for every example, the examples split over the mesh.
+
+    Args:
+      one: explains an image [H, W, C].
+      shared: pytree of what all examples need.
+      batch: B a multiple of the mesh's size.
+      mesh: from `device_mesh`.
+      at_a_time: images that a device looks at together.
+    """
+
+    def part(shared: Any, examples: tuple) -> Explanation:
+        return jax.lax.map(
+            lambda example: one(shared, *example),
+            examples,
+            batch_size=min(at_a_time, examples[0].shape[0]),
+        )
+
+    return shard_examples(part, mesh)(shared, (batch.images, batch.targets))
 
 
 @functools.partial(jax.jit, static_argnames=("predict", "mesh"))

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers.base import Batch
+from jaxseg_xai.explainers.base import Batch, explain_each
 from jaxseg_xai.metrics.dice import hard_dice, soft_dice
 from jaxseg_xai.parallel.lanes import images_that_fit
-from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.perturbations.dilation import dilate, ellipse
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget, Status
 
@@ -74,15 +73,11 @@ class Confidence:
         device, shape = mesh.devices.flat[0], batch.images.shape[1:]
         at_a_time = images_that_fit(device, predict, variables, shape)
 
-        def part(shared: tuple, examples: tuple) -> Explanation:
+        def one(shared: tuple, image: jax.Array, target: SegmentTarget) -> Explanation:
             explainer, variables = shared
-            return jax.lax.map(
-                lambda example: explainer.explain(predict, variables, *example),
-                examples,
-                batch_size=at_a_time,
-            )
+            return explainer.explain(predict, variables, image, target)
 
-        return shard_examples(part, mesh)((self, variables), (batch.images, batch.targets))
+        return explain_each(one, (self, variables), batch, mesh, at_a_time)
 
     def explain(
         self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget

@@ -11,13 +11,10 @@ from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.base import Batch, check_finite
 from jaxseg_xai.explainers.misure_stages import explain_jobs
 from jaxseg_xai.explainers.misure_windows import plan_windows
-from jaxseg_xai.parallel.lanes import LaneUse, forward_bytes, forward_lanes, lanes_that_fit
+from jaxseg_xai.parallel.lanes import LaneUse, forward_lanes, gradients_that_fit
 from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.types import Explanation, Predict, SegmentTarget
 
-#: Of what a forward pass computes, a backward pass keeps about as much, and the gradients come on
-#: top.
-_BACKWARD = 3
 #: Dilating is a few operations a pixel of the element.
 _LARGEST_ELEMENT = 63
 
@@ -120,9 +117,7 @@ class MisureBase:
         """As `explain_batch`; also how busy the lanes of stage 2 were, int32 [devices]."""
         shape = batch.images.shape[1:]
         device = mesh.devices.flat[0]
-        num_lanes = self.lanes or lanes_that_fit(
-            device, lambda: _BACKWARD * forward_bytes(predict, variables, shape)
-        )
+        num_lanes = self.lanes or gradients_that_fit(device, predict, variables, shape)
         lanes = (forward_lanes(device, num_lanes), num_lanes)
         crops = plan_windows(predict, variables, shape, self.windows, self.region_side)
 

@@ -15,6 +15,9 @@ from jaxseg_xai.types import Predict
 _CPU_LANES, _CPU_LANES_FORWARD = 2, 1
 #: Share of an accelerator's memory for the lanes, and the most lanes that help.
 _MEMORY_SHARE, _MOST = 0.5, 256
+#: Of what a forward pass computes, a backward pass keeps about as much, and the gradients come on
+#: top.
+_BACKWARD = 3
 
 
 class LaneUse(NamedTuple):
@@ -143,3 +146,10 @@ def images_that_fit(device: Any, predict: Predict, variables: Any, shape: tuple[
     """How many images [H, W, C] a device should look at at a time, by forward passes alone."""
     lanes = lanes_that_fit(device, lambda: forward_bytes(predict, variables, shape))
     return forward_lanes(device, lanes)
+
+
+def gradients_that_fit(
+    device: Any, predict: Predict, variables: Any, shape: tuple[int, ...]
+) -> int:
+    """How many images [H, W, C] a device should look at at a time, by backward passes too."""
+    return lanes_that_fit(device, lambda: _BACKWARD * forward_bytes(predict, variables, shape))

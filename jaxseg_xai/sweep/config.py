@@ -14,6 +14,8 @@ from jaxseg_xai.explainers import (
     AteGradient,
     Confidence,
     Explainer,
+    GradCam,
+    IntegratedGradients,
     Misure,
     MisurePaper,
 )
@@ -148,6 +150,8 @@ class SweepConfig:
       misure_paper: settings of MiSuRe with the published loss.
       ate: settings of the ATE.
       ate_gradient: settings of its gradient form.
+      integrated_gradients: settings of integrated gradients.
+      grad_cam: settings of Grad-CAM.
       confidence: settings of the confidence scores.
       roi: the region the ATE is about.
       pool_source: data set that gives the patches; that of the images where empty.
@@ -171,6 +175,10 @@ class SweepConfig:
     misure_paper: MisurePaper = dataclasses.field(default_factory=MisurePaper)
     ate: Ate = dataclasses.field(default_factory=Ate)
     ate_gradient: AteGradient = dataclasses.field(default_factory=AteGradient)
+    integrated_gradients: IntegratedGradients = dataclasses.field(
+        default_factory=IntegratedGradients
+    )
+    grad_cam: GradCam = dataclasses.field(default_factory=GradCam)
     confidence: Confidence = dataclasses.field(default_factory=Confidence)
     roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
     pool_source: str = ""

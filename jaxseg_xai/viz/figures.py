@@ -29,6 +29,21 @@ FIGURES: dict[str, FigureFn] = {
     "ate_gradient": ate_gradient_figure,
     "confidence": confidence_figure,
 }
+#: Explainer -> unit of its attribution, and what its scores say.
+_WORDS: Mapping[str, tuple[str, Callable[[common.Scores], str]]] = {
+    "integrated_gradients": (
+        "summed logits",
+        lambda scores: (
+            f"Logits of the segment: {scores('outcome', 0)}; of a black image "
+            f"{scores('baseline_outcome', 0)}. The pixels add up to the difference but for "
+            f"{scores('completeness_gap', 0)}."
+        ),
+    ),
+    "grad_cam": (
+        "weighted activation",
+        lambda scores: f"The layer has {scores('height', 0)} x {scores('width', 0)} pixels.",
+    ),
+}
 #: Statuses whose maps are worth drawing.
 _DRAWN = (Status.OK, Status.NOT_REACHED)
 
@@ -57,8 +72,11 @@ def attribution_figure(
     panels.show(axes[0, 0], picture, "Image")
     common.show_explained(axes[0, 1], stored, image, class_names)
     panels.show(axes[0, 2], overlays.to_grey(picture), f"Attribution of {stored.explainer}")
-    limit = float(np.abs(attribution).max()) or 1.0
+    sizes = np.abs(attribution[attribution != 0])
+    # A few pixels can outweigh the rest by far; the ends of the scale are open instead.
+    limit = float(np.percentile(sizes, 99)) if sizes.size else 1.0
     signed = bool((attribution < 0).any())
+    unit, say = _WORDS.get(stored.explainer, ("attribution", None))
     heat = axes[0, 2].imshow(
         attribution,
         cmap="RdBu_r" if signed else "inferno",
@@ -66,12 +84,13 @@ def attribution_figure(
         vmax=limit,
         alpha=0.7,
     )
-    panels.colour_bar(axes[0, 2], heat, "attribution")
+    panels.colour_bar(axes[0, 2], heat, unit, extend="both" if signed else "max")
     for panel in axes[0]:
         panels.outline(panel, stored.region, overlays.GREEN)
     note = "Red: for the class; blue: against it." if signed else "Bright: matters for the class."
     lines = [note] + (["Green: the region explained."] if common.is_part(stored.region) else [])
-    panels.caption(figure, "  ".join(lines), common.STATUS_NOTES[stored.status])
+    scores = f"\n{say(common.Scores(stored))}" if say else ""
+    panels.caption(figure, "  ".join(lines) + scores, common.STATUS_NOTES[stored.status])
     return figure
 
 

@@ -65,6 +65,30 @@ def test_ate(tmp_path):
 
 
 @pytest.mark.slow
+def test_occlusion(tmp_path):
+    record = run("occlusion", tmp_path / "a.json", "--peer", "all")
+    check(record, "interventions", "blocks", "explanations")
+    assert {"original", "tuned"} <= set(record.ratios)
+    assert record.work["interventions"] <= record.work["blocks"]
+
+
+def test_grad_cam(tmp_path):
+    record = run("grad-cam", tmp_path / "a.json", "--peer", "all")
+    check(record, "explanations")
+    assert set(record.ratios) == {"original", "tuned"}
+    assert record.flops > 0
+
+
+@pytest.mark.slow
+def test_integrated_gradients(tmp_path):
+    record = run("integrated-gradients", tmp_path / "a.json", "--peer", "all")
+    check(record, "explanations", "gradients")
+    assert {"original", "tuned"} <= set(record.ratios)
+    assert record.peer_sample["original"].scale == 2
+    assert record.flops > 0
+
+
+@pytest.mark.slow
 def test_ate_screen(tmp_path):
     record = run("ate-screen", tmp_path / "a.json")
     check(record, "interventions", "blocks")

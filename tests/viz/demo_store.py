@@ -23,6 +23,10 @@ def explanation(explainer, shape, status):
     if explainer == "confidence":
         maps |= {"tta_disagreement": (inside * 0.5).astype(np.float32)}
         scores = {"confidence": 0.875, "entropy": 0.25, "tta_disagreement": 0.125}
+    if explainer == "integrated_gradients":
+        scores = {"outcome": 900.0, "baseline_outcome": -100.0, "completeness_gap": 7.0}
+    if explainer == "grad_cam":
+        attribution, scores = abs(attribution), {"height": 4.0, "width": 5.0}
     if explainer == "ate":
         scores = {"num_positive": 1.0, "num_negative": 2.0, "num_zero": 3.0, "base_dice": 88.0}
         traces = {"histogram": np.array([0, 1, 1, 0, 3, 0, 1, 0, 0], np.float32)}

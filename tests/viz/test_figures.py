@@ -61,6 +61,19 @@ def test_confidence_shows_where_the_views_disagree(tmp_path):
     assert "disagree by 0.125" in said
 
 
+def test_maps_by_gradients_say_what_they_add_up_to_and_how_fine_they_are(tmp_path):
+    store = build(tmp_path / "s", explainers=("integrated_gradients", "grad_cam"))
+    figure, _ = picture(store, "integrated_gradients", 0)
+    said = words(figure)
+    assert "Red: for the class; blue: against it." in said
+    assert "segment: 900; of a black image -100" in said
+    assert "but for 7." in said
+    assert "summed logits" in [axes.get_xlabel() for axes in figure.axes]
+    said = words(picture(store, "grad_cam", 0)[0])
+    assert "Bright: matters for the class." in said
+    assert "The layer has 4 x 5 pixels." in said
+
+
 def test_ate_says_what_its_sign_means(store):
     figure, _ = picture(store, "ate", 0)
     said = words(figure)

@@ -1,7 +1,7 @@
 """Convolutions and poolings."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -44,20 +44,31 @@ def conv(equation, operands, shapes) -> Rule:
             spread_out = (frames[0].shape[spatial[i]] - 1) * spread + 1
             wanted = (window[axis].size - 1) * stride + extent
             pads[i] = (before, wanted - (spread_out + before))
-        if _is_plain(params):
-            image, kernel = map(jnp.asarray, frames)
-            found = conv_general_dilated(
-                image,
-                kernel,
-                (1, 1),
-                pads,
-                rhs_dilation=params["rhs_dilation"],
-                precision=params["precision"],
-            )
-            return [found]
-        return [equation.primitive.bind(*frames, **{**params, "padding": tuple(pads)})]
+        return [convolve(equation, frames, pads)]
 
     return Rule(dims=(tuple(dims),), reach=(reach, {}), apply=apply, align=align)
+
+
+def convolve(equation, operands: Sequence[Array], padding: Sequence[tuple[int, int]]) -> Array:
+    """What a convolution's equation computes, with another padding; its gradient is cheap.
+
+    Args:
+      equation: of the convolution.
+      operands: image and kernel.
+      padding: per spatial axis.
+    """
+    params = equation.params
+    if not _is_plain(params):
+        return equation.primitive.bind(*operands, **{**params, "padding": tuple(padding)})
+    image, kernel = map(jnp.asarray, operands)
+    return conv_general_dilated(
+        image,
+        kernel,
+        (1, 1),
+        padding,
+        rhs_dilation=params["rhs_dilation"],
+        precision=params["precision"],
+    )
 
 
 def _is_plain(params: Mapping[str, Any]) -> bool:

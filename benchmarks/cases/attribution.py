@@ -1,0 +1,200 @@
+"""Grad-CAM and integrated gradients: what reviewers know, by one backward pass or by fifty."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks.cases import base, checks
+from benchmarks.cost import flops_of
+from benchmarks.flips import bundle_logits
+from benchmarks.inputs import choose_images, make_batch, open_model
+from benchmarks.machine import peak_memory
+from benchmarks.peers.results import AttributionResult
+from benchmarks.record import Measurement, PeerSample
+from benchmarks.references import load_map
+from benchmarks.settings import Settings
+from benchmarks.timing import compile_apart, interleave
+from benchmarks.validation import Validation
+from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients, explain
+from jaxseg_xai.models.bundle import Bundle, load_model
+from jaxseg_xai.models.predict import Dtype
+from jaxseg_xai.parallel.mesh import pad_batch, replicate
+from jaxseg_xai.types import SegmentTarget, Status
+
+Method = GradCam | IntegratedGradients
+
+_QUICK_NODES = 8
+#: Images that the peers do which take one at a time, where a path is integrated for each.
+_PEER_IMAGES = 2
+#: Relative L2 difference of a map. Grad-CAM in float32: rounding, seen up to 2e-6; more where
+#: channels cancel. Integrated gradients: points of the path that rounding moves across kinks of
+#: ReLUs; seen up to 4e-4. Fewer bits: other pixels are explained, too; in bfloat16 seen up to 0.56
+#: (a faint map) and 0.46 on a CPU, tensorfloat32 not yet measured. A sign gives 1 or more.
+_TOLERANCES: dict[str, dict[Dtype, float]] = {
+    GradCam.name: {"float32": 1e-4, "tensorfloat32": 0.2, "bfloat16": 0.8},
+    IntegratedGradients.name: {"float32": 3e-3, "tensorfloat32": 0.2, "bfloat16": 0.8},
+}
+_WHY = {
+    GradCam.name: "rounding where channels cancel; another sign or layer gives 1 or more",
+    IntegratedGradients.name: "rounding that crosses kinks of ReLUs on the path; a sign gives 2",
+}
+
+
+def run_grad_cam(settings: Settings, mesh: Mesh) -> Measurement:
+    """Grad-CAM of `lanes` images at the bottleneck."""
+    return measure(settings, mesh, GradCam())
+
+
+def run_integrated_gradients(settings: Settings, mesh: Mesh) -> Measurement:
+    """Integrated gradients of `lanes` images."""
+    few = {"num_nodes": _QUICK_NODES} if settings.quick else {}
+    return measure(settings, mesh, IntegratedGradients(**few))
+
+
+def measure(settings: Settings, mesh: Mesh, method: Method) -> Measurement:
+    """Time and check a method."""
+    bundle = open_model(settings)
+    images, classes = choose_images(bundle, settings, settings.lanes)
+    batch = make_batch(bundle, images, classes, explainer=method.name)
+    variables = replicate(bundle.variables, mesh)
+    compiled, compile_seconds = compile_apart(
+        explain, method, variables, batch, predict=bundle.predict, mesh=mesh
+    )
+    contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(method, variables, batch)}
+    contenders |= _peers(settings, bundle, images, classes, method)
+    timings, results = interleave(
+        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+    )
+    sample = {
+        name: PeerSample(
+            what=f"the first {len(result.segment)} of {settings.lanes} images, one at a time",
+            scale=settings.lanes / len(result.segment),
+        )
+        for name, result in results.items()
+        if name != "ours" and len(result.segment) < settings.lanes
+    }
+    work = {"explanations": float(settings.lanes)}
+    if isinstance(method, IntegratedGradients):
+        work["gradients"] = float(settings.lanes * method.num_nodes)
+    return Measurement(
+        compile_seconds=compile_seconds,
+        timings=timings,
+        work=work,
+        flops=_flops(method, bundle, batch),
+        flops_of="forward passes, and backward passes of all or of the layers above Grad-CAM's",
+        memory=peak_memory(compiled, mesh),
+        ratios=base.ratios(timings, {name: s.scale for name, s in sample.items()}),
+        peer_sample=sample,
+        validation=_validate(settings, mesh, bundle, batch, method, results),
+    )
+
+
+def _peers(
+    settings: Settings, bundle: Bundle, images: np.ndarray, classes: np.ndarray, method: Method
+) -> dict[str, Callable[[], Any]]:
+    if not settings.peers:
+        return {}
+    from benchmarks.peers import attribution as peers
+    from benchmarks.peers import with_captum
+
+    model = base.peer_model(bundle)
+    one_by_one = isinstance(method, IntegratedGradients)
+    few = slice(_PEER_IMAGES if one_by_one else None)
+    all_of_them: dict[str, Callable[[], Any]] = {
+        "original": lambda: peers.explain_original(model, images[few], classes[few], method),
+        "tuned": lambda: peers.explain_tuned(model, images, classes, method),
+    }
+    chosen = {name: all_of_them[name] for name in settings.peers}
+    asked = "original" in chosen
+    if isinstance(method, IntegratedGradients) and asked and with_captum.has_captum():
+        chosen["captum"] = lambda: with_captum.integrated_gradients(
+            model, images[few], classes[few], method
+        )
+    return chosen
+
+
+def _flops(method: Method, bundle: Bundle, batch: Batch) -> float | None:
+    """Of a batch; XLA counts the body of the loop over the nodes once."""
+    example = jax.tree.map(lambda leaf: leaf[0], (batch.images, batch.targets))
+
+    def one(variables: Any, image: Any, target: SegmentTarget) -> Any:
+        return method.explain(bundle.predict, variables, image, target)
+
+    once = flops_of(one, bundle.variables, *example)
+    forward = flops_of(bundle.predict, bundle.variables, batch.images[:1])
+    if once is None or forward is None:
+        return None
+    ends = 2 * forward  # of the path: evaluated beside the loop
+    nodes = method.num_nodes if isinstance(method, IntegratedGradients) else 1
+    return len(batch.images) * (nodes * (once - ends) + ends)
+
+
+def _validate(
+    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, method: Method, results: Any
+) -> Validation:
+    found = {"frozen reference": frozen(settings, mesh, method)}
+    if np.any(np.asarray(results["ours"].status) != Status.OK):
+        return checks.failed("an image has a status other than OK")
+    ours = AttributionResult.of(results["ours"], batch.targets)
+    for name, expected in results.items():
+        if name != "ours":
+            few = slice(len(expected.segment))
+            same = checks.images_of(ours, few)
+            classes = np.asarray(batch.targets.class_index)[few]
+            images = np.asarray(batch.images)[few]
+            found[name] = compare(same, expected, bundle, images, classes, method, settings.dtype)
+    return checks.all_of(found)
+
+
+def frozen(settings: Settings, mesh: Mesh, method: Method) -> Validation:
+    """Our map of the images of the frozen reference, against it.
+
+    Args:
+      settings: for the dtype.
+      mesh: the devices.
+      method: of which class; the settings are those of the reference.
+    """
+    reference = load_map(method.name)
+    bundle = load_model(reference.model, dtype=settings.dtype)
+    fixed = type(method)(**dataclasses.asdict(reference.settings))
+    whole = np.ones(reference.images.shape[:3], bool)
+    batch = Batch(
+        images=reference.images,
+        targets=SegmentTarget(class_index=reference.class_indices, region=whole, reference=whole),
+        valid=whole[:, 0, 0],
+        image_ids=np.arange(len(whole), dtype=np.uint32),
+        pool=None,
+        key=jax.random.key(0),
+    )
+    padded = pad_batch(dataclasses.replace(batch, key=None), mesh.size)
+    padded = dataclasses.replace(padded, key=batch.key)
+    explanation = explain(fixed, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
+    found = AttributionResult.of(explanation, padded.targets)
+    ours = checks.images_of(found, slice(len(whole)))
+    exact = load_model(reference.model)
+    classes = reference.class_indices
+    return compare(ours, reference.result, exact, reference.images, classes, method, settings.dtype)
+
+
+def compare(
+    found: AttributionResult,
+    expected: AttributionResult,
+    bundle: Bundle,
+    images: np.ndarray,
+    classes: np.ndarray,
+    method: Method,
+    dtype: Dtype,
+) -> Validation:
+    """Maps of two implementations of a method."""
+    tolerance = _TOLERANCES[method.name][dtype]
+    if dtype != "float32":
+        why = f"{dtype} keeps few bits: other pixels are explained, and gradients are rough"
+        return checks.compare_rough_maps(found, expected, tolerance, why)
+    logits = bundle_logits(bundle)
+    return checks.compare_maps(
+        found, expected, logits, images, classes, tolerance, _WHY[method.name]
+    )

@@ -1,0 +1,178 @@
+"""Grad-CAM and integrated gradients against PyTorch, and what their validation lets through."""
+
+import dataclasses
+import functools
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.cases import CASES, attribution, checks
+from benchmarks.flips import bundle_logits
+from benchmarks.harness import prepare
+from benchmarks.peers import with_captum
+from benchmarks.peers.attribution import explain_original, explain_tuned
+from benchmarks.peers.make_references import make_map
+from benchmarks.peers.unet import torch_unet
+from benchmarks.references import GRADIENT_METHODS, load_ate, load_map
+from benchmarks.settings import Flags
+from jaxseg_xai.explainers import GradCam, IntegratedGradients, explain
+from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.parallel.mesh import device_mesh
+from jaxseg_xai.types import SegmentTarget
+from tests.benchmarks.threads import one_thread  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+each_method = pytest.mark.parametrize("name", list(GRADIENT_METHODS))
+captum = pytest.mark.skipif(
+    importlib.util.find_spec("captum") is None, reason="captum is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_model("triangle")
+
+
+@pytest.fixture(scope="module")
+def model(bundle):
+    return torch_unet(bundle.card.architecture_config(), bundle.variables)
+
+
+def verdict(found, reference, bundle):
+    arguments = (bundle, reference.images, reference.class_indices, reference.settings, "float32")
+    return attribution.compare(found, reference.result, *arguments)
+
+
+def whole(image):
+    everywhere = np.ones(image.shape[:2], bool)
+    return SegmentTarget(class_index=np.int32(1), region=everywhere, reference=everywhere)
+
+
+@each_method
+def test_the_frozen_maps_are_what_the_peer_makes(name):
+    stored, made = load_map(name), make_map(name)
+    assert stored.settings == made.settings
+    np.testing.assert_allclose(stored.images, made.images, atol=1e-7)
+    np.testing.assert_array_equal(stored.result.segment, made.result.segment)
+    assert stored.result.attribution.any((1, 2)).all()
+    assert (stored.result.attribution.min() < 0) == (name == IntegratedGradients.name)
+
+
+@each_method
+@pytest.mark.parametrize("options", [{}, {"batch_size": 5}])
+def test_the_tuned_peer_finds_the_same(name, options, model, bundle):
+    reference = load_map(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = explain_tuned(
+        model, reference.images, reference.class_indices, reference.settings, **options
+    )
+    assert verdict(found, reference, bundle).passed
+    assert all((before[key] == value).all() for key, value in model.state_dict().items())
+
+
+def test_original_leaves_no_gradients_and_no_hooks(model):
+    reference = load_map("grad_cam")
+    explain_original(model, reference.images[:1], reference.class_indices[:1], GradCam())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert not model.encoder[-1]._forward_hooks
+
+
+@captum
+def test_captum_finds_the_same(model, bundle):
+    reference = load_map("integrated_gradients")
+    found = with_captum.integrated_gradients(
+        model, reference.images, reference.class_indices, reference.settings
+    )
+    assert verdict(found, reference, bundle).passed
+
+
+@captum
+def test_captums_occlusion_is_the_zero_perturbation(model):
+    reference = load_ate("occlusion")
+    image, target, _ = reference.one(0)
+    expected = reference.results[0]
+    blocks = ~target.region[::8, ::8]
+    found = with_captum.occlusion(model, image, target, reference.settings, blocks)
+    touched = target.region.reshape(8, 8, 8, 8).any((1, 3))
+    np.testing.assert_allclose(found.ate[~touched], expected.ate[~touched], atol=1e-3)
+    assert np.count_nonzero(expected.ate) > 0
+    assert found.num_interventions == 64
+
+
+def frozen(name):
+    settings = prepare(CASES[name.replace("_", "-")], Flags(quick=True))
+    return attribution.frozen(settings, device_mesh(), GRADIENT_METHODS[name]())
+
+
+@functools.cache
+def explained(name):
+    """Our explanation of the images of the frozen reference, which is right."""
+    kept = []
+
+    def keep(*arguments, **named):
+        kept.append(explain(*arguments, **named))
+        return kept[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attribution, "explain", keep)
+        assert frozen(name).passed
+    return kept[0]
+
+
+CHANGES = {
+    "sign": lambda maps: -maps,
+    "shift": lambda maps: jnp.roll(maps, 1, axis=2),
+    "scale": lambda maps: 1.01 * maps,
+    "not a number": lambda maps: maps.at[0, 0, 0].set(jnp.nan),
+}
+
+
+@each_method
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_validation_lets_only_the_right_map_through(name, change, monkeypatch):
+    found = explained(name)
+    changed = dataclasses.replace(found, attribution=CHANGES[change](found.attribution))
+    monkeypatch.setattr(attribution, "explain", lambda *arguments, **named: changed)
+    verdict = frozen(name)
+    assert not verdict.passed
+    assert verdict.max_abs_diff > verdict.tolerance
+
+
+def test_another_layer_fails(bundle):
+    reference = load_map("grad_cam")
+    elsewhere = jax.jit(functools.partial(GradCam(layer="encoder/4/conv1").explain, bundle.predict))
+    maps = np.stack(
+        [elsewhere(bundle.variables, i, whole(i)).attribution for i in reference.images]
+    )
+    result = dataclasses.replace(reference.result, attribution=maps)
+    assert not verdict(result, reference, bundle).passed
+
+
+def test_pixels_on_the_threshold_are_excused_and_their_image_left_out(bundle):
+    """Only if they are on it, and not if no image remains."""
+    reference = load_map("grad_cam")
+    logits = bundle_logits(bundle)
+    pixel = np.unravel_index(np.argmin(np.abs(logits(reference.images[:1])[0, ..., 1])), (64, 64))
+
+    def on_it(images):
+        found = logits(images).copy()
+        found[:, *pixel] = 0
+        return found
+
+    def compare(which, look):
+        few = slice(which)
+        expected = checks.images_of(reference.result, few)
+        segment = expected.segment.copy()
+        segment[0][pixel] ^= True
+        found = dataclasses.replace(expected, segment=segment)
+        images, classes = reference.images[few], reference.class_indices[few]
+        return checks.compare_maps(found, expected, look, images, classes, 1e-4, "rounding")
+
+    excused = compare(3, on_it)
+    assert excused.passed
+    assert [flip["excused"] for flip in excused.flips] == [True]
+    assert not compare(3, logits).passed
+    assert not compare(1, on_it).passed
