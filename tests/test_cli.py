@@ -193,7 +193,7 @@ def bad(model, tmp_path_factory):
     (folder / "text.png").write_text("not an image")
     (folder / "notes.docx").write_text("not an image")
     Image.fromarray(tiny.picture(3)[0][..., 0]).save(folder / "grey.png")
-    Image.fromarray(tiny.picture(4, 30)[0]).save(folder / "odd.png")
+    Image.fromarray(tiny.picture(4, 31)[0]).save(folder / "odd.png")
     Image.new("RGB", (32, 32), (9, 9, 9)).save(folder / "constant.png")
     holed = tiny.picture(5)[0] / np.float32(255)
     holed[3, 4] = np.nan
@@ -210,7 +210,7 @@ REASONS = {
     "text": ["text.png"],
     "notes.docx": ["notes.docx", "convert it to one of"],
     "grey": ["grey.png", "1 channels, but 3 are needed", "convert"],
-    "odd": ["odd: 30x30 is not a multiple of the model's stride 4", "set pad to edge"],
+    "odd": ["odd: 31x31 is not a multiple of the model's stride 2", "set pad to edge"],
     "constant": ["constant.png", "constant image", "leave it out"],
     "nan": ["nan.npz", "NaN or infinite", "nan_to_num"],
 }

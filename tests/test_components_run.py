@@ -15,7 +15,7 @@ from tests import tiny
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("components")
-    tiny.write_model(folder / "model", depth=1)
+    tiny.write_model(folder / "model")
     tiny.write_images(folder / "data", ["i0", "i1", "i2", "i3"])
     return ComponentsConfig(
         out=folder / "out",

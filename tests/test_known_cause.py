@@ -1,5 +1,7 @@
 """On Triangle-Cue the cause is known: a triangle is "cued" because of a marker elsewhere."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -24,9 +26,10 @@ def in_one_block(box):
 def explained():
     """ATE of eight cued triangles: maps [8, 64, 64] and the marker boxes (y0, x0, y1, x1)."""
     dataset = TriangleDataset("test", size=64, cue=True)
-    boxes = {i: dataset.make(i)[2].marker for i in range(len(dataset))}
-    chosen = [i for i, box in boxes.items() if box is not None and in_one_block(box)][:8]
-    samples = [dataset[i] for i in chosen]
+    made = ((i, dataset.make(i)[2].marker) for i in range(len(dataset)))
+    marked = ((i, box) for i, box in made if box is not None and in_one_block(box))
+    boxes = dict(itertools.islice(marked, 8))
+    samples = [dataset[i] for i in boxes]
     targets = [make_target("ate", CUED, s.labels, s.labels, RoiConfig(side=16)) for s in samples]
     batch = Batch(
         images=np.stack([s.image for s in samples]),
@@ -38,13 +41,13 @@ def explained():
     )
     bundle = load_model("triangle-cue")
     found = explain(
-        Ate(block_size=BLOCK, num_patches=10),
+        Ate(block_size=BLOCK, num_patches=10, region_side=16),
         bundle.variables,
         batch,
         predict=bundle.predict,
         mesh=device_mesh(),
     )
-    return found, [boxes[i] for i in chosen]
+    return found, list(boxes.values())
 
 
 def test_the_ate_finds_the_marker(explained):

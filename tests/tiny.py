@@ -50,7 +50,7 @@ def write_images(folder, names, size=SIZE, labels=True):
     return folder
 
 
-def write_model(folder, *, width=2, depth=2, seed=0):
+def write_model(folder, *, width=2, depth=1, seed=0):
     """A random U-Net.
 
     The class "bright" is wherever its last features add up to more than they usually do; "never" is

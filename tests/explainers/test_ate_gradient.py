@@ -111,16 +111,15 @@ def test_a_linear_outcome_gives_the_exact_effect_of_replacing_each_block_alone(n
     image, target = example(batch)
     outcome = OUTCOMES["mean_probability"]
 
-    def value(x):
-        return outcome(linear_probability(20.0, x[None])[0], target)
+    @jax.jit
+    def effect(patch, block):
+        seen = (replace_block(image, patch, block), image)
+        changed, base = (outcome(linear_probability(20.0, x[None])[0], target) for x in seen)
+        return changed - base
 
-    expected = np.zeros(ROWS * COLUMNS)
+    expected, patches = np.zeros(ROWS * COLUMNS), patches_of(batch, explainer)
     for block in blocks_outside():
-        effects = [
-            value(replace_block(image, patch, block)) - value(image)
-            for patch in patches_of(batch, explainer)[:, block]
-        ]
-        expected[block] = np.mean(effects)
+        expected[block] = np.mean([effect(patch, block) for patch in patches[:, block]])
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(per_block(explained.attribution[0]), expected, atol=2e-4)
     assert explained.scores["completeness_gap"][0] < 1e-3
@@ -132,14 +131,17 @@ def test_the_first_order_effect_is_the_finite_difference():
     explained = run(smooth, batch)
     image, target = example(batch)
 
-    def value(x):
-        return OUTCOMES["soft_dice"](smooth(LEVEL, x[None])[0], target)
+    @jax.jit
+    def slope(patch, block):
+        change = step * (replace_block(image, patch, block) - image)
+        after, before = (
+            OUTCOMES["soft_dice"](smooth(LEVEL, x[None])[0], target)
+            for x in (image + change, image - change)
+        )
+        return (after - before) / (2 * step)
 
     for block in (1, 5, 14):
-        slopes = []
-        for patch in patches_of(batch, SMALL)[:, block]:
-            change = step * (replace_block(image, patch, block) - image)
-            slopes.append((value(image + change) - value(image - change)) / (2 * step))
+        slopes = [slope(patch, block) for patch in patches_of(batch, SMALL)[:, block]]
         found = per_block(explained.attribution[0])[block]
         assert found == pytest.approx(np.mean(slopes), abs=2e-3)
 
@@ -152,12 +154,12 @@ def test_the_completeness_gap_vanishes_with_more_nodes():
                 0
             ]
         )
-        for n in (1, 2, 4, 8)
+        for n in (1, 2, 8)
     ]
     assert gaps[0] > 0.05
     assert gaps[1] < gaps[0] / 5
-    assert gaps[3] < 1e-4
-    assert gaps[3] <= gaps[2] <= gaps[1]
+    assert gaps[2] < 1e-4
+    assert gaps[2] <= gaps[1]
 
 
 def test_the_path_integral_adds_up_to_the_effect_of_the_whole_field():

@@ -22,6 +22,8 @@ BOXES = [
     (1, slice(17, 20), slice(30, 36)),
     (1, slice(0), slice(0)),
 ]
+#: Fills up to as many regions as there are boxes, so that tests share their programs.
+EMPTY = BOXES[4]
 SEQUENTIAL = dataclasses.replace(
     SMALL, sequential=True, outcome="soft_dice", num_patches=25, threshold=0.05
 )
@@ -109,13 +111,14 @@ def test_no_result_depends_on_chunks_devices_or_regions_that_fill_up():
 
 
 def test_a_box_around_all_regions_changes_nothing():
-    batch = region_batch(boxes=BOXES[:3])  # rows 2 to 15, columns 8 to 22
+    batch = region_batch(boxes=[*BOXES[:3], EMPTY, EMPTY])  # rows 2 to 15, columns 8 to 22
     wanted = run(models.blurred_brightness, batch)
     found = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=15))
     np.testing.assert_array_equal(found.attribution, wanted.attribution)
     assert (found.scores["num_evaluated"] < wanted.scores["num_evaluated"]).all()
     near = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=14))
-    assert near.status.tolist() == [[Status.OK, Status.OK, Status.REGION_TOO_LARGE]] * 2
+    statuses = [Status.OK, Status.OK, Status.REGION_TOO_LARGE] + [Status.EMPTY_REGION] * 2
+    assert near.status.tolist() == [statuses] * 2
     np.testing.assert_array_equal(near.attribution[:, :2], wanted.attribution[:, :2])
     assert not near.attribution[:, 2].any()
 
@@ -169,19 +172,15 @@ def test_targets_that_do_not_fit_the_images_are_refused():
 
 
 def test_a_region_that_is_too_large_spoils_no_other():
-    batch = region_batch(boxes=BOXES[:2])
+    batch = region_batch(boxes=[*BOXES[:2], EMPTY, EMPTY, EMPTY])
     wanted = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=15))
-    whole = jnp.ones_like(batch.targets.region[:, :1])
-    class_index = batch.targets.class_index
-    targets = SegmentTarget(
-        class_index=np.concatenate([class_index[:, :1], class_index], axis=1),
-        region=np.concatenate([whole, batch.targets.region], axis=1),
-        reference=np.concatenate([whole, batch.targets.reference], axis=1),
-    )
+    targets = jax.tree.map(lambda leaf: np.roll(leaf, 1, axis=1), batch.targets)
+    targets.region[:, 0] = targets.reference[:, 0] = True
     batch = dataclasses.replace(batch, targets=targets)
     found = run(models.blurred_brightness, batch, dataclasses.replace(SMALL, region_side=15))
-    assert found.status.tolist() == [[Status.REGION_TOO_LARGE, Status.OK, Status.OK]] * 2
-    np.testing.assert_array_equal(found.attribution[:, 1:], wanted.attribution)
+    statuses = [Status.REGION_TOO_LARGE, Status.OK, Status.OK] + [Status.EMPTY_REGION] * 2
+    assert found.status.tolist() == [statuses] * 2
+    np.testing.assert_array_equal(found.attribution[:, 1:], wanted.attribution[:, :-1])
 
 
 def test_no_regions_and_blocks_of_another_grid_are_refused():
