@@ -29,11 +29,15 @@ FLIP_MARGINS: dict[str, float] = {
 _ROUGH_DICE, _ROUGH_LOSS = 0.05, 0.1
 
 
-def compare_logits(found: Any, expected: Any, dtype: Dtype) -> Validation:
-    """Logits [B, H, W, K] of two implementations; flips are counted pixels, not listed."""
+def compare_logits(found: Any, expected: Any, dtype: Dtype, *, rounded: int = 1) -> Validation:
+    """Logits [B, H, W, K] of two implementations; flips are counted pixels, not listed.
+
+    `rounded` says how many of the two were computed in `dtype`, not in float32.
+    """
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     largest = float(np.max(np.abs(found - expected)))
-    tolerance = _LOGITS[dtype] * float(np.max(np.abs(expected)))
+    share = _LOGITS[dtype] * (1 if dtype == "float32" else rounded)
+    tolerance = share * float(np.max(np.abs(expected)))
     flipped = np.argmax(found, axis=-1) != np.argmax(expected, axis=-1)
     return Validation(
         max_abs_diff=largest,
@@ -41,7 +45,7 @@ def compare_logits(found: Any, expected: Any, dtype: Dtype) -> Validation:
         unit="logits",
         passed=largest <= tolerance,  # not a number: does not pass
         flips=[],
-        why=f"rounding of {dtype} through the layers: {_LOGITS[dtype]:g} of the largest logit",
+        why=f"rounding of {dtype} through the layers: {share:g} of the largest logit",
         measured={"pixels that change their label": float(flipped.sum())},
     )
 
