@@ -18,7 +18,7 @@ from benchmarks.record import Measurement, PeerSample
 from benchmarks.references import load_map
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
-from benchmarks.validation import Validation
+from benchmarks.validation import Validation, shaken
 from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import Dtype
@@ -89,7 +89,7 @@ def measure(settings: Settings, mesh: Mesh, method: Method) -> Measurement:
         memory=peak_memory(compiled, mesh),
         ratios=base.ratios(timings, {name: s.scale for name, s in sample.items()}),
         peer_sample=sample,
-        validation=_validate(settings, mesh, bundle, batch, method, results),
+        validation=_validate(settings, mesh, bundle, batch, method, compiled, results),
     )
 
 
@@ -134,20 +134,43 @@ def _flops(method: Method, bundle: Bundle, batch: Batch) -> float | None:
 
 
 def _validate(
-    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, method: Method, results: Any
+    settings: Settings,
+    mesh: Mesh,
+    bundle: Bundle,
+    batch: Batch,
+    method: Method,
+    run: Callable[..., Any],
+    results: Any,
 ) -> Validation:
     found = {"frozen reference": frozen(settings, mesh, method)}
     if np.any(np.asarray(results["ours"].status) != Status.OK):
         return checks.failed("an image has a status other than OK")
+    variables = replicate(bundle.variables, mesh)
+    images = np.asarray(batch.images)
+
+    def again(images: np.ndarray) -> AttributionResult:
+        changed = dataclasses.replace(batch, images=images)
+        return AttributionResult.of(run(method, variables, changed), batch.targets)
+
     ours = AttributionResult.of(results["ours"], batch.targets)
+    moved = moved_by_rounding(again, images, ours) if settings.peers else np.zeros(len(images))
     for name, expected in results.items():
         if name != "ours":
             few = slice(len(expected.segment))
             same = checks.images_of(ours, few)
             classes = np.asarray(batch.targets.class_index)[few]
-            images = np.asarray(batch.images)[few]
-            found[name] = compare(same, expected, bundle, images, classes, method, settings.dtype)
+            found[name] = compare(
+                same, expected, bundle, images[few], classes, moved[few], method, settings.dtype
+            )
     return checks.all_of(found)
+
+
+def moved_by_rounding(
+    run: Callable[[np.ndarray], AttributionResult], images: np.ndarray, result: AttributionResult
+) -> np.ndarray:
+    """How far the maps of images [N, H, W, C] are from `result` when these are shaken, [N]."""
+    maps = [run(other).attribution for other in shaken(images)]
+    return np.max([checks.relative_l2(m, result.attribution) for m in maps], axis=0)
 
 
 def frozen(settings: Settings, mesh: Mesh, method: Method) -> Validation:
@@ -170,14 +193,25 @@ def frozen(settings: Settings, mesh: Mesh, method: Method) -> Validation:
         pool=None,
         key=jax.random.key(0),
     )
-    padded = pad_batch(dataclasses.replace(batch, key=None), mesh.size)
-    padded = dataclasses.replace(padded, key=batch.key)
-    explanation = explain(fixed, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
-    found = AttributionResult.of(explanation, padded.targets)
-    ours = checks.images_of(found, slice(len(whole)))
-    exact = load_model(reference.model)
-    classes = reference.class_indices
-    return compare(ours, reference.result, exact, reference.images, classes, method, settings.dtype)
+
+    def run(images: np.ndarray) -> AttributionResult:
+        padded = pad_batch(dataclasses.replace(batch, images=images, key=None), mesh.size)
+        padded = dataclasses.replace(padded, key=batch.key)
+        explanation = explain(fixed, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
+        found = AttributionResult.of(explanation, padded.targets)
+        return checks.images_of(found, slice(len(whole)))
+
+    ours = run(reference.images)
+    return compare(
+        ours,
+        reference.result,
+        load_model(reference.model),
+        reference.images,
+        reference.class_indices,
+        moved_by_rounding(run, reference.images, ours),
+        method,
+        settings.dtype,
+    )
 
 
 def compare(
@@ -186,15 +220,16 @@ def compare(
     bundle: Bundle,
     images: np.ndarray,
     classes: np.ndarray,
+    moved: np.ndarray,
     method: Method,
     dtype: Dtype,
 ) -> Validation:
-    """Maps of two implementations of a method."""
+    """Maps of two implementations of a method; `moved` is from `moved_by_rounding`."""
     tolerance = _TOLERANCES[method.name][dtype]
     if dtype != "float32":
         why = f"{dtype} keeps few bits: other pixels are explained, and gradients are rough"
         return checks.compare_rough_maps(found, expected, tolerance, why)
     logits = bundle_logits(bundle)
     return checks.compare_maps(
-        found, expected, logits, images, classes, tolerance, _WHY[method.name]
+        found, expected, logits, images, classes, moved, tolerance, _WHY[method.name]
     )

@@ -150,7 +150,8 @@ def _explain(
     tensor, gradient = (
         jnp.moveaxis(x, site.axis, -1)[0].astype(jnp.float32) for x in (tensor, gradient)
     )
-    cam = jax.nn.relu(tensor @ jnp.mean(gradient, axis=(0, 1)))
+    # Not a matrix product, whose factors accelerators would round.
+    cam = jax.nn.relu(jnp.sum(tensor * jnp.mean(gradient, axis=(0, 1)), axis=-1))
     padded = [side + -side % stride for side in (height, width)]
     attribution = jax.image.resize(cam, padded, "bilinear")[:height, :width]
     finite = jnp.all(jnp.isfinite(cam))

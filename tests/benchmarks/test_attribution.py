@@ -42,8 +42,9 @@ def model(bundle):
 
 
 def verdict(found, reference, bundle):
-    arguments = (bundle, reference.images, reference.class_indices, reference.settings, "float32")
-    return attribution.compare(found, reference.result, *arguments)
+    images, still = reference.images, np.zeros(len(reference.images))
+    arguments = (images, reference.class_indices, still, reference.settings, "float32")
+    return attribution.compare(found, reference.result, bundle, *arguments)
 
 
 def whole(image):
@@ -162,17 +163,20 @@ def test_pixels_on_the_threshold_are_excused_and_their_image_left_out(bundle):
         found[:, *pixel] = 0
         return found
 
-    def compare(which, look):
+    def compare(which, look, moved=(0, 0, 0)):
         few = slice(which)
         expected = checks.images_of(reference.result, few)
         segment = expected.segment.copy()
         segment[0][pixel] ^= True
         found = dataclasses.replace(expected, segment=segment)
         images, classes = reference.images[few], reference.class_indices[few]
-        return checks.compare_maps(found, expected, look, images, classes, 1e-4, "rounding")
+        moved = np.array(moved[few])
+        return checks.compare_maps(found, expected, look, images, classes, moved, 1e-4, "rounding")
 
     excused = compare(3, on_it)
     assert excused.passed
     assert [flip["excused"] for flip in excused.flips] == [True]
     assert not compare(3, logits).passed
     assert not compare(1, on_it).passed
+    # Of three images two must remain; what rounding moves is left out, too.
+    assert not compare(3, on_it, moved=(0, 1, 0)).passed
