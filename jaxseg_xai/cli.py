@@ -184,9 +184,9 @@ def _explain(config: ExplainConfig, _: str) -> int:
     from jaxseg_xai.viz.files import save_figures
 
     store, figures = config.out / "explanations.zarr", config.out / "figures"
+    result = run_sweep(dataclasses.replace(config, out=store))
     if config.overwrite:
         shutil.rmtree(figures, ignore_errors=True)
-    result = run_sweep(dataclasses.replace(config, out=store))
     print(describe(result))
     _print_reasons(result)
     for path in save_figures(ExplanationStore.open(store), figures):

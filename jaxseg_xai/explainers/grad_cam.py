@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar
 
 import chex
@@ -41,7 +42,7 @@ class GradCam:
 
     Attributes:
       layer: its name ("encoder/4/conv2"); that of the bottleneck where empty: the last one of the
-        lowest resolution, but for the layer that makes the logits.
+        lowest resolution above a single pixel, but for the layer that makes the logits.
 
     References:
       Vinogradova et al., Seg-Grad-CAM, arXiv 2002.11434, eq. 1; Selvaraju et al., Grad-CAM, arXiv
@@ -120,9 +121,11 @@ class GradCam:
         return program, min(reversed(below), key=lambda site: _area(program, site))
 
 
-def _area(program: Program, site: Site) -> int:
+def _area(program: Program, site: Site) -> float:
+    """Pixels of a layer; infinite where there is one only (a pooled vector)."""
     shape = program.shapes[site.value].shape
-    return shape[1] * shape[2] * shape[3] // shape[site.axis]
+    area = shape[1] * shape[2] * shape[3] // shape[site.axis]
+    return area if area > 1 else math.inf
 
 
 def _explain(

@@ -44,7 +44,7 @@ def convolve(
     fast = on_cpu and x.dtype == jnp.float32 and min(kernel.shape[:2]) >= 3
     if fast and (pixels := _pixels_at_once(kernel, dilation)) > 1:
         return _several_pixels_at_once(x, kernel, pixels, padding, precision)
-    if fast and tuple(dilation) == (1, 1) and winograd.pays(x.shape, kernel.shape):
+    if fast and tuple(dilation) == (1, 1) and winograd.pays(x.shape, kernel.shape, padding):
         return winograd.convolve_3x3(x, kernel, padding, precision)
     if fast and not any(map(any, padding)):
         return plain(x, kernel, (1, 1), ((1, 0), (0, 0)), dilation, precision)[:, 1:]

@@ -12,19 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-#: Products per moved value from which it is faster, and bytes of moved values beyond which memory
-#: decides; both seen on one core of an AMD EPYC.
-_WORTH, _MOST_BYTES = 20, 2**24
+#: Products per moved value from which it is faster, and bytes of an image's moved values beyond
+#: which memory decides; both seen on one core of an AMD EPYC.
+_WORTH, _MOST_BYTES = 20, 2**22
 
 
-def pays(image_shape: Sequence[int], kernel_shape: Sequence[int]) -> bool:
-    """Whether it is faster for images [B, H, W, C] and a kernel [h, w, C, O] in float32."""
+def pays(
+    image_shape: Sequence[int], kernel_shape: Sequence[int], padding: Sequence[tuple[int, int]]
+) -> bool:
+    """Whether it is faster for images [B, H, W, C] and a kernel [h, w, C, O] in float32.
+
+    Whatever B is: what an image gets must not depend on those beside it.
+    """
     height, width, channels, outputs = kernel_shape
     moved = 4 * np.dtype(np.float32).itemsize * (channels + outputs)
+    padded = [n + sum(ends) for n, ends in zip(image_shape[1:3], padding, strict=True)]
     return (
         (height, width) == (3, 3)
+        and min(padded) >= 3
         and channels * outputs >= _WORTH * (channels + outputs)
-        and moved * int(np.prod(image_shape[:3])) <= _MOST_BYTES
+        and moved * image_shape[1] * image_shape[2] <= _MOST_BYTES
     )
 
 

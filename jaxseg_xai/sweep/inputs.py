@@ -10,6 +10,7 @@ import zarr
 
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id
 from jaxseg_xai.errors import ConfigError, DataError
+from jaxseg_xai.explainers import GradCam
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.sweep.config import SweepConfig
 from jaxseg_xai.sweep.tables import io_errors
@@ -40,6 +41,14 @@ def check_classes(config: SweepConfig, bundle: Bundle, dataset: Dataset) -> None
             f"{', '.join(ours)}; set roi.reference to prediction (and leave out store_labels), or "
             "choose another model"
         )
+
+
+def check_layer(config: SweepConfig, bundle: Bundle) -> None:
+    """Grad-CAM's layer must be one of the model's, whatever the size of the images."""
+    if GradCam.name in config.explainers:
+        side, channels = bundle.predict.stride, bundle.card.architecture_config().in_channels
+        shape = (side, side, channels)
+        config.grad_cam.find(bundle.predict, bundle.variables, shape, np.float32)
 
 
 def make_pool(

@@ -56,7 +56,7 @@ def open_table(path: Path, name: str, row_dim: str, mode: str) -> Table:
         height = group["height"]
         assert isinstance(height, zarr.Array)
         table = Table(group, row_dim, height.shape[0])
-    except (FileNotFoundError, KeyError):
+    except (FileNotFoundError, KeyError, ValueError):  # ValueError: JSON that is cut off
         raise _damaged(path, name, _COLUMNS[row_dim]) from None
     if missing := _COLUMNS[row_dim] - table.columns.keys():
         raise _damaged(path, name, missing)
@@ -107,13 +107,18 @@ def create(
 
 
 def clear_unfinished(path: Path, groups: Iterable[str]) -> None:
-    """Remove what a killed process left of the arrays and metadata it was writing."""
+    """Remove what a killed process left of the arrays and metadata it was writing.
+
+    An array that holds something, but lost its metadata otherwise, is a JaxsegError.
+    """
     for folder in (path, *(path / group for group in groups)):
         for half in folder.glob("zarr.*.partial"):
             half.unlink()
     for group in groups:
         for array in (path / group).iterdir():
             if array.is_dir() and not (array / "zarr.json").exists():
+                if any(not entry.name.endswith(".partial") for entry in array.iterdir()):
+                    raise _damaged(path, group, {f"{array.name}/zarr.json"})
                 shutil.rmtree(array)
 
 

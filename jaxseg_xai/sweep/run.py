@@ -22,6 +22,7 @@ from jaxseg_xai.parallel.mesh import deal_batch, device_mesh, pad_batch, predict
 from jaxseg_xai.sweep.config import SweepConfig
 from jaxseg_xai.sweep.inputs import (
     check_classes,
+    check_layer,
     checksum,
     class_indices,
     keep_pool,
@@ -89,6 +90,7 @@ def run_sweep(config: SweepConfig) -> SweepResult:
     )
     classes = class_indices(config, bundle)
     check_classes(config, bundle, dataset)
+    check_layer(config, bundle)
     plan = {
         name: [
             PlanRow(

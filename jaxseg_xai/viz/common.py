@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 STATUS_NOTES: Mapping[Status | None, str] = {
     None: "Pending: this explanation has not been computed yet.",
     Status.OK: "",
-    Status.EMPTY_TARGET: "Nothing to explain: the class has no pixel (for MiSuRe, in the "
-    "prediction; for the ATE, in the reference inside the region).",
+    Status.EMPTY_TARGET: "Nothing to explain: the class has no pixel (for the ATE, in the "
+    "reference inside the region; else in the prediction).",
     Status.EMPTY_REGION: "Nothing to explain: the region has no pixel.",
     Status.NOT_REACHED: "Not sufficient: no dilation brought the Dice to the threshold; "
     "the region is only the largest tried.",

@@ -41,7 +41,10 @@ _WORDS: Mapping[str, tuple[str, Callable[[common.Scores], str]]] = {
     ),
     "grad_cam": (
         "weighted activation",
-        lambda scores: f"The layer has {scores('height', 0)} x {scores('width', 0)} pixels.",
+        lambda scores: (
+            f"The layer has {scores('height', 0)} x {scores('width', 0)} pixels. All 0 where its "
+            "channels speak against the class."
+        ),
     ),
 }
 #: Statuses whose maps are worth drawing.

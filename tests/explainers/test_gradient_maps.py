@@ -59,11 +59,14 @@ def saturating(variables, images):
     return models.two_classes(jnp.tanh(6 * (images[..., 0] - 0.3)))
 
 
-def convolved(variables, images):
-    kernel = variables["sum"]
-    features = jax.lax.conv_general_dilated(
-        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+def convolved_by(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+def convolved(variables, images):
+    features = convolved_by(images, variables["sum"])
     return models.two_classes(jnp.tensordot(features, variables["head"], 1))
 
 
@@ -116,6 +119,21 @@ def test_grad_cam_looks_at_the_bottleneck_by_itself():
         assert site.name == name
     found = run(GradCam(), make_batch(pictures(4)))
     assert set(np.asarray(found.scores["height"])) == {SIZE // 2}
+
+
+def test_a_pooled_branch_is_no_bottleneck():
+    """As of squeeze-and-excitation, whose convolutions make one pixel."""
+
+    def excited(variables, images):
+        features = convolved_by(images, variables["first"])
+        pooled = jnp.mean(features, axis=(1, 2), keepdims=True)
+        features *= jax.nn.sigmoid(convolved_by(pooled, variables["gate"]))
+        return models.two_classes(convolved_by(features, variables["head"])[..., 0])
+
+    kernels = {"first": (1, 2), "gate": (2, 2), "head": (2, 1)}
+    variables = {name: np.ones((1, 1, *shape), np.float32) for name, shape in kernels.items()}
+    program, site = GradCam().find(excited, variables, (SIZE, SIZE, 1), np.float32)
+    assert program.shapes[site.value].shape == (1, SIZE, SIZE, 2)
 
 
 def test_grad_cam_of_the_head_is_its_logits_times_the_share_explained():

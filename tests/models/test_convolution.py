@@ -33,8 +33,14 @@ def test_a_convolution_of_many_channels_is_a_winograd(size, padding):
     rng = np.random.default_rng(4)
     x = rng.normal(size=(2, *size, 32)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, 32, 64)).astype(np.float32)
-    assert winograd.pays(x.shape, kernel.shape)
-    lanes = jax.vmap(lambda image: convolve(image[None], kernel, padding, (1, 1), None)[0])(x)
+
+    def lanes_of(x):
+        return jax.vmap(lambda image: convolve(image[None], kernel, padding, (1, 1), None)[0])(x)
+
+    lanes = lanes_of(x)
+    program = str(jax.make_jaxpr(lanes_of)(x))
+    assert "dot_general" in program
+    assert "conv_general_dilated" not in program
     expected = plain(x.astype(np.float64), kernel, (1, 1), padding, (1, 1), "highest")
     assert lanes.shape == expected.shape
     # Its sums round three times as often as the definition's 288 products.
@@ -42,9 +48,16 @@ def test_a_convolution_of_many_channels_is_a_winograd(size, padding):
 
 
 def test_a_winograd_that_would_fill_the_memory_or_joins_few_channels_does_not_pay():
-    assert not winograd.pays((1, 128, 128, 64), (3, 3, 64, 64))
-    assert not winograd.pays((1, 16, 16, 16), (3, 3, 16, 64))
-    assert not winograd.pays((1, 16, 16, 64), (5, 5, 64, 64))
+    assert winograd.pays((9, 16, 16, 64), (3, 3, 64, 64), SAME)
+    assert not winograd.pays((1, 128, 128, 64), (3, 3, 64, 64), SAME)
+    assert not winograd.pays((1, 16, 16, 16), (3, 3, 16, 64), SAME)
+    assert not winograd.pays((1, 16, 16, 64), (5, 5, 64, 64), SAME)
+
+
+def test_images_smaller_than_the_kernel():
+    x, kernel = jnp.ones((1, 2, 2, 64)), jnp.ones((3, 3, 64, 64))
+    assert convolve(x, kernel, VALID, (1, 1), None).shape == (1, 0, 0, 64)
+    assert convolve(x[:, :1, :1], kernel, SAME, (1, 1), None).shape == (1, 1, 1, 64)
 
 
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
@@ -85,10 +98,11 @@ def test_both_forms_of_the_bilinear_upsampling_and_their_gradients_agree(shape):
     np.testing.assert_allclose(back(cotangent)[0], expected_back(cotangent)[0], atol=1e-5)
 
 
-def test_the_gradient_of_a_packed_convolution_is_that_of_lax():
+@pytest.mark.parametrize(("channels", "outputs"), [(16, 16), (32, 64)])
+def test_the_gradient_of_a_faster_convolution_is_that_of_lax(channels, outputs):
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(1, 9, 11, 16)).astype(np.float32)
-    kernel = rng.normal(size=(3, 3, 16, 16)).astype(np.float32)
+    x = rng.normal(size=(1, 9, 11, channels)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, channels, outputs)).astype(np.float32) / channels
 
     def ours(x, kernel):
         return jnp.sum(jnp.sin(layers.conv_general_dilated(x, kernel, (1, 1), "SAME")))

@@ -148,6 +148,22 @@ def test_a_store_that_lost_a_part_is_named_with_the_remedy(lost, whole, tmp_path
     assert len(make(path, overwrite=True).pending("misure")) == 1
 
 
+def test_maps_that_lost_their_metadata_are_not_thrown_away(whole, tmp_path):
+    path = shutil.copytree(whole, tmp_path / "s")
+    array = path / "misure" / "attribution"
+    (array / "zarr.json").unlink()
+    with pytest.raises(JaxsegError, match=r"s is damaged: misure lacks attribution/zarr.json"):
+        make(path)
+    assert any(array.iterdir())
+
+
+def test_metadata_that_is_cut_off(whole, tmp_path):
+    path = shutil.copytree(whole, tmp_path / "s")
+    (path / "misure" / "zarr.json").write_text('{"zarr_')
+    with pytest.raises(JaxsegError, match="s is damaged: misure lacks"):
+        make(path)
+
+
 DIES = """
 import os, signal, sys
 import jax

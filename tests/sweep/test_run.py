@@ -268,3 +268,4 @@ def test_maps_by_gradients_and_a_layer_that_is_not_there(model, images, tmp_path
     )
     with pytest.raises(ConfigError, match=r"no layer conv9; the model has encoder/0/conv1"):
         run_sweep(elsewhere)
+    assert not elsewhere.out.exists()

@@ -77,7 +77,7 @@ def _is_plain(params: Mapping[str, Any]) -> bool:
     return (
         tuple(numbers) == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
         and set(params["window_strides"]) == set(params["lhs_dilation"]) == {1}
-        and params["feature_group_count"] == 1
+        and params["feature_group_count"] == params["batch_group_count"] == 1
         and params["preferred_element_type"] is None
     )
 
