@@ -10,12 +10,17 @@ from jaxseg_xai.models.convolution import textbook
 def flops_of(function: Any, *arguments: Any) -> float | None:
     """FLOPs of one evaluation, counted before optimisation; None where XLA cannot tell.
 
-    Before, because after it a GPU's convolutions are calls into libraries. Loop bodies are counted
-    once: give a function without loops, and multiply. Of the layers as they are defined: what is
-    added only to run them faster is no work done.
+    As for a CPU, because a GPU's client does not count. Loop bodies are counted once: give a
+    function without loops, and multiply. Of the layers as they are defined: what is added only to
+    run them faster is no work done.
     """
-    with textbook(True):
-        return _count(jax.jit(function).lower(*arguments), "flops")
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        return None
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+    with textbook(True), jax.default_device(host):
+        return _count(jax.jit(function).lower(*shapes), "flops")
 
 
 def bytes_of(compiled: Any) -> float | None:

@@ -57,12 +57,11 @@ def scaling(record: Record) -> "Figure":
     """Time over devices, size and blocks; efficiency; throughput over lanes; memory."""
     figure, grid = _figure(2, 3, 12, 6.6)
     time, efficiency, lanes, size, blocks, memory = grid.ravel()
-    for name in dict.fromkeys(row["program"] for row in record.series["devices"]):
-        rows = [row for row in record.series["devices"] if row["program"] == name]
+    for name, rows in _programs(record.series["devices"]).items():
         count, seconds = _column(rows, "devices"), _column(rows, "seconds")
-        line = time.errorbar(count, seconds, _column(rows, "spread"), fmt="o-", label=str(name))
+        line = time.errorbar(count, seconds, _column(rows, "spread"), fmt="o-", label=name)
         time.plot(count, seconds[0] / count, ":", color=line[0].get_color())
-        efficiency.plot(count, _column(rows, "efficiency"), "o-", label=str(name))
+        efficiency.plot(count, _column(rows, "efficiency"), "o-", label=name)
     _axes(time, "Time over devices (dotted: ideal)", "devices", "seconds", log=True)
     _axes(efficiency, "Efficiency over devices", "devices", "time on 1 / (n x time on n)")
     efficiency.set_ylim(0, 1.15)
@@ -72,8 +71,10 @@ def scaling(record: Record) -> "Figure":
         axes.set_xticks(counts, [f"{n:.0f}" for n in counts])
         axes.minorticks_off()
         axes.legend(fontsize=8)
-    _line(lanes, record.series["lanes"], "lanes", "forwards_per_second")
-    _axes(lanes, "Throughput over lanes", "lanes", "forward passes/s")
+    for name, rows in _programs(record.series["lanes"]).items():
+        lanes.plot(_column(rows, "lanes"), _column(rows, "per_second"), "o-", label=name)
+    _axes(lanes, "Throughput over lanes", "lanes", "images/s")
+    lanes.legend(fontsize=8)
     _line(size, record.series["size"], "size", "seconds")
     _axes(size, "Time over image size, 1 lane a device", "side in pixels", "seconds", log=True)
     _line(blocks, record.series["blocks"], "blocks", "seconds")
@@ -118,16 +119,25 @@ def roofline(record: Record) -> "Figure":
 
 
 def _memory(axes: "Axes", record: Record) -> None:
-    rows = record.series["lanes"]
-    per_device = _column(rows, "lanes") / record.machine.num_devices
-    axes.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-")
-    end, limit = (
-        record.series["memory"][0][k] for k in ("predicted_lanes", "memory_bytes_per_device")
-    )
-    title = "Memory of the forward pass"
-    if isinstance(end, float) and isinstance(limit, float | int):
-        title += f"\n{limit / 2**30:.3g} GiB would end at about {end:.0f} lanes"
+    title = "Memory"
+    rows_of = _programs(record.series["lanes"])
+    for row in record.series["memory"]:
+        name, end, limit = (
+            row[key] for key in ("program", "predicted_lanes", "memory_bytes_per_device")
+        )
+        rows = rows_of[str(name)]
+        per_device = _column(rows, "lanes") / record.machine.num_devices
+        axes.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-", label=str(name))
+        if isinstance(end, float) and isinstance(limit, float | int):
+            title += f"\n{name}: {limit / 2**30:.3g} GiB would end at about {end:.0f} lanes"
     _axes(axes, title, "lanes per device", "MiB per device")
+    axes.legend(fontsize=8)
+
+
+def _programs(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by their program."""
+    names = dict.fromkeys(str(row["program"]) for row in rows)
+    return {name: [row for row in rows if row["program"] == name] for name in names}
 
 
 def _line(axes: "Axes", rows: Sequence[Row], x: str, y: str) -> None:

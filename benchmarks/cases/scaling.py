@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,6 +29,26 @@ _TOLERANCE = 1e-4
 _MISURE = MisurePaper(num_iterations=1, max_dilations=8)
 
 
+class _Program(NamedTuple):
+    """A function of (shared, batch) that is mapped over the batch.
+
+    Attributes:
+      name: of it.
+      function: what is compiled.
+      shared: what all of the batch need.
+      batch: pytree of arrays [lanes, ...].
+    """
+
+    name: str
+    function: Any
+    shared: Any
+    batch: Any
+
+    def first(self, count: int) -> "_Program":
+        """The same on the first lanes."""
+        return self._replace(batch=jax.tree.map(lambda leaf: leaf[:count], self.batch))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Point:
     """A program at one batch and mesh."""
@@ -43,17 +63,20 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     """Points along each of the four axes; "ours" is the forward pass on all devices."""
     bundle = open_model(settings)
     images, classes = choose_images(bundle, settings, settings.lanes)
-    forwards, masks = _over_devices(settings, bundle, images, classes, mesh)
+    forward = _Program("forward", bundle.predict, bundle.variables, images)
+    step = _misure_step(bundle, images, classes)
+    forwards, masks = (_over_devices(settings, program, mesh) for program in (forward, step))
     ours, most = forwards[mesh.size], masks[mesh.size]
-    lanes = _over_lanes(settings, bundle, images, mesh)
+    lanes = {p.name: _over_lanes(settings, p, mesh) for p in (forward, step)}
     sizes = _over_sizes(settings, bundle, mesh)
     worst = max(_difference(points[k], points[1]) for points in (forwards, masks) for k in points)
     labels = [np.argmax(point.result, axis=-1) for point in forwards.values()]
     changed = sum((label != labels[0]).sum() for label in labels)
     flops = flops_of(bundle.predict, bundle.variables, images[:1])
-    roofline = [_roofline("forward", ours, flops, settings.lanes, mesh)]
-    roofline += [
-        _roofline("MiSuRe step", most, _step_flops(bundle, images, classes), settings.lanes, mesh)
+    of_step = _step_flops(bundle, images, classes)
+    roofline = [
+        _roofline(forward.name, ours, flops, settings.lanes, mesh),
+        _roofline(step.name, most, of_step, settings.lanes, mesh),
     ]
     return Measurement(
         compile_seconds=ours.compile_seconds,
@@ -73,23 +96,23 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         ),
         series={
             "devices": [
-                *_efficiency("forward", forwards, settings),
-                *_efficiency("MiSuRe step", masks, settings),
+                *_efficiency(forward.name, forwards, settings),
+                *_efficiency(step.name, masks, settings),
             ],
-            "lanes": lanes,
+            "lanes": [row for rows in lanes.values() for row in rows],
             "size": sizes,
             "blocks": _over_blocks(settings, bundle, images[:1], classes[:1], mesh),
-            "memory": [_memory_end(lanes, mesh)],
+            "memory": [_memory_end(name, rows, mesh) for name, rows in lanes.items()],
             "roofline": [row for row in roofline if row is not None],
         },
     )
 
 
-def _measure(function: Any, mesh: Mesh, shared: Any, batch: Any, settings: Settings) -> _Point:
-    program = jax.jit(shard_examples(function, mesh))
-    shared = replicate(shared, mesh)
-    batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
-    compiled, seconds = compile_apart(program, shared, batch)
+def _measure(program: _Program, mesh: Mesh, settings: Settings) -> _Point:
+    function = jax.jit(shard_examples(program.function, mesh))
+    shared = replicate(program.shared, mesh)
+    batch = jax.device_put(program.batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    compiled, seconds = compile_apart(function, shared, batch)
     timings, results = interleave({"ours": lambda: compiled(shared, batch)}, settings.repetitions)
     return _Point(
         compiled=compiled,
@@ -99,10 +122,8 @@ def _measure(function: Any, mesh: Mesh, shared: Any, batch: Any, settings: Setti
     )
 
 
-def _over_devices(
-    settings: Settings, bundle: Bundle, images: np.ndarray, classes: np.ndarray, mesh: Mesh
-) -> tuple[dict[int, _Point], dict[int, _Point]]:
-    """The same lanes on 1, 2, 4, ... and all devices: forward passes, and steps of MiSuRe."""
+def _misure_step(bundle: Bundle, images: np.ndarray, classes: np.ndarray) -> _Program:
+    """One iteration of every image, all together: the new masks."""
     batch = make_batch(bundle, images, classes, explainer="misure_paper")
     states = jax.jit(jax.vmap(lambda *of: _MISURE.start(some_job(*of))))(
         batch.images, batch.targets
@@ -115,15 +136,17 @@ def _over_devices(
 
         return jax.vmap(one)(*batch)
 
-    forwards, masks = {}, {}
-    for count in _doubling(mesh.size):
-        if settings.lanes % count == 0:
-            part = device_mesh(list(mesh.devices.flat[:count]))
-            forwards[count] = _measure(bundle.predict, part, bundle.variables, images, settings)
-            masks[count] = _measure(
-                step, part, bundle.variables, (batch.images, batch.targets, states), settings
-            )
-    return forwards, masks
+    jobs = (batch.images, batch.targets, states)
+    return _Program("MiSuRe step", step, bundle.variables, jobs)
+
+
+def _over_devices(settings: Settings, program: _Program, mesh: Mesh) -> dict[int, _Point]:
+    """The same lanes on 1, 2, 4, ... and all devices."""
+    return {
+        count: _measure(program, device_mesh(list(mesh.devices.flat[:count])), settings)
+        for count in _doubling(mesh.size)
+        if settings.lanes % count == 0
+    }
 
 
 def _efficiency(name: str, points: dict[int, _Point], settings: Settings) -> list[Row]:
@@ -142,13 +165,12 @@ def _efficiency(name: str, points: dict[int, _Point], settings: Settings) -> lis
     ]
 
 
-def _over_lanes(settings: Settings, bundle: Bundle, images: np.ndarray, mesh: Mesh) -> list[Row]:
+def _over_lanes(settings: Settings, program: _Program, mesh: Mesh) -> list[Row]:
     counts = [count * mesh.size for count in _doubling(settings.lanes // mesh.size)]
-    rows: list[Row] = []
-    for count in counts:
-        point = _measure(bundle.predict, mesh, bundle.variables, images[:count], settings)
-        rows.append(_row(point, count, settings.size))
-    return rows
+    return [
+        _row(program, _measure(program.first(count), mesh, settings), count, settings.size)
+        for count in counts
+    ]
 
 
 def _over_sizes(settings: Settings, bundle: Bundle, mesh: Mesh) -> list[Row]:
@@ -159,18 +181,19 @@ def _over_sizes(settings: Settings, bundle: Bundle, mesh: Mesh) -> list[Row]:
         size = max(stride, size // stride * stride)
         channels = bundle.card.architecture_config().in_channels
         images = np.random.default_rng(0).random((mesh.size, size, size, channels), np.float32)
-        point = _measure(bundle.predict, mesh, bundle.variables, images, settings)
-        rows.append(_row(point, mesh.size, size))
+        program = _Program("forward", bundle.predict, bundle.variables, images)
+        rows.append(_row(program, _measure(program, mesh, settings), mesh.size, size))
     return rows
 
 
-def _row(point: _Point, lanes: int, size: int) -> Row:
+def _row(program: _Program, point: _Point, lanes: int, size: int) -> Row:
     return {
+        "program": program.name,
         "lanes": lanes,
         "size": size,
         "seconds": point.timing.median,
         "spread": point.timing.spread,
-        "forwards_per_second": lanes / point.timing.median,
+        "per_second": lanes / point.timing.median,
         "program_bytes": program_bytes(point.compiled),
     }
 
@@ -211,8 +234,8 @@ def _over_blocks(
     ]
 
 
-def _memory_end(rows: list[Row], mesh: Mesh) -> Row:
-    """Lanes at which the forward pass fills the memory, from a line through its program's bytes."""
+def _memory_end(name: str, rows: list[Row], mesh: Mesh) -> Row:
+    """Lanes at which a program fills the memory, from a line through its bytes."""
     lanes = [float(row["lanes"] or 0) / mesh.size for row in rows]
     needed = [float(row["program_bytes"] or 0) for row in rows]
     memory = device_memory(mesh)
@@ -220,7 +243,7 @@ def _memory_end(rows: list[Row], mesh: Mesh) -> Row:
     if memory is not None and len(rows) > 1 and max(needed) > min(needed):
         each, fixed = np.polyfit(lanes, needed, 1)
         end = float(mesh.size * int((memory - fixed) / each))
-    return {"memory_bytes_per_device": memory, "predicted_lanes": end}
+    return {"program": name, "memory_bytes_per_device": memory, "predicted_lanes": end}
 
 
 def _roofline(name: str, point: _Point, flops: float | None, lanes: int, mesh: Mesh) -> Row | None:

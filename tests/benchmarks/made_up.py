@@ -53,23 +53,23 @@ _RECORD = Record(
     peer_sample={"original": PeerSample(what="16 of 1024 blocks")},
     validation=VALID,
 )
+_PROGRAM = {"program": "forward"}
 _POINT = {"seconds": 0.5, "spread": 0.01}
 _SERIES = {
     "devices": [
-        {"program": "forward", "devices": n, "lanes": 8, "efficiency": 1 / n**0.2, **_POINT}
-        for n in (1, 2)
+        {**_PROGRAM, "devices": n, "lanes": 8, "efficiency": 1 / n**0.2, **_POINT} for n in (1, 2)
     ],
     "lanes": [
-        {"lanes": n, "size": 64, "forwards_per_second": 9.0, "program_bytes": 1e6 * n, **_POINT}
+        {**_PROGRAM, "lanes": n, "size": 64, "per_second": 9.0, "program_bytes": 1e6 * n, **_POINT}
         for n in (2, 4)
     ],
     "size": [
-        {"lanes": 2, "size": n, "forwards_per_second": 9.0, "program_bytes": None, **_POINT}
+        {**_PROGRAM, "lanes": 2, "size": n, "per_second": 9.0, "program_bytes": None, **_POINT}
         for n in (32, 64)
     ],
     "blocks": [{"blocks": n, "interventions": 3.0, **_POINT} for n in (2, 8)],
-    "memory": [{"memory_bytes_per_device": 2**34, "predicted_lanes": 34000.0}],
-    "roofline": [{"program": "forward", "intensity": 8.0, "flops_per_second": 1e11}],
+    "memory": [{**_PROGRAM, "memory_bytes_per_device": 2**34, "predicted_lanes": 34000.0}],
+    "roofline": [{**_PROGRAM, "intensity": 8.0, "flops_per_second": 1e11}],
 }
 
 
