@@ -10,8 +10,7 @@ from jaxseg_xai.errors import ConfigError
 from tests.benchmarks import made_up
 from tests.benchmarks.test_record import COMMITTED
 
-README = COMMITTED.parents[1] / "README.md"
-MEASURED = COMMITTED / "cpu.json"
+ROOT = COMMITTED.parents[1]
 
 
 def test_the_page_holds_figures_and_pictures(tmp_path):
@@ -59,5 +58,8 @@ def test_a_file_without_the_marks_is_refused(tmp_path):
         update_readme(tmp_path / "README.md", [made_up.record()])
 
 
-def test_the_readme_shows_the_committed_record():
-    assert readme_table(read_records(MEASURED)) in README.read_text()
+@pytest.mark.parametrize(
+    ("page", "record"), [("README.md", "cpu.json"), ("docs/benchmarks.md", "h100.json")]
+)
+def test_the_pages_show_the_committed_records(page, record):
+    assert readme_table(read_records(COMMITTED / record)) in (ROOT / page).read_text()
