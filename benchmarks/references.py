@@ -80,6 +80,7 @@ class MisureReference:
       images: float32 [N, H, W, C].
       class_indices: int32 [N].
       result: of all.
+      stable: int32 [N], leading iterations that rounding leaves alone.
     """
 
     model: str
@@ -87,6 +88,7 @@ class MisureReference:
     images: np.ndarray
     class_indices: np.ndarray
     result: MisureResult
+    stable: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ def save_ate(folder: Path, name: str, reference: AteReference) -> None:
 
 def save_misure(path: Path, reference: MisureReference) -> None:
     """Write to an .npz file; images are multiples of 1/255."""
-    arrays = vars(reference.result)
+    arrays = vars(reference.result) | {"stable": reference.stable}
     _save(path, reference, MISURE_SETTINGS, class_index=reference.class_indices, **arrays)
 
 
@@ -177,6 +179,7 @@ def load_misure(path: Path = FOLDER / "misure_triangle.npz") -> MisureReference:
         images=_from_u8(file["images_u8"]),
         class_indices=file["class_index"],
         result=MisureResult(**{name: file[name] for name in names}),
+        stable=file["stable"],
     )
 
 

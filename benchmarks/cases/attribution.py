@@ -100,13 +100,15 @@ def _peers(
         return {}
     from benchmarks.peers import attribution as peers
     from benchmarks.peers import with_captum
+    from benchmarks.peers.unet import tuned_copy
 
     model = base.peer_model(bundle)
+    folded = tuned_copy(model)
     one_by_one = isinstance(method, IntegratedGradients)
     few = slice(_PEER_IMAGES if one_by_one else None)
     all_of_them: dict[str, Callable[[], Any]] = {
         "original": lambda: peers.explain_original(model, images[few], classes[few], method),
-        "tuned": lambda: peers.explain_tuned(model, images, classes, method),
+        "tuned": lambda: peers.explain_tuned(folded, images, classes, method),
     }
     chosen = {name: all_of_them[name] for name in settings.peers}
     asked = "original" in chosen

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks import validation
 from benchmarks.cases import base, checks
 from benchmarks.cost import flops_of
 from benchmarks.flips import MisureDoubt, bundle_logits
@@ -263,23 +262,15 @@ def _frozen(settings: Settings, mesh: Mesh) -> Validation:
         pool=None,
         key=jax.random.key(0),
     )
-    misure = MisurePaper(**dataclasses.asdict(reference.settings))
-
-    def run(images: np.ndarray) -> MisureResult:
-        padded = pad_batch(dataclasses.replace(batch, images=images, key=None), mesh.size)
-        padded = dataclasses.replace(padded, key=batch.key)
-        found = explain(misure, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
-        ours = MisureResult.of(found, padded.targets)
-        return checks.images_of(ours, slice(len(reference.images)))
-
-    ours = run(reference.images)
-    stable = validation.steady(
-        ours.loss, [run(images).loss for images in validation.shaken(reference.images)]
-    )
+    padded = pad_batch(dataclasses.replace(batch, key=None), mesh.size)
+    padded = dataclasses.replace(padded, key=batch.key)
+    found = explain(reference.settings, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
+    ours = MisureResult.of(found, padded.targets)
     doubt = MisureDoubt(
         logits=bundle_logits(load_model(reference.model)),
         images=reference.images,
         class_indices=reference.class_indices,
         settings=reference.settings,
     )
-    return checks.compare_misure(ours, reference.result, doubt, settings.dtype, stable)
+    same = checks.images_of(ours, slice(len(reference.images)))
+    return checks.compare_misure(same, reference.result, doubt, settings.dtype, reference.stable)

@@ -17,7 +17,6 @@ from benchmarks.peers.unet import (
     channels_first,
     channels_last,
     class_logits,
-    tuned_copy,
 )
 from jaxseg_xai.explainers import GradCam, IntegratedGradients
 
@@ -64,19 +63,18 @@ def explain_tuned(
     settings: Method,
     batch_size: int | None = None,
 ) -> AttributionResult:
-    """Many inputs together, on a frozen, folded, channels-last copy of the network.
+    """Many inputs together, on a frozen, folded, channels-last network.
 
     Grad-CAM goes back no further than to its layer.
 
     Args:
-      model: in evaluation mode, on any device.
+      model: from `tuned_copy`, on any device.
       images: float32 [N, H, W, C].
       class_indices: int [N].
       settings: of our method.
       batch_size: inputs at a time, for integrated gradients of any images; default: what suits the
         device.
     """
-    model = tuned_copy(model)
     inputs, classes = channels_last(images, model.device), _classes(model, class_indices)
     batch_size = batch_size or inputs_per_call(model.device, *images.shape[1:3])
     parts = list(zip(inputs.split(batch_size), classes.split(batch_size), strict=True))

@@ -14,7 +14,8 @@ from jaxseg_xai.models.predict import Dtype
 #: input at 128x128 on two cores: 5.8, 5.5, 5.5, 6.2, 7.3, 8.8, 14.2. For MiSuRe fewer and more were
 #: slower, too.
 _CPU_INPUTS = 8
-#: Pixels of all inputs of one call on a GPU, 64 images of 256x256. Chosen, not yet measured.
+#: Pixels of all inputs of one call on a GPU, 64 images of 256x256. On an H100 larger batches are
+#: faster by 2 %, a quarter of it is slower by 8 %.
 _GPU_PIXELS = 2**22
 
 

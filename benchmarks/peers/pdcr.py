@@ -66,7 +66,7 @@ def ate_original(
     Returns:
       The ATE of the blocks; of those that touch the region 0.
     """
-    inputs, truth = channels_first(image[None], model.device), _truth(target, model.device)
+    inputs, truth = channels_first(image[None], model.device), truth_of(target, model.device)
     screen, full = _patches_of(draws, image.shape[-1], settings, model.device)
     ate = np.zeros(settings.grid(*image.shape[:2]), np.float32)
     count = 0
@@ -74,10 +74,10 @@ def ate_original(
     def effects(patches: torch.Tensor, place: _Place) -> torch.Tensor:
         occluded = inputs.repeat(len(patches), 1, 1, 1)
         _paste(occluded, patches, place, settings.block_size)
-        return _outcomes(model(occluded), truth) - base
+        return outcomes_of(model(occluded), truth) - base
 
     with torch.no_grad():
-        base = _outcomes(model(inputs), truth)
+        base = outcomes_of(model(inputs), truth)
         for place in _visited(target, settings, blocks):
             patches = screen(place.number)
             if len(patches):
@@ -120,7 +120,7 @@ def ate_tuned(
       The ATE of the blocks; of those that touch the region 0.
     """
     model = tuned_copy(model)
-    inputs, truth = channels_last(image[None], model.device), _truth(target, model.device)
+    inputs, truth = channels_last(image[None], model.device), truth_of(target, model.device)
     screen, full = _patches_of(draws, image.shape[-1], settings, model.device)
     batch_size = batch_size or inputs_per_call(model.device, *image.shape[:2])
 
@@ -134,13 +134,13 @@ def ate_tuned(
             occluded = occluded.clone(memory_format=torch.channels_last)
             for one, (place, patch) in zip(occluded, chunk, strict=True):
                 _paste(one, patch, place, settings.block_size)
-            found.append(_outcomes(model(occluded), truth) - base)
+            found.append(outcomes_of(model(occluded), truth) - base)
         return torch.cat(found).reshape(len(places), -1 if places else 0)
 
     places = list(_visited(target, settings, blocks))
     ate = np.zeros(settings.grid(*image.shape[:2]), np.float32)
     with torch.inference_mode():
-        base = _outcomes(model(inputs), truth)
+        base = outcomes_of(model(inputs), truth)
         screened = effects(places, screen)
         count = screened.numel()
         if screened.shape[1]:
@@ -199,7 +199,7 @@ def _patches_of(
     return lambda number: patches[screen[number]], lambda number: patches[full[number]]
 
 
-def _truth(target: SegmentTarget, device: torch.device) -> _Truth:
+def truth_of(target: SegmentTarget, device: torch.device) -> _Truth:
     region, reference = (
         torch.from_numpy(np.asarray(array)).to(device)
         for array in (target.region, target.reference)
@@ -207,7 +207,7 @@ def _truth(target: SegmentTarget, device: torch.device) -> _Truth:
     return _Truth(int(target.class_index), region, reference & region)
 
 
-def _outcomes(logits: torch.Tensor, truth: _Truth) -> torch.Tensor:
+def outcomes_of(logits: torch.Tensor, truth: _Truth) -> torch.Tensor:
     """Dice points [N] in the region of logits [N, K, H, W]."""
     segment = (class_logits(logits).argmax(1) == truth.class_index) & truth.region
     both, a = ((segment & truth.reference).sum((1, 2)).float(), segment.sum((1, 2)).float())

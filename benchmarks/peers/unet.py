@@ -119,7 +119,8 @@ def tuned_copy(model: TorchUNet) -> TorchUNet:
     backward to the input, 8 images, ms an image: 12.8 like this, 17.2 without folding, 17.8 folded
     but channels first, 19.4 channels first without folding, 19.0 with `torch.compile`. Forward
     alone, 16 images: 6.2 like this, 7.8 without folding; 8 images: 5.5 like this, 25 with
-    `torch.compile` and frozen weights. Hence no `torch.compile`. Not yet tried on a GPU.
+    `torch.compile` and frozen weights. Hence no `torch.compile`, though on a GPU it helps (see
+    docs/benchmarks.md).
     """
     dtype = model.head.weight.dtype
     # Folded in float32, so that bfloat16 rounds a weight once.

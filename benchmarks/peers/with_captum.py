@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import torch
 
-from benchmarks.peers.pdcr import _outcomes, _truth
+from benchmarks.peers.pdcr import outcomes_of, truth_of
 from benchmarks.peers.results import AteResult, AttributionResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
 from jaxseg_xai.explainers import Ate, IntegratedGradients
@@ -73,12 +73,12 @@ def occlusion(
     """
     from captum import attr  # pyright: ignore[reportMissingImports]
 
-    inputs, truth = channels_first(image[None], model.device), _truth(target, model.device)
+    inputs, truth = channels_first(image[None], model.device), truth_of(target, model.device)
     side = settings.block_size
     window = (image.shape[-1], side, side)
 
     def outcome(images: torch.Tensor) -> torch.Tensor:
-        return _outcomes(model(images), truth)
+        return outcomes_of(model(images), truth)
 
     with torch.no_grad():
         found = attr.Occlusion(outcome).attribute(

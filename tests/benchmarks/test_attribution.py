@@ -15,7 +15,7 @@ from benchmarks.harness import prepare
 from benchmarks.peers import with_captum
 from benchmarks.peers.attribution import explain_original, explain_tuned
 from benchmarks.peers.make_references import make_map
-from benchmarks.peers.unet import torch_unet
+from benchmarks.peers.unet import torch_unet, tuned_copy
 from benchmarks.references import GRADIENT_METHODS, load_ate, load_map
 from benchmarks.settings import Flags
 from jaxseg_xai.explainers import GradCam, IntegratedGradients, explain
@@ -68,7 +68,7 @@ def test_the_tuned_peer_finds_the_same(name, options, model, bundle):
     reference = load_map(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = explain_tuned(
-        model, reference.images, reference.class_indices, reference.settings, **options
+        tuned_copy(model), reference.images, reference.class_indices, reference.settings, **options
     )
     assert verdict(found, reference, bundle).passed
     assert all((before[key] == value).all() for key, value in model.state_dict().items())

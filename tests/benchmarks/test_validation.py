@@ -12,7 +12,7 @@ from benchmarks.peers.pdcr import ate_tuned
 from benchmarks.peers.results import AteResult, MisureResult
 from benchmarks.peers.unet import torch_unet
 from benchmarks.references import load_ate, load_misure
-from benchmarks.validation import compare_ate, compare_misure, shaken, steady
+from benchmarks.validation import compare_ate, compare_misure
 from jaxseg_xai.explainers import Ate, Batch, explain
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
@@ -61,13 +61,13 @@ def misure_doubt(misure, bundle):
 
 @pytest.fixture(scope="module")
 def our_misure(misure, bundle):
-    """Our MiSuRe of the reference's images, or of such images, given changed settings."""
+    """Our MiSuRe of the reference's images, given changed settings."""
 
-    def run(images=misure.images, **changes):
+    def run(**changes):
         whole = np.ones(misure.images.shape[:3], bool)
         targets = SegmentTarget(class_index=misure.class_indices, region=whole, reference=whole)
         batch = Batch(
-            images=images,
+            images=misure.images,
             targets=targets,
             valid=whole[:, 0, 0],
             image_ids=np.arange(len(whole), dtype=np.uint32),
@@ -98,8 +98,9 @@ def test_references_regenerate(ate, misure):
 def test_misure_references_are_not_spoilt_by_rounding(misure, bundle):
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
     stable = stable_iterations(model, misure.images, misure.class_indices, misure.settings)
+    np.testing.assert_array_equal(stable, misure.stable)
     assert (stable >= 5).all()
-    assert (stable == misure.settings.num_iterations).any()
+    assert (stable == misure.settings.num_iterations).any()  # a mask is compared, too
 
 
 def test_only_stable_iterations_count(misure):
@@ -158,19 +159,10 @@ def test_ate_with_reused_patches_fails(ate, bundle, reused):
     assert not compare_ate(wrong, ate.results[1], doubt_of(ate, 1, bundle)).passed
 
 
-@pytest.fixture(scope="module")
-def stable(our_misure, misure):
-    """As in the case: iterations at which rounding does not grow."""
-    others = [our_misure(images).loss for images in shaken(misure.images)]
-    return steady(our_misure().loss, others)
-
-
-def test_our_misure_passes(our_misure, misure, misure_doubt, stable):
-    verdict = compare_misure(our_misure(), misure.result, misure_doubt, stable)
+def test_our_misure_passes(our_misure, misure, misure_doubt):
+    verdict = compare_misure(our_misure(), misure.result, misure_doubt, misure.stable)
     assert verdict.passed
     assert not verdict.flips
-    assert (stable >= 5).all()
-    assert (stable == misure.settings.num_iterations).any()  # a mask is compared, too
 
 
 @pytest.mark.parametrize(
@@ -185,9 +177,9 @@ def test_our_misure_passes(our_misure, misure, misure_doubt, stable):
         {"tv_weight": 0.1},
     ],
 )
-def test_wrong_misure_fails(our_misure, misure, misure_doubt, stable, changes):
+def test_wrong_misure_fails(our_misure, misure, misure_doubt, changes):
     found = our_misure(**changes)
-    assert not compare_misure(found, misure.result, misure_doubt, stable).passed
+    assert not compare_misure(found, misure.result, misure_doubt, misure.stable).passed
 
 
 def on_the_edge(z):
