@@ -125,11 +125,13 @@ def _memory(axes: "Axes", record: Record) -> None:
         name, end, limit = (
             row[key] for key in ("program", "predicted_lanes", "memory_bytes_per_device")
         )
+        label = str(name)
+        if isinstance(end, float) and isinstance(limit, float | int):
+            title = f"Memory (of {limit / 2**30:.3g} GiB a device)"
+            label += f": full at about {end:.0f} lanes"
         rows = rows_of[str(name)]
         per_device = _column(rows, "lanes") / record.machine.num_devices
-        axes.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-", label=str(name))
-        if isinstance(end, float) and isinstance(limit, float | int):
-            title += f"\n{name}: {limit / 2**30:.3g} GiB would end at about {end:.0f} lanes"
+        axes.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-", label=label)
     _axes(axes, title, "lanes per device", "MiB per device")
     axes.legend(fontsize=8)
 
