@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from benchmarks.settings import Settings
 from jaxseg_xai.data import build_patch_pool, image_id
@@ -20,6 +21,7 @@ from jaxseg_xai.explainers import Batch
 from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
 from jaxseg_xai.models.unet import UNetConfig
 from jaxseg_xai.models.weights import load_weights
+from jaxseg_xai.parallel.mesh import pad_batch
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.targets import make_target
 from jaxseg_xai.types import Sample, SegmentTarget
@@ -205,3 +207,17 @@ def make_pool(bundle: Bundle, settings: Settings, block_size: int) -> PatchPool:
 
 def _channels(bundle: Bundle) -> int:
     return bundle.card.architecture_config().in_channels
+
+
+def frozen_batch(images: np.ndarray, class_indices: np.ndarray, mesh: Mesh) -> Batch:
+    """Images of a frozen reference, all of each explained, filled up for the mesh."""
+    whole = np.ones(images.shape[:3], bool)
+    batch = Batch(
+        images=images,
+        targets=SegmentTarget(class_index=class_indices, region=whole, reference=whole),
+        valid=whole[:, 0, 0],
+        image_ids=np.arange(len(images), dtype=np.uint32),
+        pool=None,
+        key=None,  # pyright: ignore[reportArgumentType]
+    )
+    return dataclasses.replace(pad_batch(batch, mesh.size), key=jax.random.key(0))

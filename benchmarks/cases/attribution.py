@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from benchmarks.cases import base, checks
 from benchmarks.cost import flops_of
 from benchmarks.flips import bundle_logits
-from benchmarks.inputs import choose_images, make_batch, open_model
+from benchmarks.inputs import choose_images, frozen_batch, make_batch, open_model
 from benchmarks.machine import peak_memory
 from benchmarks.peers.results import AttributionResult
 from benchmarks.record import Measurement, PeerSample
@@ -22,7 +22,7 @@ from benchmarks.validation import Validation, shaken
 from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import Dtype
-from jaxseg_xai.parallel.mesh import pad_batch, replicate
+from jaxseg_xai.parallel.mesh import replicate
 from jaxseg_xai.types import SegmentTarget, Status
 
 Method = GradCam | IntegratedGradients
@@ -186,22 +186,12 @@ def frozen(settings: Settings, mesh: Mesh, method: Method) -> Validation:
     reference = load_map(method.name)
     bundle = load_model(reference.model, dtype=settings.dtype)
     fixed = type(method)(**dataclasses.asdict(reference.settings))
-    whole = np.ones(reference.images.shape[:3], bool)
-    batch = Batch(
-        images=reference.images,
-        targets=SegmentTarget(class_index=reference.class_indices, region=whole, reference=whole),
-        valid=whole[:, 0, 0],
-        image_ids=np.arange(len(whole), dtype=np.uint32),
-        pool=None,
-        key=jax.random.key(0),
-    )
 
     def run(images: np.ndarray) -> AttributionResult:
-        padded = pad_batch(dataclasses.replace(batch, images=images, key=None), mesh.size)
-        padded = dataclasses.replace(padded, key=batch.key)
+        padded = frozen_batch(images, reference.class_indices, mesh)
         explanation = explain(fixed, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
         found = AttributionResult.of(explanation, padded.targets)
-        return checks.images_of(found, slice(len(whole)))
+        return checks.images_of(found, slice(len(images)))
 
     ours = run(reference.images)
     return compare(

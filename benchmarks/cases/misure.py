@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from benchmarks.cases import base, checks
 from benchmarks.cost import flops_of
 from benchmarks.flips import MisureDoubt, bundle_logits
-from benchmarks.inputs import choose_images, make_batch, open_model, small_objects
+from benchmarks.inputs import choose_images, frozen_batch, make_batch, open_model, small_objects
 from benchmarks.machine import peak_memory
 from benchmarks.peers.results import MisureResult
 from benchmarks.record import Measurement, PeerSample, Row
@@ -30,7 +30,7 @@ from jaxseg_xai.explainers.misure_windows import (
     plan_windows,
 )
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import pad_batch, replicate
+from jaxseg_xai.parallel.mesh import replicate
 from jaxseg_xai.types import SegmentTarget
 
 _QUICK_ITERATIONS = 5
@@ -253,17 +253,7 @@ def _frozen(settings: Settings, mesh: Mesh) -> Validation:
     """Our MiSuRe on the images of the frozen reference, against it."""
     reference = load_misure()
     bundle = load_model(reference.model, dtype=settings.dtype)
-    whole = np.ones(reference.images.shape[:3], bool)
-    batch = Batch(
-        images=reference.images,
-        targets=SegmentTarget(class_index=reference.class_indices, region=whole, reference=whole),
-        valid=whole[:, 0, 0],
-        image_ids=np.arange(len(whole), dtype=np.uint32),
-        pool=None,
-        key=jax.random.key(0),
-    )
-    padded = pad_batch(dataclasses.replace(batch, key=None), mesh.size)
-    padded = dataclasses.replace(padded, key=batch.key)
+    padded = frozen_batch(reference.images, reference.class_indices, mesh)
     found = explain(reference.settings, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
     ours = MisureResult.of(found, padded.targets)
     doubt = MisureDoubt(
