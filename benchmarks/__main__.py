@@ -16,11 +16,13 @@ from jaxseg_xai.parallel.mesh import use_cpu_cores
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_BUG = 0, 1, 2, 70
 #: Devices that a CPU of fewer cores may be split into.
 _MOST_VIRTUAL = 16
+#: In place of all the cases' names.
+_ALL = "all"
 _USAGE = """\
 python -m benchmarks COMMAND
 
   list                     the cases
-  run CASE... [options]    measure and validate; run --help tells the options
+  run CASE... [options]    measure and validate (`run all`: every case); run --help: the options
   compare A.json B.json    what is slower in B than in A, beyond the noise
   report FILE... --out DIR Markdown and an HTML page with plots; --readme README.md fills its table
 
@@ -32,7 +34,7 @@ class Run(Flags):
     """Measure and validate cases; exit code 1 where a result is wrong.
 
     Attributes:
-      cases: names, see `list`.
+      cases: names, see `list`; `all` for every one.
       json: file to write the records to.
     """
 
@@ -105,14 +107,15 @@ def _run(config: Run) -> int:
     from benchmarks.record import write_records
     from benchmarks.report import summary
 
-    unknown = [name for name in config.cases if name not in CASES]
-    if unknown or not config.cases:
-        known = ", ".join(CASES)
+    names = tuple(CASES) if config.cases == (_ALL,) else config.cases
+    unknown = [name for name in names if name not in CASES]
+    if unknown or not names:
+        known = ", ".join((_ALL, *CASES))
         raise ConfigError(f"unknown case {', '.join(unknown) or '(none given)'}; there is {known}")
     config.validate()
     _make_devices(config.devices)
     flags = Flags(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Flags)})
-    plan = [(CASES[name], prepare(CASES[name], flags)) for name in config.cases]
+    plan = [(CASES[name], prepare(CASES[name], flags)) for name in names]
     records = []
     for case, settings in plan:
         records.append(run_case(case, settings))

@@ -95,7 +95,7 @@ def peers(real: Path, num_blocks: int) -> dict[str, Any]:
             "tuned": lambda: algorithm.ate_tuned(*work),
         },
         5,
-        peer_seconds=180,
+        slow_seconds=180,
     )
     ours = np.asarray(results["ours"].attribution)[0, :: ate.block_size, :: ate.block_size]
     survivors = int((reference["draws"][:, 0] >= 0).sum())

@@ -11,8 +11,8 @@ from benchmarks.record import Timing
 #: Seconds before another contender's turn: threads of the one before (OpenMP's in PyTorch) keep
 #: spinning on the cores for up to 0.2 s after their work is done.
 _PAUSE = 0.3
-#: Repetitions of a slow contender, at least; its record shows how many there were.
-_MIN_REPETITIONS = 2
+#: Repetitions of a slow contender, at least: three have a spread that says something.
+_MIN_REPETITIONS = 3
 
 
 def timed(function: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[Any, float]:
@@ -33,7 +33,7 @@ def interleave(
     contenders: Mapping[str, Callable[[], Any]],
     repetitions: int,
     *,
-    peer_seconds: float = float("inf"),
+    slow_seconds: float = float("inf"),
 ) -> tuple[dict[str, Timing], dict[str, Any]]:
     """Run the contenders in turn: ours, original, tuned, ours, original, ...
 
@@ -41,8 +41,8 @@ def interleave(
       contenders: name -> all of its work; arrays that it returns are waited for. Each is called
         once beforehand, untimed.
       repetitions: of each, at least 1.
-      peer_seconds: contenders whose names do not begin with "ours" and that would need longer than
-        this in all are repeated fewer times, the first call counted, but at least twice.
+      slow_seconds: contenders other than "ours" that would need longer than this in all are
+        repeated fewer times, but at least three; of a peer the first call counts.
 
     Returns:
       (name -> timing, name -> what its first call returned).
@@ -52,10 +52,12 @@ def interleave(
     for name, run in contenders.items():
         results[name], seconds = timed(run)
         rounds[name] = repetitions
-        if not name.startswith("ours") and seconds * repetitions > peer_seconds:
-            # Nothing is compiled in a peer: what it takes minutes for needs no warming up.
-            found[name].append(seconds)
-            rounds[name] = max(min(_MIN_REPETITIONS, repetitions), int(peer_seconds / seconds)) - 1
+        if name != "ours" and seconds * repetitions > slow_seconds:
+            rounds[name] = max(min(_MIN_REPETITIONS, repetitions), int(slow_seconds / seconds))
+            if not name.startswith("ours"):
+                # Nothing is compiled in a peer: what takes it so long needs no warming up.
+                found[name].append(seconds)
+                rounds[name] -= 1
     for turn in range(repetitions):
         for name, run in contenders.items():
             if turn < rounds[name]:

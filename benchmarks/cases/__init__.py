@@ -25,8 +25,8 @@ _ALL = (
     ),
     Case(
         name="ate",
-        about="PdCR's ATE of all 8x8 blocks on a region of side 32",
-        defaults=Defaults(model="reference", size=256, lanes=1),
+        about="PdCR's ATE of 8x8 blocks on a region of side 32",
+        defaults=Defaults(model="reference", size=256, lanes=1, blocks=256),
         quick=Defaults(model="reference", size=128, lanes=1, blocks=8),
         run=ate.run,
         split_lanes=False,  # it is the interventions that are dealt out
@@ -34,14 +34,14 @@ _ALL = (
     Case(
         name="ate-512",
         about="the same on images four times as large",
-        defaults=Defaults(model="reference", size=512, lanes=1),
+        defaults=Defaults(model="reference", size=512, lanes=1, blocks=256),
         quick=Defaults(model="random", size=512, lanes=1, width=4, blocks=8),
         run=ate.run,
         split_lanes=False,
     ),
     Case(
         name="ate-wide",
-        about="the same with a U-Net of width 64, on some of the blocks",
+        about="the same with a U-Net of width 64",
         defaults=Defaults(model="random", size=256, lanes=1, width=64, blocks=32),
         quick=Defaults(model="random", size=128, lanes=1, width=32, blocks=4),
         run=ate.run,
@@ -97,7 +97,7 @@ _ALL = (
     Case(
         name="misure-quality",
         about="area, iterations and seconds of MiSuRe's settings",
-        defaults=Defaults(model="reference", size=128, lanes=64),
+        defaults=Defaults(model="reference", size=128, lanes=8),
         quick=Defaults(model="triangle", size=64, lanes=2),
         run=misure_quality.run,
     ),

@@ -29,7 +29,9 @@ from jaxseg_xai.types import Explanation, SegmentTarget, Status
 
 #: Evenly spaced blocks of the first image that the peers do: one that passes the screening costs
 #: them 53 forward passes.
-_PEER_BLOCKS, _QUICK_PEER_BLOCKS = 16, 4
+_PEER_BLOCKS, _QUICK_PEER_BLOCKS = 8, 4
+#: The same where a block costs one.
+_PEER_OCCLUSIONS = 256
 
 
 def run(settings: Settings, mesh: Mesh) -> Measurement:
@@ -53,8 +55,7 @@ def measure(settings: Settings, mesh: Mesh, ate: Ate) -> Measurement:
     blocks = np.array([even(o, settings.blocks or o.size) for o in outside])
     sample = np.zeros_like(blocks)
     few = _QUICK_PEER_BLOCKS if settings.quick else _PEER_BLOCKS
-    # One forward pass a block: the peers have time for all.
-    sample[0] = blocks[0] if ate.perturbation == "zero" else even(blocks[0], few)
+    sample[0] = even(blocks[0], _PEER_OCCLUSIONS if ate.perturbation == "zero" else few)
 
     explain = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))
     on_devices = replicate((bundle.variables, batch.images, batch.targets, draws), mesh)
@@ -65,7 +66,7 @@ def measure(settings: Settings, mesh: Mesh, ate: Ate) -> Measurement:
     if settings.peers:
         contenders |= _peers(settings, bundle, batch, draws, sample[0], ate)
     timings, results = interleave(
-        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
     )
     if settings.peers:
         results["ours on the sample"] = compiled(*on_devices, blocks=sample)

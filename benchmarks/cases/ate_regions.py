@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.cases import checks
+from benchmarks.cases import base, checks
 from benchmarks.cases.ate import even, verdict
 from benchmarks.flips import AteDoubt, bundle_logits
 from benchmarks.inputs import ROI_SIDE, choose_images, make_batch, make_pool, open_model
@@ -68,7 +68,9 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         "ours": lambda: explained("ours", targets),
         _ALONE: lambda: [explained(_ALONE, target) for target in each],
     }
-    timings, results = interleave(contenders, settings.repetitions)
+    timings, results = interleave(
+        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
+    )
 
     found, wanted = jax.device_get((results["ours"], results[_ALONE]))
     evaluated = {

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.cases import checks
+from benchmarks.cases import base, checks
 from benchmarks.cases.ate import even, frozen
 from benchmarks.inputs import ROI_SIDE, choose_images, make_batch, make_pool, open_model
 from benchmarks.machine import peak_memory
@@ -60,7 +60,9 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         )
         compile_seconds += seconds
         contenders[f"ours, {name}"] = lambda p=program, f=form: p(f, inputs[0], batch)
-    timings, results = interleave(contenders, settings.repetitions)
+    timings, results = interleave(
+        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
+    )
 
     # Without a threshold the ATE of one patch is that patch's effect.
     bare = dataclasses.replace(ate, threshold=0.0)

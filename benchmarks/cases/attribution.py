@@ -67,7 +67,7 @@ def measure(settings: Settings, mesh: Mesh, method: Method) -> Measurement:
     contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(method, variables, batch)}
     contenders |= _peers(settings, bundle, images, classes, method)
     timings, results = interleave(
-        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
     )
     sample = {
         name: PeerSample(

@@ -92,7 +92,7 @@ def measure(
         contenders[name] = lambda n=name, v=variant: programs[n](v, variables, batch)
     contenders |= peers_of(settings, bundle, batch, misure, _PEER_IMAGES)
     timings, results = interleave(
-        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
     )
     sample = peer_sample(settings, _PEER_IMAGES)
     found = results["ours"]

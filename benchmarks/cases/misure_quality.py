@@ -50,7 +50,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     assert isinstance(paper, MisurePaper)
     contenders |= misure.peers_of(settings, bundle, batch, paper, _PEER_IMAGES)
     timings, results = interleave(
-        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
     )
 
     sample = misure.peer_sample(settings, _PEER_IMAGES)

@@ -33,7 +33,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(variables, batch)}
     contenders |= _peers(settings, bundle, images)
     timings, results = interleave(
-        contenders, settings.repetitions, peer_seconds=base.peer_seconds(settings)
+        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
     )
     flops = flops_of(bundle.predict, bundle.variables, images[:1])
     return Measurement(

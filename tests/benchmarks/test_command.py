@@ -23,7 +23,7 @@ def test_list_names_every_case(capsys):
     ("arguments", "says"),
     [
         (["fly"], "unknown command 'fly'"),
-        (["run"], "unknown case (none given); there is unet-forward, ate"),
+        (["run"], "unknown case (none given); there is all, unet-forward, ate"),
         (["run", "ate", "nothing"], "unknown case nothing"),
         (["run", "ate", "--size", "0"], "--size is 0"),
         (["run", "ate", "--repetitions", "-1"], "--repetitions is -1"),
@@ -32,6 +32,7 @@ def test_list_names_every_case(capsys):
         (["run", "ate", "--model", "brain", "--width", "8"], "--width is for --model random"),
         (["run", "ate", "--model", "nowhere"], "nowhere: no such model"),
         (["run", "sweep", "--peer", "tuned"], "case sweep has no PyTorch peer"),
+        (["run", "all", "--peer", "tuned"], "case ate-screen has no PyTorch peer"),
         (["run", "sweep", "--devices", "1"], "case sweep uses all"),
         (["report", "nowhere.json"], "nowhere.json: No such file"),
         (["report"], "report needs a record"),
