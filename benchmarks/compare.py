@@ -1,22 +1,25 @@
-"""Two sets of records side by side: what is slower than it was, beyond the noise."""
+"""Two sets of records side by side: what differs by more than the noise."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.record import Machine, Record, Timing
+from benchmarks.record import Machine, Record
 from jaxseg_xai.errors import ConfigError
 
 # A case is slower when its median rose by more than 5 times the combined spread of the two runs,
 # and by more than 2 %.
 #
-# Spread is half the interquartile range; combined, the root of the sum of the squares. The medians
-# of twice five repetitions of the same work, with normal or exponential noise, differ by more than
-# that (in one direction) in 1 of 300 comparisons, so a comparison of seven cases cries wolf once in
-# forty (simulated, 200 000 pairs); with more repetitions it is rarer. The 2 % are for quartiles of
-# five that happen to lie close together: five repetitions in a row do not see slow drift.
+# Spread is half the interquartile range; combined, the root of the sum of the squares, as shares of
+# the medians. The medians of twice five repetitions of the same work, with normal or exponential
+# noise, differ by more than that (in one direction) in 1 of 300 comparisons, so a comparison of
+# fifteen cases cries wolf once in twenty (simulated, 400 000 pairs); with more repetitions it is
+# rarer. Two or three repetitions know their noise so badly that the same rarity takes more spreads,
+# and one does not know it at all. The 2 % are for quartiles of five that happen to lie close
+# together: repetitions in a row do not see slow drift.
 _SPREADS = 5.0
+_SPREADS_OF_FEW = {1: math.inf, 2: 29.0, 3: 6.6}
 _FLOOR = 0.02
 #: Measured peaks of the machine itself that differ by more than this are worth a warning.
 _DRIFT = 0.1
@@ -24,49 +27,74 @@ _DRIFT = 0.1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """One case in both sets.
+    """One figure of a case in both sets.
 
     Attributes:
       case: its name.
-      before: median seconds.
-      after: median seconds.
-      change: after over before, minus 1.
-      noise: what the change must exceed, as a share of `before`.
-      slower: whether it does.
-      broken: whether validation passed before and does not now.
+      peer: whose time over ours the figure is; "" for our median seconds.
+      before: the figure in the first set.
+      after: and in the second.
+      noise: what the change must exceed to mean anything, as a share of `before`.
     """
 
     case: str
+    peer: str
     before: float
     after: float
-    change: float
     noise: float
-    slower: bool
-    broken: bool
+
+    @property
+    def change(self) -> float:
+        """After over before, minus 1."""
+        return self.after / self.before - 1
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the change is within the noise."""
+        return abs(self.change) <= self.noise
+
+    @property
+    def slower(self) -> bool:
+        """Whether our seconds rose beyond the noise."""
+        return not self.peer and self.change > self.noise
+
+    def text(self) -> str:
+        """One row of the table."""
+        name, unit = (f"  {self.peer} / ours", " ") if self.peer else (self.case, "s")
+        verdict = "" if self.agrees else "SLOWER" if self.slower else "differs"
+        row = f"{name:22}{self.before:>9.4g} {unit}{self.after:>9.4g} {unit}"
+        return f"{row}{self.change:>+9.1%}{self.noise:>8.1%}  {verdict}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All cases that both sets have, and what to mind when reading them."""
+    """All cases that both sets have, and what to mind when reading them.
+
+    Attributes:
+      changes: the seconds of every case, each followed by its ratios to the peers of both sets.
+      broken: cases whose validation passed before and does not now.
+      warnings: in words.
+    """
 
     changes: tuple[Change, ...]
+    broken: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing got slower or wrong."""
-        return not any(change.slower or change.broken for change in self.changes)
+        """Whether nothing got slower or wrong; ratios also change with the peers."""
+        return not self.broken and not any(change.slower for change in self.changes)
 
     def text(self) -> str:
-        """Warnings and a table."""
+        """Warnings, a table, and how much of it agrees."""
         lines = [f"warning: {warning}" for warning in self.warnings]
-        lines.append(f"{'case':16}{'before':>11}{'after':>11}{'change':>9}{'noise':>8}")
-        for change in self.changes:
-            verdict = "SLOWER" * change.slower + " VALIDATION FAILS" * change.broken
-            lines.append(
-                f"{change.case:16}{change.before:>9.4g} s{change.after:>9.4g} s"
-                f"{change.change:>+9.1%}{change.noise:>8.1%}  {verdict}".rstrip()
-            )
+        lines.append(f"{'case':22}{'before':>11}{'after':>11}{'change':>9}{'noise':>8}")
+        lines += [change.text() for change in self.changes]
+        lines += [f"{case}: VALIDATION FAILS, and passed before" for case in self.broken]
+        for what, peers in (("medians", False), ("ratios", True)):
+            agree = [change.agrees for change in self.changes if bool(change.peer) == peers]
+            if agree:
+                lines.append(f"{sum(agree)} of {len(agree)} {what} agree within the noise")
         return "\n".join(lines)
 
 
@@ -80,29 +108,41 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
         raise ConfigError("the files have no case with the same settings in common")
     for one, other in both:
         warnings += [f"{one.case}: {text}" for text in _machines(one.machine, other.machine)]
+    changes = tuple(change for one, other in both for change in _changes(one, other))
+    warnings += [
+        f"{change.case}: one repetition knows no noise; run it with --repetitions 5"
+        for change in changes
+        if math.isinf(change.noise)
+    ]
     return Comparison(
-        changes=tuple(_change(one, other) for one, other in both),
+        changes=changes,
+        broken=tuple(
+            one.case for one, other in both if one.validation.passed > other.validation.passed
+        ),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
-def noise(before: Timing, after: Timing) -> float:
-    """Seconds by which the median may rise without meaning anything; see the top of this file."""
-    return max(_SPREADS * math.hypot(before.spread, after.spread), _FLOOR * before.median)
+def _changes(one: Record, other: Record) -> list[Change]:
+    """Our seconds, and the ratios to every peer that both records have."""
+    peers = [peer for peer in one.ratios if peer in other.ratios]
+    figures = [("", *(record.timings["ours"].median for record in (one, other)))]
+    figures += [(peer, one.ratios[peer], other.ratios[peer]) for peer in peers]
+    return [
+        Change(case=one.case, peer=peer, before=a, after=b, noise=_noise((one, other), peer))
+        for peer, a, b in figures
+    ]
 
 
-def _change(one: Record, other: Record) -> Change:
-    before, after = one.timings["ours"], other.timings["ours"]
-    allowed = noise(before, after)
-    return Change(
-        case=one.case,
-        before=before.median,
-        after=after.median,
-        change=after.median / before.median - 1,
-        noise=allowed / before.median,
-        slower=after.median - before.median > allowed,
-        broken=one.validation.passed and not other.validation.passed,
-    )
+def _noise(records: tuple[Record, Record], peer: str) -> float:
+    """By which share a figure may change without meaning anything; see the top of this file."""
+    who = ("ours", peer) if peer else ("ours",)
+    timings = [record.timings[name] for record in records for name in who]
+    fewest = min(len(timing.seconds) for timing in timings)
+    spreads = _SPREADS_OF_FEW.get(fewest, _SPREADS)
+    if math.isinf(spreads):
+        return math.inf
+    return max(spreads * math.hypot(*(timing.relative_spread for timing in timings)), _FLOOR)
 
 
 def _key(record: Record) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxseg_xai.explainers import Ate, MisurePaper
+from jaxseg_xai.explainers import Ate, Misure, MisurePaper
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.perturbations.dilation import dilate, ellipse
@@ -137,7 +137,7 @@ class MisureDoubt:
     logits: Logits
     images: np.ndarray
     class_indices: np.ndarray
-    settings: MisurePaper
+    settings: Misure | MisurePaper
     margin: float = FLIP_MARGIN
 
     def segment(self, index: int) -> np.ndarray:

@@ -45,6 +45,11 @@ class Timing:
         low, median, high = np.percentile(seconds, [25, 50, 75])
         return cls(seconds=tuple(seconds), median=float(median), spread=float(high - low) / 2)
 
+    @property
+    def relative_spread(self) -> float:
+        """The spread as a share of the median."""
+        return self.spread / self.median
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -161,12 +166,14 @@ class Record(Measurement):
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
-    """One object, or a list where there are several."""
+    """One object, or a list where there are several; on a full disk the old file stays."""
     tables = [dataclasses.asdict(record) for record in records]
     text = json.dumps(tables[0] if len(tables) == 1 else tables, indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(text + "\n")
+        part.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot write the record ({error.strerror})") from None
 

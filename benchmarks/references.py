@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.results import AteResult, AttributionResult, MisureResult
-from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients, MisurePaper
+from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients, Misure, MisurePaper
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.types import SegmentTarget
 
 #: Settings that a reference fixes: what the peers know. Others are left at their defaults.
 ATE_SETTINGS = ("threshold", "block_size", "perturbation", "num_screen", "num_patches")
-MISURE_SETTINGS = (
-    "tau",
-    "learning_rate",
+_STAGE_1 = ("tau", "max_dilations", "element_size")
+_PUBLISHED_LOSS = (
     "weight_decay",
     "foreground_weight",
     "background_weight",
@@ -25,12 +24,15 @@ MISURE_SETTINGS = (
     "tv_weight",
     "tv_power",
     "cut",
-    "max_dilations",
-    "num_iterations",
-    "element_size",
     "mask_stride",
 )
-
+_STAGE_2 = ("learning_rate", "num_iterations")
+#: Forms of MiSuRe, and the settings of each.
+MISURE_METHODS = {cls.name: cls for cls in (Misure, MisurePaper)}
+MISURE_SETTINGS = {
+    Misure.name: (*_STAGE_1, *_STAGE_2, "multiplier_rate", "max_misses", "patience"),
+    MisurePaper.name: (*_STAGE_1, *_STAGE_2, *_PUBLISHED_LOSS),
+}
 #: Methods by gradients, and the settings of each that a reference fixes.
 GRADIENT_METHODS = {cls.name: cls for cls in (GradCam, IntegratedGradients)}
 GRADIENT_SETTINGS = {GradCam.name: (), IntegratedGradients.name: ("num_nodes",)}
@@ -84,7 +86,7 @@ class MisureReference:
     """
 
     model: str
-    settings: MisurePaper
+    settings: Misure | MisurePaper
     images: np.ndarray
     class_indices: np.ndarray
     result: MisureResult
@@ -128,10 +130,17 @@ def save_ate(folder: Path, name: str, reference: AteReference) -> None:
     )
 
 
-def save_misure(path: Path, reference: MisureReference) -> None:
-    """Write to an .npz file; images are multiples of 1/255."""
-    arrays = vars(reference.result) | {"stable": reference.stable}
-    _save(path, reference, MISURE_SETTINGS, class_index=reference.class_indices, **arrays)
+def save_misure(folder: Path, reference: MisureReference) -> None:
+    """Write to the .npz file of the method; images are multiples of 1/255."""
+    name = reference.settings.name
+    _save(
+        _file(folder, name),
+        reference,
+        MISURE_SETTINGS[name],
+        class_index=reference.class_indices,
+        stable=reference.stable,
+        **vars(reference.result),
+    )
 
 
 def save_map(folder: Path, reference: MapReference) -> None:
@@ -169,13 +178,13 @@ def load_ate(name: str = "ate", folder: Path = FOLDER) -> AteReference:
     )
 
 
-def load_misure(path: Path = FOLDER / "misure_triangle.npz") -> MisureReference:
-    """Read what `save_misure` wrote."""
-    file = _load(path)
+def load_misure(method: str, folder: Path = FOLDER) -> MisureReference:
+    """Read what `save_misure` wrote of a method, a key of `MISURE_METHODS`."""
+    file = _load(_file(folder, method))
     names = [field.name for field in dataclasses.fields(MisureResult)]
     return MisureReference(
         model=str(file["model"]),
-        settings=MisurePaper(**json.loads(str(file["settings"]))),
+        settings=MISURE_METHODS[method](**json.loads(str(file["settings"]))),
         images=_from_u8(file["images_u8"]),
         class_indices=file["class_index"],
         result=MisureResult(**{name: file[name] for name in names}),

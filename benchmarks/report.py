@@ -123,7 +123,7 @@ def _ratio(record: Record, name: str) -> str:
     """A ratio, and the spread that follows from those of its two timings."""
     ours = record.timings["ours"]
     peer, ratio = record.timings[name], record.ratios[name]
-    spread = ratio * math.hypot(peer.spread / peer.median, ours.spread / ours.median)
+    spread = ratio * math.hypot(peer.relative_spread, ours.relative_spread)
     return f"{number(ratio)} ± {number(spread)}"
 
 

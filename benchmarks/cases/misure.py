@@ -224,7 +224,7 @@ def validate(
     settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, misure: MisurePaper, results: Any
 ) -> Validation:
     """`results["ours"]` against the peers' results on the images they did; ours when frozen."""
-    found = {"frozen reference": _frozen(settings, mesh)}
+    found = {"frozen reference": frozen(settings, mesh, misure.name)}
     ours = MisureResult.of(results["ours"], batch.targets)
     doubt = MisureDoubt(
         logits=bundle_logits(bundle),
@@ -249,9 +249,9 @@ def validate(
     return checks.all_of(found)
 
 
-def _frozen(settings: Settings, mesh: Mesh) -> Validation:
-    """Our MiSuRe on the images of the frozen reference, against it."""
-    reference = load_misure()
+def frozen(settings: Settings, mesh: Mesh, method: str) -> Validation:
+    """Our MiSuRe, "misure" or "misure_paper", on the images of its frozen reference, against it."""
+    reference = load_misure(method)
     bundle = load_model(reference.model, dtype=settings.dtype)
     padded = frozen_batch(reference.images, reference.class_indices, mesh)
     found = explain(reference.settings, bundle.variables, padded, predict=bundle.predict, mesh=mesh)

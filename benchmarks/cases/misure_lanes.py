@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.cases import base
+from benchmarks.cases import base, checks, misure
 from benchmarks.inputs import choose_images, make_batch, open_model
 from benchmarks.machine import peak_memory
 from benchmarks.record import Measurement, Row
@@ -37,21 +37,21 @@ def _explain(
 
 def run(settings: Settings, mesh: Mesh) -> Measurement:
     """Our default MiSuRe, which ends by itself, of many images in few lanes."""
-    bundle, misure = open_model(settings), Misure(lanes=_LANES)
+    bundle, search = open_model(settings), Misure(lanes=_LANES)
     if settings.quick:
-        misure = dataclasses.replace(misure, num_iterations=10, patience=3)
+        search = dataclasses.replace(search, num_iterations=10, patience=3)
     images, classes = choose_images(bundle, settings, settings.lanes)
     batch = make_batch(bundle, images, classes, explainer="misure")
     variables = replicate(bundle.variables, mesh)
     compiled, compile_seconds = compile_apart(
-        _explain, misure, variables, batch, predict=bundle.predict, mesh=mesh
+        _explain, search, variables, batch, predict=bundle.predict, mesh=mesh
     )
     timings, results = interleave(
-        {"ours": lambda: compiled(misure, variables, batch)}, settings.repetitions
+        {"ours": lambda: compiled(search, variables, batch)}, settings.repetitions
     )
     found, use = jax.device_get(results["ours"])
     few = dataclasses.replace(batch, valid=np.arange(settings.lanes) < _ALONE)
-    alone, _ = jax.device_get(compiled(misure, variables, few))
+    alone, _ = jax.device_get(compiled(search, variables, few))
     steps = found.scores["iterations"]
     return Measurement(
         compile_seconds=compile_seconds,
@@ -62,7 +62,12 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         memory=peak_memory(compiled, mesh),
         ratios=base.ratios(timings, {}),
         peer_sample={},
-        validation=_same(found, alone),
+        validation=checks.all_of(
+            {
+                "the first images alone": _same(found, alone),
+                "frozen reference": misure.frozen(settings, mesh, Misure.name),
+            }
+        ),
         series={"lanes": [_row(steps, use, mesh.size)]},
     )
 

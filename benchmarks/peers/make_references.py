@@ -16,6 +16,7 @@ from benchmarks.peers.unet import TorchUNet, torch_unet
 from benchmarks.references import (
     FOLDER,
     GRADIENT_METHODS,
+    MISURE_METHODS,
     AteReference,
     MapReference,
     MisureReference,
@@ -24,7 +25,7 @@ from benchmarks.references import (
     save_misure,
 )
 from jaxseg_xai.data.triangle import TriangleDataset
-from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients, MisurePaper
+from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.types import SegmentTarget
@@ -94,10 +95,10 @@ def _with_results(reference: AteReference) -> AteReference:
     return dataclasses.replace(reference, results=tuple(results))
 
 
-def make_misure(items: tuple[int, ...] = MISURE_ITEMS) -> MisureReference:
+def make_misure(method: str, items: tuple[int, ...] = MISURE_ITEMS) -> MisureReference:
     """MiSuRe of test items."""
     dataset = TriangleDataset("test", SIZE)
-    settings = MisurePaper(num_iterations=40, max_dilations=24)
+    settings = MISURE_METHODS[method](num_iterations=40, max_dilations=24)
     images = np.stack([dataset[item].image for item in items])
     class_indices = np.ones(len(items), np.int32)
     arguments = (_model(), images, class_indices, settings)
@@ -135,7 +136,8 @@ def main() -> None:
     """Write all files."""
     save_ate(FOLDER, "ate", make_ate())
     save_ate(FOLDER, "occlusion", make_occlusion())
-    save_misure(FOLDER / "misure_triangle.npz", make_misure())
+    for method in MISURE_METHODS:
+        save_misure(FOLDER, make_misure(method))
     for method in GRADIENT_METHODS:
         save_map(FOLDER, make_map(method))
 

@@ -1,6 +1,7 @@
 """MiSuRe (arXiv 2406.12173) in PyTorch: as it is usually written, and as fast as PyTorch goes.
 
-Both take the settings of our `MisurePaper`, and a region where not the whole image is meant.
+Both take the settings of our `MisurePaper` (or of `Misure`, which is checked but not timed), and a
+region where not the whole image is meant.
 """
 
 import numpy as np
@@ -8,16 +9,21 @@ import torch
 from torch.nn import functional
 
 from benchmarks.peers.device import inputs_per_call, tuned_convolutions
+from benchmarks.peers.misure_stage2 import (
+    hard_dice,
+    minimal_masks,
+    minimal_regions,
+    segment_of,
+)
 from benchmarks.peers.results import MisureResult
 from benchmarks.peers.unet import (
     TorchUNet,
     channels_first,
     channels_last,
-    class_logits,
     tuned_copy,
 )
 from benchmarks.validation import shaken, steady
-from jaxseg_xai.explainers import MisurePaper
+from jaxseg_xai.explainers import Misure, MisurePaper
 from jaxseg_xai.perturbations.dilation import ellipse
 
 
@@ -25,7 +31,7 @@ def explain_original(
     model: TorchUNet,
     images: np.ndarray,
     class_indices: np.ndarray,
-    settings: MisurePaper,
+    settings: Misure | MisurePaper,
     regions: np.ndarray | None = None,
 ) -> MisureResult:
     """One image at a time, eagerly, channels first, AdamW on a leaf mask.
@@ -60,7 +66,7 @@ def explain_tuned(
     model: TorchUNet,
     images: np.ndarray,
     class_indices: np.ndarray,
-    settings: MisurePaper,
+    settings: Misure | MisurePaper,
     regions: np.ndarray | None = None,
     batch_size: int | None = None,
 ) -> MisureResult:
@@ -95,7 +101,7 @@ def stable_iterations(
     model: TorchUNet,
     images: np.ndarray,
     class_indices: np.ndarray,
-    settings: MisurePaper,
+    settings: Misure | MisurePaper,
     regions: np.ndarray | None = None,
 ) -> np.ndarray:
     """How many iterations of each image rounding leaves alone.
@@ -123,12 +129,12 @@ def stable_iterations(
     stage_1 = tuple(torch.from_numpy(array).to(model.device) for array in stage_1)
     network = tuned_copy(model)
 
-    def loss(network: TorchUNet, inputs: torch.Tensor) -> np.ndarray:
-        return _minimal_masks(network, inputs, *targets, stage_1, settings).loss
+    def trace(network: TorchUNet, inputs: torch.Tensor) -> np.ndarray:
+        return _stage_2(network, inputs, *targets, stage_1, settings).trace
 
-    others = [loss(network, channels_last(other, model.device)) for other in shaken(images)]
+    others = [trace(network, channels_last(other, model.device)) for other in shaken(images)]
     double = channels_first(images, model.device).double()
-    return steady(single.loss, [*others, loss(network.double(), double)])
+    return steady(single.trace, [*others, trace(network.double(), double)])
 
 
 def _explain(
@@ -136,11 +142,24 @@ def _explain(
     images: torch.Tensor,
     wanted: torch.Tensor,
     regions: torch.Tensor,
-    settings: MisurePaper,
+    settings: Misure | MisurePaper,
 ) -> MisureResult:
     """Both stages of images [N, C, H, W] together."""
     stage_1 = _sufficient_regions(model, images, wanted, regions, settings)
-    return _minimal_masks(model, images, wanted, regions, stage_1, settings)
+    return _stage_2(model, images, wanted, regions, stage_1, settings)
+
+
+def _stage_2(
+    model: TorchUNet,
+    images: torch.Tensor,
+    wanted: torch.Tensor,
+    regions: torch.Tensor,
+    stage_1: tuple[torch.Tensor, ...],
+    settings: Misure | MisurePaper,
+) -> MisureResult:
+    if isinstance(settings, Misure):
+        return minimal_regions(model, images, wanted, regions, stage_1, settings)
+    return minimal_masks(model, images, wanted, regions, stage_1, settings)
 
 
 def _everywhere(images: np.ndarray) -> np.ndarray:
@@ -168,7 +187,7 @@ def _sufficient_regions(
     images: torch.Tensor,
     wanted: torch.Tensor,
     regions: torch.Tensor,
-    settings: MisurePaper,
+    settings: Misure | MisurePaper,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
 
@@ -178,7 +197,7 @@ def _sufficient_regions(
     device = images.device
     kernel = torch.from_numpy(ellipse(settings.element_size)).to(device).float()[None, None]
     with torch.no_grad():
-        segment = _segment(model, images, wanted) & regions
+        segment = segment_of(model, images, wanted) & regions
     region = segment.clone()
     dilations = torch.zeros(len(images), dtype=torch.int32, device=device)
     trace = torch.full((len(images), settings.max_dilations + 1), torch.nan, device=device)
@@ -186,8 +205,8 @@ def _sufficient_regions(
     for count in range(settings.max_dilations + 1):
         with torch.no_grad():
             kept = images[active] * region[active, None]
-            found = _segment(model, kept, wanted[active]) & regions[active]
-            dice = _hard_dice(found, segment[active])
+            found = segment_of(model, kept, wanted[active]) & regions[active]
+            dice = hard_dice(found, segment[active])
         trace[active, count] = dice
         dilations[active] = count
         grows = (dice < settings.tau) & segment[active].any((1, 2))
@@ -197,98 +216,3 @@ def _sufficient_regions(
         grown = functional.conv2d(region[active, None].float(), kernel, padding="same")
         region[active] = grown[:, 0] > 0.5
     return segment, region, dilations, trace
-
-
-def _minimal_masks(
-    model: TorchUNet,
-    images: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    stage_1: tuple[torch.Tensor, ...],
-    settings: MisurePaper,
-) -> MisureResult:
-    """Stage 2 for images [N, C, H, W], and the result."""
-    segment, sufficient, dilations, trace = stage_1
-    images = images * sufficient[:, None]
-    size, stride = segment.shape[1:], settings.mask_stride
-    mask = torch.where(segment, 1.0, torch.where(sufficient, 0.5, 0.0)).to(images.dtype)
-    if stride > 1:
-        grid = [-(-side // stride) for side in size]
-        mask = functional.interpolate(mask[:, None], grid, mode="bilinear", antialias=True)[:, 0]
-
-    def pixels() -> torch.Tensor:
-        fine = mask
-        if stride > 1:
-            fine = functional.interpolate(mask[:, None], size, mode="bilinear")[:, 0]
-        return fine * sufficient
-
-    mask.requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        [mask], lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    losses = []
-    for _ in range(settings.num_iterations):
-        optimizer.zero_grad()
-        fine = pixels()
-        logits = class_logits(model(images * fine[:, None]))
-        loss = _loss(fine, logits, segment, wanted, regions, settings)
-        loss.sum().backward()
-        optimizer.step()
-        with torch.no_grad():
-            mask.clamp_(0.0, 1.0)
-        losses.append(loss.detach())
-    with torch.no_grad():
-        final = pixels()
-        final = torch.where(final >= settings.cut, final, 0.0)
-        minimal = _segment(model, images * final[:, None], wanted) & regions
-        dice = _hard_dice(minimal, segment)
-    found = segment.any(2).any(1)
-    results = {
-        "segment": segment,
-        "sufficient": sufficient,
-        "dilations": dilations,
-        "dice_trace": trace,
-        "mask": final,
-        "loss": torch.where(found[:, None], torch.stack(losses, 1), torch.nan),
-        "dice_minimal": torch.where(found, dice, torch.nan),
-    }
-    return MisureResult(**{name: value.cpu().numpy() for name, value in results.items()})
-
-
-def _loss(
-    mask: torch.Tensor,
-    logits: torch.Tensor,
-    segment: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    settings: MisurePaper,
-) -> torch.Tensor:
-    """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
-    each = torch.arange(len(wanted), device=wanted.device)
-    probability = torch.softmax(logits, 1)[each, wanted]
-    miss_c = 1 - _soft_dice(probability * regions, segment)
-    miss_0 = 1 - _soft_dice((1 - probability) * regions, ~segment & regions)
-    loss = settings.foreground_weight * miss_c
-    loss = loss + settings.background_weight * (miss_0 + miss_c) / 2
-    loss = loss + settings.l1_weight * mask.abs().mean((1, 2))
-    if settings.tv_weight:
-        steps = (mask.diff(dim=1), mask.diff(dim=2))
-        variation = sum(step.abs().pow(settings.tv_power).mean((1, 2)) for step in steps)
-        loss = loss + settings.tv_weight * variation
-    return loss
-
-
-def _segment(model: TorchUNet, images: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Where the class is predicted, bool [N, H, W]."""
-    return class_logits(model(images)).argmax(1) == wanted[:, None, None]
-
-
-def _hard_dice(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    both = (a & b).sum((1, 2)).float()
-    return 2 * both / (a.sum((1, 2)) + b.sum((1, 2))).float().clamp(min=1)
-
-
-def _soft_dice(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    both = (probability * target).sum((1, 2))
-    total = probability.sum((1, 2)) + target.sum((1, 2))
-    return 2 * both / total.clamp(min=1e-7)

@@ -12,15 +12,17 @@ class MisureResult:
     """MiSuRe of N images.
 
     Where the class has no pixel the segment, the sufficient region and the mask are empty, and
-    loss and Dice NaN.
+    trace and Dice NaN.
 
     Attributes:
       segment: bool [N, H, W], Y: the predicted pixels of the class.
       sufficient: bool [N, H, W], M_SR.
       dilations: int32 [N].
       dice_trace: float32 [N, max_dilations + 1], hard Dice in [0, 1] per dilation, NaN-padded.
-      mask: float32 [N, H, W] in [0, 1], the final soft mask.
-      loss: float32 [N, num_iterations], before every step.
+      mask: float32 [N, H, W] in [0, 1], the attribution: the final soft mask, or the level of the
+        best region.
+      trace: float32 [N, num_iterations], before every step: the published loss, or the area of the
+        region over that of Y; NaN after the last.
       dice_minimal: float32 [N], hard Dice in [0, 1] of what is segmented from the masked image.
     """
 
@@ -29,21 +31,22 @@ class MisureResult:
     dilations: np.ndarray
     dice_trace: np.ndarray
     mask: np.ndarray
-    loss: np.ndarray
+    trace: np.ndarray
     dice_minimal: np.ndarray
 
     @classmethod
     def of(cls, explanation: Explanation, targets: SegmentTarget) -> "MisureResult":
-        """From what our `MisurePaper` returns for a batch."""
+        """From what our `Misure` or `MisurePaper` returns for a batch."""
         wanted = np.asarray(targets.class_index)[:, None, None]
         segment = (np.asarray(explanation.maps["prediction"]) == wanted) & targets.region
+        traces = explanation.traces
         return cls(
             segment=segment,
             sufficient=np.asarray(explanation.maps["sufficient_region"]),
             dilations=np.nan_to_num(np.asarray(explanation.scores["num_dilations"])).astype("i4"),
-            dice_trace=np.asarray(explanation.traces["dice"]),
+            dice_trace=np.asarray(traces["dice"]),
             mask=np.asarray(explanation.attribution),
-            loss=np.asarray(explanation.traces["loss"]),
+            trace=np.asarray(traces["loss" if "loss" in traces else "area_search"]),
             dice_minimal=np.asarray(explanation.scores["dice_minimal"]),
         )
 

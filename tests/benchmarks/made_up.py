@@ -78,7 +78,7 @@ def record(**changes):
 
 
 def timed(*seconds, **changes):
-    return record(timings={"ours": Timing.of(seconds)}, **changes)
+    return record(timings={"ours": Timing.of(seconds)}, ratios={}, peer_sample={}, **changes)
 
 
 def scaling():

@@ -39,7 +39,7 @@ def test_original_equals_the_reference(model, reference):
     np.testing.assert_array_equal(found.sufficient, reference["m_sr"][FEW])
     np.testing.assert_array_equal(found.dilations, reference["dilations"][FEW])
     np.testing.assert_allclose(found.dice_trace, reference["dice_trace"][FEW], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.loss, reference["loss"][FEW], rtol=1e-3)
+    np.testing.assert_allclose(found.trace, reference["loss"][FEW], rtol=1e-3)
     assert (np.abs(found.mask - reference["m_msr"][FEW]) > 1e-2).mean() < 2e-3
     np.testing.assert_allclose(found.dice_minimal, reference["dice_msr"][FEW], rtol=0, atol=2e-3)
 
@@ -49,7 +49,7 @@ def test_tuned_equals_the_reference_while_rounding_is_small(model, reference):
     found = explain_tuned(model, images, np.ones(len(FEW), int), settings)
     np.testing.assert_array_equal(found.sufficient, reference["m_sr"][FEW])
     np.testing.assert_allclose(found.dice_trace, reference["dice_trace"][FEW], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.loss, reference["loss"][FEW, :15], rtol=1e-3)
+    np.testing.assert_allclose(found.trace, reference["loss"][FEW, :15], rtol=1e-3)
 
 
 def test_stage_1_of_a_batch_drops_finished_images(model, reference):
@@ -85,7 +85,7 @@ def test_original_equals_tuned(small, options):
         again = explain_tuned(model, images, classes, settings, batch_size=batch_size)
         for name in ("segment", "sufficient", "dilations"):
             np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
-        np.testing.assert_allclose(again.loss, first.loss, rtol=1e-4)
+        np.testing.assert_allclose(again.trace, first.trace, rtol=1e-4)
         np.testing.assert_allclose(again.mask, first.mask, rtol=0, atol=1e-2)
 
 
@@ -100,8 +100,8 @@ def test_only_the_regions_count(small):
         for explain in (explain_original, explain_tuned)
     )
     np.testing.assert_array_equal(first.segment, whole.segment & regions)
-    np.testing.assert_allclose(again.loss, first.loss, rtol=1e-4)
-    assert (np.abs(first.loss - whole.loss) > 1e-3).any()
+    np.testing.assert_allclose(again.trace, first.trace, rtol=1e-4)
+    assert (np.abs(first.trace - whole.trace) > 1e-3).any()
 
 
 def test_a_class_that_is_not_predicted(small):
@@ -112,5 +112,5 @@ def test_a_class_that_is_not_predicted(small):
     found = explain_original(model, images, np.ones(3, int), MisurePaper(num_iterations=2))
     assert not found.mask.any()
     assert not found.dilations.any()
-    assert np.isnan(found.loss).all()
+    assert np.isnan(found.trace).all()
     assert np.isnan(found.dice_minimal).all()

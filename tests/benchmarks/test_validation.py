@@ -11,7 +11,7 @@ from benchmarks.peers.misure import stable_iterations
 from benchmarks.peers.pdcr import ate_tuned
 from benchmarks.peers.results import AteResult, MisureResult
 from benchmarks.peers.unet import torch_unet
-from benchmarks.references import load_ate, load_misure
+from benchmarks.references import MISURE_METHODS, load_ate, load_misure
 from benchmarks.validation import compare_ate, compare_misure
 from jaxseg_xai.explainers import Ate, Batch, explain
 from jaxseg_xai.explainers.ate import Draws
@@ -35,7 +35,7 @@ def ate():
 
 @pytest.fixture(scope="module")
 def misure():
-    return load_misure()
+    return load_misure("misure_paper")
 
 
 def doubt_of(ate, index, bundle):
@@ -51,38 +51,40 @@ def doubt_of(ate, index, bundle):
 
 @pytest.fixture(scope="module")
 def misure_doubt(misure, bundle):
+    return doubt_of_misure(misure, bundle)
+
+
+def doubt_of_misure(reference, bundle):
     return MisureDoubt(
         logits=bundle_logits(bundle),
-        images=misure.images,
-        class_indices=misure.class_indices,
-        settings=misure.settings,
+        images=reference.images,
+        class_indices=reference.class_indices,
+        settings=reference.settings,
     )
 
 
-@pytest.fixture(scope="module")
-def our_misure(misure, bundle):
-    """Our MiSuRe of the reference's images, given changed settings."""
-
-    def run(**changes):
-        whole = np.ones(misure.images.shape[:3], bool)
-        targets = SegmentTarget(class_index=misure.class_indices, region=whole, reference=whole)
-        batch = Batch(
-            images=misure.images,
-            targets=targets,
-            valid=whole[:, 0, 0],
-            image_ids=np.arange(len(whole), dtype=np.uint32),
-            pool=None,
-            key=jax.random.key(0),
-        )
-        settings = dataclasses.replace(misure.settings, **changes)
-        mesh = device_mesh(jax.devices()[:1])
-        found = explain(settings, bundle.variables, batch, predict=bundle.predict, mesh=mesh)
-        return MisureResult.of(jax.device_get(found), targets)
-
-    return run
+def verdict_on_ours(reference, bundle, **changes):
+    """On our MiSuRe of the reference's images, given changed settings."""
+    whole = np.ones(reference.images.shape[:3], bool)
+    targets = SegmentTarget(class_index=reference.class_indices, region=whole, reference=whole)
+    batch = Batch(
+        images=reference.images,
+        targets=targets,
+        valid=whole[:, 0, 0],
+        image_ids=np.arange(len(whole), dtype=np.uint32),
+        pool=None,
+        key=jax.random.key(0),
+    )
+    settings = dataclasses.replace(reference.settings, **changes)
+    mesh = device_mesh(jax.devices()[:1])
+    found = explain(settings, bundle.variables, batch, predict=bundle.predict, mesh=mesh)
+    ours = MisureResult.of(jax.device_get(found), targets)
+    return compare_misure(
+        ours, reference.result, doubt_of_misure(reference, bundle), reference.stable
+    )
 
 
-def test_references_regenerate(ate, misure):
+def test_references_regenerate(ate):
     (item, corner), *_ = ATE_ITEMS.items()
     again = make_ate({item: corner})
     np.testing.assert_array_equal(again.images, ate.images[:1])
@@ -90,12 +92,15 @@ def test_references_regenerate(ate, misure):
     np.testing.assert_array_equal(again.draws.full, ate.draws.full[:1])
     # Another machine may round otherwise; on one the files are equal byte for byte.
     assert compare_ate(again.results[0], ate.results[0]).passed
-    again = make_misure(MISURE_ITEMS[1:2])
-    first = {name: value[1:2] for name, value in vars(misure.result).items()}
-    assert compare_misure(again.result, MisureResult(**first)).passed
+    for method in MISURE_METHODS:
+        again = make_misure(method, MISURE_ITEMS[1:2])
+        first = {name: value[1:2] for name, value in vars(load_misure(method).result).items()}
+        assert compare_misure(again.result, MisureResult(**first)).passed
 
 
-def test_misure_references_are_not_spoilt_by_rounding(misure, bundle):
+@pytest.mark.parametrize("method", MISURE_METHODS)
+def test_misure_references_are_not_spoilt_by_rounding(method, bundle):
+    misure = load_misure(method)
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
     stable = stable_iterations(model, misure.images, misure.class_indices, misure.settings)
     np.testing.assert_array_equal(stable, misure.stable)
@@ -105,10 +110,10 @@ def test_misure_references_are_not_spoilt_by_rounding(misure, bundle):
 
 def test_only_stable_iterations_count(misure):
     expected = misure.result
-    loss, mask = expected.loss.copy(), expected.mask.copy()
-    loss[0, 20:] *= 1.1
+    trace, mask = expected.trace.copy(), expected.mask.copy()
+    trace[0, 20:] *= 1.1
     mask[0] = 0.5
-    wrong = dataclasses.replace(expected, loss=loss, mask=mask)
+    wrong = dataclasses.replace(expected, trace=trace, mask=mask)
     assert not compare_misure(wrong, expected).passed
     assert compare_misure(wrong, expected, stable=np.array([20, 40, 40])).passed
     assert not compare_misure(wrong, expected, stable=np.array([21, 40, 40])).passed
@@ -159,27 +164,32 @@ def test_ate_with_reused_patches_fails(ate, bundle, reused):
     assert not compare_ate(wrong, ate.results[1], doubt_of(ate, 1, bundle)).passed
 
 
-def test_our_misure_passes(our_misure, misure, misure_doubt):
-    verdict = compare_misure(our_misure(), misure.result, misure_doubt, misure.stable)
+@pytest.mark.parametrize("method", MISURE_METHODS)
+def test_our_misure_passes(method, bundle):
+    verdict = verdict_on_ours(load_misure(method), bundle)
     assert verdict.passed
     assert not verdict.flips
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("method", "changes"),
     [
-        {"l1_weight": 0.11},
-        {"background_weight": 0.5},
-        {"learning_rate": 0.011},
-        {"weight_decay": 0.1},
-        {"cut": 0.5},
-        {"tau": 0.8},
-        {"tv_weight": 0.1},
+        ("misure_paper", {"l1_weight": 0.11}),
+        ("misure_paper", {"background_weight": 0.5}),
+        ("misure_paper", {"learning_rate": 0.011}),
+        ("misure_paper", {"weight_decay": 0.1}),
+        ("misure_paper", {"cut": 0.5}),
+        ("misure_paper", {"tau": 0.8}),
+        ("misure_paper", {"tv_weight": 0.1}),
+        ("misure", {"learning_rate": 0.051}),
+        ("misure", {"multiplier_rate": 0.25}),
+        ("misure", {"max_misses": 2}),
+        ("misure", {"patience": 3}),
+        ("misure", {"tau": 0.8}),
     ],
 )
-def test_wrong_misure_fails(our_misure, misure, misure_doubt, changes):
-    found = our_misure(**changes)
-    assert not compare_misure(found, misure.result, misure_doubt, misure.stable).passed
+def test_wrong_misure_fails(method, changes, bundle):
+    assert not verdict_on_ours(load_misure(method), bundle, **changes).passed
 
 
 def on_the_edge(z):
@@ -232,7 +242,7 @@ def test_stage_1_flips_of_misure(misure, misure_doubt):
     # A pixel on the threshold excuses that image; the others are still compared.
     near = dataclasses.replace(misure_doubt, logits=on_the_edge(1e-6))
     assert compare_misure(wrong, expected, near).passed
-    wrong = dataclasses.replace(wrong, loss=expected.loss * 1.01)
+    wrong = dataclasses.replace(wrong, trace=expected.trace * 1.01)
     assert not compare_misure(wrong, expected, near).passed
     trace = expected.dice_trace.copy()
     trace[1, 2] += 0.01
@@ -247,6 +257,6 @@ def test_shapes_must_agree(ate, misure):
     small = dataclasses.replace(ate.results[0], ate=ate.results[0].ate[1:])
     with pytest.raises(ValueError, match="different shape"):
         compare_ate(small, ate.results[0])
-    short = dataclasses.replace(misure.result, loss=misure.result.loss[:, 1:])
-    with pytest.raises(ValueError, match="loss"):
+    short = dataclasses.replace(misure.result, trace=misure.result.trace[:, 1:])
+    with pytest.raises(ValueError, match="trace"):
         compare_misure(short, misure.result)

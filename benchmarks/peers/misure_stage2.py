@@ -1,0 +1,222 @@
+"""Stage 2 of MiSuRe in PyTorch: the published loss on a soft mask, and our search for a region."""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.peers.results import MisureResult
+from benchmarks.peers.unet import TorchUNet, class_logits
+from jaxseg_xai.explainers import Misure, MisurePaper
+from jaxseg_xai.perturbations.dilation import ellipse
+
+
+def minimal_masks(
+    model: TorchUNet,
+    images: torch.Tensor,
+    wanted: torch.Tensor,
+    regions: torch.Tensor,
+    stage_1: tuple[torch.Tensor, ...],
+    settings: MisurePaper,
+) -> MisureResult:
+    """`MisurePaper`'s stage 2 for images [N, C, H, W], and the result."""
+    segment, sufficient = stage_1[:2]
+    images = images * sufficient[:, None]
+    size, stride = segment.shape[1:], settings.mask_stride
+    mask = torch.where(segment, 1.0, torch.where(sufficient, 0.5, 0.0)).to(images.dtype)
+    if stride > 1:
+        grid = [-(-side // stride) for side in size]
+        mask = functional.interpolate(mask[:, None], grid, mode="bilinear", antialias=True)[:, 0]
+
+    def pixels() -> torch.Tensor:
+        fine = mask
+        if stride > 1:
+            fine = functional.interpolate(mask[:, None], size, mode="bilinear")[:, 0]
+        return fine * sufficient
+
+    mask.requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        [mask], lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    losses = []
+    for _ in range(settings.num_iterations):
+        optimizer.zero_grad()
+        fine = pixels()
+        logits = class_logits(model(images * fine[:, None]))
+        loss = _loss(fine, logits, segment, wanted, regions, settings)
+        loss.sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            mask.clamp_(0.0, 1.0)
+        losses.append(loss.detach())
+    with torch.no_grad():
+        final = pixels()
+        final = torch.where(final >= settings.cut, final, 0.0)
+        minimal = segment_of(model, images * final[:, None], wanted) & regions
+        dice = hard_dice(minimal, segment)
+    found = segment.any(2).any(1)
+    return _result(
+        stage_1,
+        mask=final,
+        trace=torch.where(found[:, None], torch.stack(losses, 1), torch.nan),
+        dice_minimal=torch.where(found, dice, torch.nan),
+    )
+
+
+def _loss(
+    mask: torch.Tensor,
+    logits: torch.Tensor,
+    segment: torch.Tensor,
+    wanted: torch.Tensor,
+    regions: torch.Tensor,
+    settings: MisurePaper,
+) -> torch.Tensor:
+    """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
+    each = torch.arange(len(wanted), device=wanted.device)
+    probability = torch.softmax(logits, 1)[each, wanted]
+    miss_c = 1 - soft_dice(probability * regions, segment)
+    miss_0 = 1 - soft_dice((1 - probability) * regions, ~segment & regions)
+    loss = settings.foreground_weight * miss_c
+    loss = loss + settings.background_weight * (miss_0 + miss_c) / 2
+    loss = loss + settings.l1_weight * mask.abs().mean((1, 2))
+    if settings.tv_weight:
+        steps = (mask.diff(dim=1), mask.diff(dim=2))
+        variation = sum(step.abs().pow(settings.tv_power).mean((1, 2)) for step in steps)
+        loss = loss + settings.tv_weight * variation
+    return loss
+
+
+def minimal_regions(
+    model: TorchUNet,
+    images: torch.Tensor,
+    wanted: torch.Tensor,
+    regions: torch.Tensor,
+    stage_1: tuple[torch.Tensor, ...],
+    settings: Misure,
+) -> MisureResult:
+    """`Misure`'s stage 2 for images [N, C, H, W], one after the other, and the result.
+
+    Written from its docstring, with Python's own ifs; as results of ours to be checked against, not
+    for speed.
+    """
+    found = [
+        _search(model, image, one_wanted, region, *one_stage_1, settings)
+        for image, one_wanted, region, *one_stage_1 in zip(
+            images.split(1), wanted, regions, *stage_1[:3], strict=True
+        )
+    ]
+    level, trace, dice = map(torch.stack, zip(*found, strict=True))
+    return _result(stage_1, mask=level, trace=trace, dice_minimal=dice)
+
+
+def _search(
+    model: TorchUNet,
+    image: torch.Tensor,
+    wanted: torch.Tensor,
+    region: torch.Tensor,
+    segment: torch.Tensor,
+    sufficient: torch.Tensor,
+    dilations: torch.Tensor,
+    settings: Misure,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One image: the best level, the areas, and the Dice of a second look.
+
+    Args:
+      model: in evaluation mode.
+      image: [1, C, H, W].
+      wanted: int64 [].
+      region: bool [H, W].
+      segment: bool [H, W], Y.
+      sufficient: bool [H, W], M_SR.
+      dilations: int32 [], from Y to M_SR.
+      settings: of the method.
+    """
+    areas = torch.full((settings.num_iterations,), torch.nan, device=image.device)
+    if not segment.any():
+        return image.new_zeros(segment.shape), areas, areas.new_tensor(torch.nan)
+    level = _first_level(segment, sufficient, int(dilations), settings.element_size).to(image)
+    best, best_area = level, float(sufficient.sum())
+    first, second = torch.zeros_like(level), torch.zeros_like(level)
+    rate, multiplier, misses, stale, mark = settings.learning_rate, 1.0, 0, 0, best_area
+    for step in range(1, settings.num_iterations + 1):
+        if stale >= settings.patience:
+            break
+        # Straight through: the gradient with respect to the region is taken for the level's.
+        hard = (level > 0.5).to(image).requires_grad_(True)
+        logits = class_logits(model(image * hard))
+        probability = torch.softmax(logits, 1)[:, wanted] * region
+        miss = 1 - soft_dice(probability, segment[None])[0]
+        loss = multiplier * miss + hard.sum() / sufficient.sum()
+        gradient = torch.autograd.grad(loss, hard)[0] * sufficient
+        inside = (logits.argmax(1) == wanted) & region
+        enough = bool(hard_dice(inside, segment[None])[0] >= settings.tau)
+        area = float(hard.detach().sum())
+        areas[step - 1] = area / segment.sum()
+
+        if enough and area <= best_area:
+            best, best_area = level, area
+        if best_area < 0.99 * mark:
+            stale, mark = 0, best_area
+        else:
+            stale += 1
+        if enough:
+            misses, rate = 0, min(1.05 * rate, settings.learning_rate)
+        else:
+            misses += 1
+        multiplier *= float(np.exp((-1 if enough else 1) * settings.multiplier_rate))
+        multiplier = min(max(multiplier, 1e-3), 1e5)
+
+        back = misses > settings.max_misses
+        first = 0.5 * (0 if back else first) + 0.5 * gradient
+        second = 0.9 * second + 0.1 * gradient**2
+        if back:
+            level, rate, misses = best, rate / 2, 0
+        else:
+            direction = first / (1 - 0.5**step)
+            direction = direction / ((second / (1 - 0.9**step)).sqrt() + 1e-8)
+            level = (level - rate * direction).clamp(0, 1)
+    with torch.no_grad():
+        kept = image * (best > 0.5)
+        found = segment_of(model, kept, wanted[None]) & region
+        return best, areas, hard_dice(found, segment[None])[0]
+
+
+def _first_level(
+    segment: torch.Tensor, sufficient: torch.Tensor, dilations: int, element_size: int
+) -> torch.Tensor:
+    """Levels [H, W]: at least 0.8 on Y, from 0.7 down to 0.52 outwards, no two neighbours alike."""
+    kernel = torch.from_numpy(ellipse(element_size)).to(segment.device).float()[None, None]
+    reached = segment.float()[None, None]
+    layers = torch.zeros(segment.shape, device=segment.device)
+    for _ in range(dilations):
+        layers += reached[0, 0] == 0
+        reached = (functional.conv2d(reached, kernel, padding="same") > 0.5).float()
+    y, x = np.indices(segment.shape)
+    spread = torch.from_numpy((0.7548776662466927 * y + 0.5698402909980532 * x) % 1)
+    spread = spread.to(segment.device).float()
+    # `layers` counts the dilations after which a pixel was still outside: 1 for the first ring.
+    ring = 0.52 + 0.18 * (1 - (layers - spread) / max(dilations, 1))
+    return torch.where(segment, 0.8 + 0.2 * spread, torch.where(sufficient, ring, 0.0))
+
+
+def _result(stage_1: tuple[torch.Tensor, ...], **stage_2: torch.Tensor) -> MisureResult:
+    names = ("segment", "sufficient", "dilations", "dice_trace")
+    results = dict(zip(names, stage_1, strict=True)) | stage_2
+    return MisureResult(**{name: value.cpu().numpy() for name, value in results.items()})
+
+
+def segment_of(model: TorchUNet, images: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Where the class is predicted, bool [N, H, W]."""
+    return class_logits(model(images)).argmax(1) == wanted[:, None, None]
+
+
+def hard_dice(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Of masks bool [N, H, W]; float32 [N]."""
+    both = (a & b).sum((1, 2)).float()
+    return 2 * both / (a.sum((1, 2)) + b.sum((1, 2))).float().clamp(min=1)
+
+
+def soft_dice(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Of probabilities [N, H, W] in [0, 1] and masks; [N]."""
+    both = (probability * target).sum((1, 2))
+    total = probability.sum((1, 2)) + target.sum((1, 2))
+    return 2 * both / total.clamp(min=1e-7)
