@@ -209,15 +209,22 @@ def _channels(bundle: Bundle) -> int:
     return bundle.card.architecture_config().in_channels
 
 
-def frozen_batch(images: np.ndarray, class_indices: np.ndarray, mesh: Mesh) -> Batch:
-    """Images of a frozen reference, all of each explained, filled up for the mesh."""
+def whole_images(images: np.ndarray, class_indices: np.ndarray) -> SegmentTarget:
+    """Targets of images [N, H, W, C]: all of each is explained."""
     whole = np.ones(images.shape[:3], bool)
+    return SegmentTarget(class_index=class_indices, region=whole, reference=whole)
+
+
+def frozen_batch(
+    images: np.ndarray, targets: SegmentTarget, mesh: Mesh, pool: PatchPool | None = None
+) -> Batch:
+    """Images of a frozen reference, numbered from 0, filled up for the mesh; the key is of 0."""
     batch = Batch(
         images=images,
-        targets=SegmentTarget(class_index=class_indices, region=whole, reference=whole),
-        valid=whole[:, 0, 0],
+        targets=targets,
+        valid=np.ones(len(images), bool),
         image_ids=np.arange(len(images), dtype=np.uint32),
-        pool=None,
+        pool=pool,
         key=None,  # pyright: ignore[reportArgumentType]
     )
     return dataclasses.replace(pad_batch(batch, mesh.size), key=jax.random.key(0))

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.results import AteResult, AttributionResult, MisureResult
-from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients, Misure, MisurePaper
+from jaxseg_xai.explainers import (
+    Ate,
+    AteGradient,
+    Confidence,
+    GradCam,
+    IntegratedGradients,
+    Misure,
+    MisurePaper,
+)
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.types import SegmentTarget
 
@@ -33,9 +41,29 @@ MISURE_SETTINGS = {
     Misure.name: (*_STAGE_1, *_STAGE_2, "multiplier_rate", "max_misses", "patience"),
     MisurePaper.name: (*_STAGE_1, *_STAGE_2, *_PUBLISHED_LOSS),
 }
-#: Methods by gradients, and the settings of each that a reference fixes.
-GRADIENT_METHODS = {cls.name: cls for cls in (GradCam, IntegratedGradients)}
-GRADIENT_SETTINGS = {GradCam.name: (), IntegratedGradients.name: ("num_nodes",)}
+#: Methods that look at one image, the settings of each that a reference fixes, and its scores.
+MAP_METHODS = {cls.name: cls for cls in (GradCam, IntegratedGradients, Confidence)}
+MAP_SETTINGS = {
+    GradCam.name: (),
+    IntegratedGradients.name: ("num_nodes",),
+    Confidence.name: ("band_width", "rotate"),
+}
+MAP_SCORES = {
+    GradCam.name: (),
+    IntegratedGradients.name: (),
+    Confidence.name: (
+        "confidence",
+        "entropy",
+        "confidence_band",
+        "entropy_band",
+        "soft_dice_confidence",
+        "tta_disagreement",
+        "tta_pairwise",
+    ),
+}
+#: Names of the two forms of the ATE's gradient, and their numbers of nodes.
+GRADIENT_FORMS = {AteGradient.name: 1, f"{AteGradient.name}_path": 3}
+_GRADIENT_SETTINGS = ("block_size", "num_fields", "num_nodes")
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 
@@ -95,7 +123,7 @@ class MisureReference:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MapReference:
-    """Grad-CAM or integrated gradients of N images, the whole image being the region.
+    """A method of `MAP_METHODS` of N images, the whole image being the region.
 
     Attributes:
       model: name of the bundled model.
@@ -106,9 +134,33 @@ class MapReference:
     """
 
     model: str
-    settings: GradCam | IntegratedGradients
+    settings: GradCam | IntegratedGradients | Confidence
     images: np.ndarray
     class_indices: np.ndarray
+    result: AttributionResult
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientReference:
+    """The gradient form of the ATE of N images.
+
+    Attributes:
+      model: name of the bundled model.
+      settings: of the method.
+      images: float32 [N, H, W, C].
+      targets: [N, ...].
+      patches: float32 [P, b, b, C], the pool.
+      patch_of: int32 [N, blocks, fields], the patch in each block of each field: what
+        `jax.random.key(0)` draws for images numbered from 0 from a pool that none of them is in.
+      result: of all.
+    """
+
+    model: str
+    settings: AteGradient
+    images: np.ndarray
+    targets: SegmentTarget
+    patches: np.ndarray
+    patch_of: np.ndarray
     result: AttributionResult
 
 
@@ -145,13 +197,31 @@ def save_misure(folder: Path, reference: MisureReference) -> None:
 
 def save_map(folder: Path, reference: MapReference) -> None:
     """Write to the .npz file of the method; images are multiples of 1/255."""
-    name, arrays = reference.settings.name, vars(reference.result)
+    name = reference.settings.name
     _save(
         _file(folder, name),
         reference,
-        GRADIENT_SETTINGS[name],
+        MAP_SETTINGS[name],
         class_index=reference.class_indices,
-        **arrays,
+        attribution=reference.result.attribution,
+        segment=reference.result.segment,
+        **reference.result.scores,
+    )
+
+
+def save_gradient(folder: Path, name: str, reference: GradientReference) -> None:
+    """Write to the .npz file of a name in `GRADIENT_FORMS`."""
+    _save(
+        _file(folder, name),
+        reference,
+        _GRADIENT_SETTINGS,
+        patches_u8=_to_u8(reference.patches),
+        patch_of=reference.patch_of.astype(np.int16),
+        class_index=reference.targets.class_index,
+        region=reference.targets.region,
+        reference=reference.targets.reference,
+        attribution=reference.result.attribution,
+        segment=reference.result.segment,
     )
 
 
@@ -163,9 +233,7 @@ def load_ate(name: str = "ate", folder: Path = FOLDER) -> AteReference:
         model=str(file["model"]),
         settings=Ate(**json.loads(str(file["settings"]))),
         images=_from_u8(file["images_u8"]),
-        targets=SegmentTarget(
-            class_index=file["class_index"], region=file["region"], reference=file["reference"]
-        ),
+        targets=_targets(file),
         draws=Draws(
             _from_u8(file["patches_u8"]),
             file["screen"].astype(np.int32),
@@ -193,13 +261,31 @@ def load_misure(method: str, folder: Path = FOLDER) -> MisureReference:
 
 
 def load_map(method: str, folder: Path = FOLDER) -> MapReference:
-    """Read what `save_map` wrote of a method, a key of `GRADIENT_METHODS`."""
+    """Read what `save_map` wrote of a method, a key of `MAP_METHODS`."""
     file = _load(_file(folder, method))
     return MapReference(
         model=str(file["model"]),
-        settings=GRADIENT_METHODS[method](**json.loads(str(file["settings"]))),
+        settings=MAP_METHODS[method](**json.loads(str(file["settings"]))),
         images=_from_u8(file["images_u8"]),
         class_indices=file["class_index"],
+        result=AttributionResult(
+            attribution=file["attribution"],
+            segment=file["segment"],
+            scores={name: file[name] for name in MAP_SCORES[method]},
+        ),
+    )
+
+
+def load_gradient(name: str, folder: Path = FOLDER) -> GradientReference:
+    """Read what `save_gradient` wrote under a name."""
+    file = _load(_file(folder, name))
+    return GradientReference(
+        model=str(file["model"]),
+        settings=AteGradient(**json.loads(str(file["settings"]))),
+        images=_from_u8(file["images_u8"]),
+        targets=_targets(file),
+        patches=_from_u8(file["patches_u8"]),
+        patch_of=file["patch_of"].astype(np.int32),
         result=AttributionResult(attribution=file["attribution"], segment=file["segment"]),
     )
 
@@ -215,6 +301,12 @@ def _save(path: Path, case: Any, names: Sequence[str], **arrays: Any) -> None:
         settings=json.dumps({name: getattr(case.settings, name) for name in names}),
         images_u8=_to_u8(case.images),
         **arrays,
+    )
+
+
+def _targets(file: dict[str, np.ndarray]) -> SegmentTarget:
+    return SegmentTarget(
+        class_index=file["class_index"], region=file["region"], reference=file["reference"]
     )
 
 

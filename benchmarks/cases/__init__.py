@@ -116,6 +116,13 @@ _ALL = (
         run=attribution.run_integrated_gradients,
     ),
     Case(
+        name="confidence",
+        about="entropy, and agreement of the segments of eight views",
+        defaults=Defaults(model="reference", size=128, lanes=32),
+        quick=Defaults(model="reference", size=128, lanes=4),
+        run=attribution.run_confidence,
+    ),
+    Case(
         name="sweep",
         about="images to a store on disk, end to end",
         defaults=Defaults(model="reference", size=128, lanes=8),

@@ -15,15 +15,28 @@ from jax.sharding import Mesh
 
 from benchmarks.cases import base, checks
 from benchmarks.cases.ate import even, frozen
-from benchmarks.inputs import ROI_SIDE, choose_images, make_batch, make_pool, open_model
+from benchmarks.cases.attribution import TOLERANCES, moved_by_rounding
+from benchmarks.flips import bundle_logits
+from benchmarks.inputs import (
+    ROI_SIDE,
+    choose_images,
+    frozen_batch,
+    make_batch,
+    make_pool,
+    open_model,
+)
 from benchmarks.machine import peak_memory
+from benchmarks.peers.results import AttributionResult
 from benchmarks.record import Measurement, Row
+from benchmarks.references import GRADIENT_FORMS, load_gradient
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
-from jaxseg_xai.explainers import Ate, AteGradient, explain
+from jaxseg_xai.data.patches import PatchPool
+from jaxseg_xai.explainers import Ate, AteGradient, IntegratedGradients, explain
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.metrics.screening import compare_with_random_screen, recall_of_screen
+from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.parallel.mesh import replicate
 from jaxseg_xai.perturbations.blocks import any_in_block
 from jaxseg_xai.types import Status
@@ -140,12 +153,45 @@ def _points(values: np.ndarray, ate: Ate, weight: float) -> dict[str, tuple[floa
 
 
 def _validate(settings: Settings, mesh: Mesh, found: Sequence[Any]) -> Validation:
-    """The frozen ATE; and the path integral must come nearer to O(z) - O(x) than first order."""
+    """The frozen references; and a path integral comes nearer to O(z) - O(x) than first order."""
     if any(np.any(np.asarray(one.status) != Status.OK) for one in found):
         return checks.failed("an image has a status other than OK")
     gaps = [float(np.mean(one.scores["completeness_gap"])) for one in found[1:3]]
-    verdict = checks.all_of(frozen(settings, mesh))
+    gradients = {name: frozen_gradient(settings, mesh, name) for name in GRADIENT_FORMS}
+    verdict = checks.all_of({**frozen(settings, mesh), **gradients})
     what = "completeness gap of 8 nodes, points"
     measured = verdict.measured | {what: gaps[1], f"{what} (at most)": gaps[0]}
     passed = verdict.passed and gaps[1] <= gaps[0]
     return dataclasses.replace(verdict, passed=passed, measured=measured)
+
+
+def frozen_gradient(settings: Settings, mesh: Mesh, name: str) -> Validation:
+    """Our gradient form `name` of the images of its frozen reference, against it."""
+    reference = load_gradient(name)
+    bundle = load_model(reference.model, dtype=settings.dtype)
+    nobody = np.full(len(reference.patches), len(reference.images), np.uint32)
+    pool = PatchPool(patches=reference.patches, sources=nobody)
+
+    def run(images: np.ndarray) -> AttributionResult:
+        batch = frozen_batch(images, reference.targets, mesh, pool)
+        found = explain(
+            reference.settings, bundle.variables, batch, predict=bundle.predict, mesh=mesh
+        )
+        result = AttributionResult.of(found, batch.targets)
+        return checks.images_of(result, slice(len(images)))
+
+    ours = run(reference.images)
+    tolerance = TOLERANCES[IntegratedGradients.name][settings.dtype]  # the same arithmetic
+    if settings.dtype != "float32":
+        why = f"{settings.dtype} keeps few bits: gradients are rough"
+        return checks.compare_rough_maps(ours, reference.result, tolerance, why)
+    return checks.compare_maps(
+        ours,
+        reference.result,
+        bundle_logits(bundle),
+        reference.images,
+        reference.targets.class_index,
+        moved_by_rounding(run, reference.images, ours),
+        tolerance,
+        "rounding that crosses kinks of ReLUs; a sign gives 2",
+    )

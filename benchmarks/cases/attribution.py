@@ -1,4 +1,4 @@
-"""Grad-CAM and integrated gradients: what reviewers know, by one backward pass or by fifty."""
+"""What reviewers know: Grad-CAM, integrated gradients, and the model's confidence."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,36 +11,41 @@ from jax.sharding import Mesh
 from benchmarks.cases import base, checks
 from benchmarks.cost import flops_of
 from benchmarks.flips import bundle_logits
-from benchmarks.inputs import choose_images, frozen_batch, make_batch, open_model
+from benchmarks.inputs import choose_images, frozen_batch, make_batch, open_model, whole_images
 from benchmarks.machine import peak_memory
 from benchmarks.peers.results import AttributionResult
 from benchmarks.record import Measurement, PeerSample
-from benchmarks.references import load_map
+from benchmarks.references import MAP_SCORES, load_map
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation, shaken
-from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients, explain
+from jaxseg_xai.explainers import Batch, Confidence, GradCam, IntegratedGradients, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import Dtype
 from jaxseg_xai.parallel.mesh import replicate
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.types import Explanation, SegmentTarget, Status
 
-Method = GradCam | IntegratedGradients
+Method = GradCam | IntegratedGradients | Confidence
 
 _QUICK_NODES = 8
+#: Of a square image: as it is, turned and flipped.
+_VIEWS = 8
 #: Images that the peers do which take one at a time, where a path is integrated for each.
 _PEER_IMAGES = 2
 #: Relative L2 difference of a map. Grad-CAM in float32: rounding, seen up to 2e-6; more where
 #: channels cancel. Integrated gradients: points of the path that rounding moves across kinks of
 #: ReLUs; seen up to 4e-4. Fewer bits: other pixels are explained, too; in bfloat16 seen up to 0.56
-#: (a faint map) and 0.46 on a CPU, tensorfloat32 not yet measured. A sign gives 1 or more.
-_TOLERANCES: dict[str, dict[Dtype, float]] = {
+#: (a faint map) and 0.46 on a CPU, tensorfloat32 not yet measured. A sign gives 1 or more. Entropy:
+#: rounding; in bfloat16 seen up to 0.2 on a CPU.
+TOLERANCES: dict[str, dict[Dtype, float]] = {
     GradCam.name: {"float32": 1e-4, "tensorfloat32": 0.2, "bfloat16": 0.8},
     IntegratedGradients.name: {"float32": 3e-3, "tensorfloat32": 0.2, "bfloat16": 0.8},
+    Confidence.name: {"float32": 1e-4, "tensorfloat32": 0.2, "bfloat16": 0.8},
 }
 _WHY = {
     GradCam.name: "rounding where channels cancel; another sign or layer gives 1 or more",
     IntegratedGradients.name: "rounding that crosses kinks of ReLUs on the path; a sign gives 2",
+    Confidence.name: "rounding of logits; another class, or logarithms to another base, give 0.3",
 }
 
 
@@ -53,6 +58,11 @@ def run_integrated_gradients(settings: Settings, mesh: Mesh) -> Measurement:
     """Integrated gradients of `lanes` images."""
     few = {"num_nodes": _QUICK_NODES} if settings.quick else {}
     return measure(settings, mesh, IntegratedGradients(**few))
+
+
+def run_confidence(settings: Settings, mesh: Mesh) -> Measurement:
+    """Confidence, entropy and test-time augmentation of `lanes` images."""
+    return measure(settings, mesh, Confidence())
 
 
 def measure(settings: Settings, mesh: Mesh, method: Method) -> Measurement:
@@ -80,12 +90,15 @@ def measure(settings: Settings, mesh: Mesh, method: Method) -> Measurement:
     work = {"explanations": float(settings.lanes)}
     if isinstance(method, IntegratedGradients):
         work["gradients"] = float(settings.lanes * method.num_nodes)
+    if isinstance(method, Confidence):
+        work["forwards"] = float(settings.lanes * _VIEWS)
     return Measurement(
         compile_seconds=compile_seconds,
         timings=timings,
         work=work,
         flops=_flops(method, bundle, batch),
-        flops_of="forward passes, and backward passes of all or of the layers above Grad-CAM's",
+        flops_of="forward passes, and backward passes of all or of the layers above Grad-CAM's; of "
+        "confidence, a forward pass a view",
         memory=peak_memory(compiled, mesh),
         ratios=base.ratios(timings, {name: s.scale for name, s in sample.items()}),
         peer_sample=sample,
@@ -98,12 +111,12 @@ def _peers(
 ) -> dict[str, Callable[[], Any]]:
     if not settings.peers:
         return {}
-    from benchmarks.peers import attribution as peers
-    from benchmarks.peers import with_captum
+    from benchmarks.peers import attribution, confidence, with_captum
     from benchmarks.peers.unet import tuned_copy
 
     model = base.peer_model(bundle)
     folded = tuned_copy(model)
+    peers: Any = confidence if isinstance(method, Confidence) else attribution
     one_by_one = isinstance(method, IntegratedGradients)
     few = slice(_PEER_IMAGES if one_by_one else None)
     all_of_them: dict[str, Callable[[], Any]] = {
@@ -120,14 +133,16 @@ def _peers(
 
 
 def _flops(method: Method, bundle: Bundle, batch: Batch) -> float | None:
-    """Of a batch; XLA counts the body of the loop over the nodes once."""
+    """Of a batch; XLA counts the body of the loop over the nodes (or views) once."""
+    forward = flops_of(bundle.predict, bundle.variables, batch.images[:1])
+    if isinstance(method, Confidence):
+        return None if forward is None else len(batch.images) * _VIEWS * forward
     example = jax.tree.map(lambda leaf: leaf[0], (batch.images, batch.targets))
 
     def one(variables: Any, image: Any, target: SegmentTarget) -> Any:
         return method.explain(bundle.predict, variables, image, target)
 
     once = flops_of(one, bundle.variables, *example)
-    forward = flops_of(bundle.predict, bundle.variables, batch.images[:1])
     if once is None or forward is None:
         return None
     ends = 2 * forward  # of the path: evaluated beside the loop
@@ -152,9 +167,9 @@ def _validate(
 
     def again(images: np.ndarray) -> AttributionResult:
         changed = dataclasses.replace(batch, images=images)
-        return AttributionResult.of(run(method, variables, changed), batch.targets)
+        return _result(method, run(method, variables, changed), batch.targets)
 
-    ours = AttributionResult.of(results["ours"], batch.targets)
+    ours = _result(method, results["ours"], batch.targets)
     moved = moved_by_rounding(again, images, ours) if settings.peers else np.zeros(len(images))
     for name, expected in results.items():
         if name != "ours":
@@ -188,9 +203,10 @@ def frozen(settings: Settings, mesh: Mesh, method: Method) -> Validation:
     fixed = type(method)(**dataclasses.asdict(reference.settings))
 
     def run(images: np.ndarray) -> AttributionResult:
-        padded = frozen_batch(images, reference.class_indices, mesh)
+        targets = whole_images(images, reference.class_indices)
+        padded = frozen_batch(images, targets, mesh)
         explanation = explain(fixed, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
-        found = AttributionResult.of(explanation, padded.targets)
+        found = _result(fixed, explanation, padded.targets)
         return checks.images_of(found, slice(len(images)))
 
     ours = run(reference.images)
@@ -206,6 +222,10 @@ def frozen(settings: Settings, mesh: Mesh, method: Method) -> Validation:
     )
 
 
+def _result(method: Method, explanation: Explanation, targets: SegmentTarget) -> AttributionResult:
+    return AttributionResult.of(explanation, targets, MAP_SCORES[method.name])
+
+
 def compare(
     found: AttributionResult,
     expected: AttributionResult,
@@ -217,7 +237,7 @@ def compare(
     dtype: Dtype,
 ) -> Validation:
     """Maps of two implementations of a method; `moved` is from `moved_by_rounding`."""
-    tolerance = _TOLERANCES[method.name][dtype]
+    tolerance = TOLERANCES[method.name][dtype]
     if dtype != "float32":
         why = f"{dtype} keeps few bits: other pixels are explained, and gradients are rough"
         return checks.compare_rough_maps(found, expected, tolerance, why)

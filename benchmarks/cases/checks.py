@@ -25,6 +25,8 @@ FLIP_MARGINS: dict[str, float] = {
     "tensorfloat32": 1e-2,
     "bfloat16": 3e-2,
 }
+#: Scores in [0, 1]: rounding; a pixel on the threshold in one of eight views moves less.
+_SCORES = 1e-3
 #: Of MiSuRe in fewer bits against float32.
 _ROUGH_DICE, _ROUGH_TRACE = 0.05, 0.1
 
@@ -137,6 +139,10 @@ def compare_maps(
     kept &= steady
     relative = relative_l2(found.attribution[kept], expected.attribution[kept])
     largest = float(np.max(relative, initial=0.0))
+    scores = {}
+    for name, values in expected.scores.items():
+        scores[name] = float(np.max(np.abs(found.scores[name] - values)[kept], initial=0.0))
+        scores[f"{name} (at most)"] = _SCORES
     return Validation(
         max_abs_diff=largest,
         tolerance=tolerance,
@@ -145,6 +151,8 @@ def compare_maps(
             2 * kept.sum() >= len(kept)
             and largest <= tolerance
             and all(flip["excused"] for flip in flips)
+            # Not "> _SCORES": what is not a number fails.
+            and all(scores[name] <= _SCORES for name in expected.scores)
         ),
         flips=flips,
         why=why,
@@ -152,6 +160,7 @@ def compare_maps(
             "images": float(len(kept)),
             "maps that are not 0": float(expected.attribution.any((1, 2)).sum()),
             "maps that rounding moves": float((~steady).sum()),
+            **scores,
         },
     )
 
@@ -185,7 +194,7 @@ def relative_l2(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 def images_of(result: _Result, which: slice) -> _Result:
     """Some images of a result."""
-    return type(result)(**{name: value[which] for name, value in vars(result).items()})
+    return type(result)(**jax.tree.map(lambda values: values[which], vars(result)))
 
 
 def failed(why: str) -> Validation:

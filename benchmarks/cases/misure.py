@@ -13,7 +13,14 @@ from jax.sharding import Mesh
 from benchmarks.cases import base, checks
 from benchmarks.cost import flops_of
 from benchmarks.flips import MisureDoubt, bundle_logits
-from benchmarks.inputs import choose_images, frozen_batch, make_batch, open_model, small_objects
+from benchmarks.inputs import (
+    choose_images,
+    frozen_batch,
+    make_batch,
+    open_model,
+    small_objects,
+    whole_images,
+)
 from benchmarks.machine import peak_memory
 from benchmarks.peers.results import MisureResult
 from benchmarks.record import Measurement, PeerSample, Row
@@ -253,7 +260,8 @@ def frozen(settings: Settings, mesh: Mesh, method: str) -> Validation:
     """Our MiSuRe, "misure" or "misure_paper", on the images of its frozen reference, against it."""
     reference = load_misure(method)
     bundle = load_model(reference.model, dtype=settings.dtype)
-    padded = frozen_batch(reference.images, reference.class_indices, mesh)
+    targets = whole_images(reference.images, reference.class_indices)
+    padded = frozen_batch(reference.images, targets, mesh)
     found = explain(reference.settings, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
     ours = MisureResult.of(found, padded.targets)
     doubt = MisureDoubt(

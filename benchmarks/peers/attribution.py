@@ -57,11 +57,7 @@ def explain_original(
 
 @tuned_convolutions()
 def explain_tuned(
-    model: TorchUNet,
-    images: np.ndarray,
-    class_indices: np.ndarray,
-    settings: Method,
-    batch_size: int | None = None,
+    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: Method
 ) -> AttributionResult:
     """Many inputs together, on a frozen, folded, channels-last network.
 
@@ -72,11 +68,9 @@ def explain_tuned(
       images: float32 [N, H, W, C].
       class_indices: int [N].
       settings: of our method.
-      batch_size: inputs at a time, for integrated gradients of any images; default: what suits the
-        device.
     """
     inputs, classes = channels_last(images, model.device), _classes(model, class_indices)
-    batch_size = batch_size or inputs_per_call(model.device, *images.shape[1:3])
+    batch_size = inputs_per_call(model.device, *images.shape[1:3])
     parts = list(zip(inputs.split(batch_size), classes.split(batch_size), strict=True))
     if isinstance(settings, GradCam):
         found = [_grad_cam_of_layer(model, x, wanted) for x, wanted in parts]

@@ -7,27 +7,35 @@ Everything is fixed, so the same machine and PyTorch write the same files.
 
 import dataclasses
 
+import jax
 import numpy as np
 
-from benchmarks.peers import attribution
+from benchmarks.peers import attribution, confidence
+from benchmarks.peers.ate_gradient import ate_gradient
 from benchmarks.peers.misure import explain_original, stable_iterations
 from benchmarks.peers.pdcr import ate_original
+from benchmarks.peers.results import AttributionResult
 from benchmarks.peers.unet import TorchUNet, torch_unet
 from benchmarks.references import (
     FOLDER,
-    GRADIENT_METHODS,
+    GRADIENT_FORMS,
+    MAP_METHODS,
     MISURE_METHODS,
     AteReference,
+    GradientReference,
     MapReference,
     MisureReference,
     save_ate,
+    save_gradient,
     save_map,
     save_misure,
 )
+from jaxseg_xai.data.patches import PatchPool, draw_patches
 from jaxseg_xai.data.triangle import TriangleDataset
-from jaxseg_xai.explainers import Ate, GradCam, IntegratedGradients
+from jaxseg_xai.explainers import Ate, AteGradient, Confidence, IntegratedGradients
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.perturbations.blocks import tile_patches
 from jaxseg_xai.types import SegmentTarget
 
 MODEL, SIZE = "triangle", 64
@@ -37,6 +45,8 @@ ATE_ITEMS, REGION_SIDE = {0: (38, 12), 10: (8, 40)}, 16
 MISURE_ITEMS = (0, 1, 11)
 #: Test items whose Grad-CAM is not 0 everywhere, and nodes of integrated gradients.
 GRADIENT_ITEMS, NUM_NODES = (0, 1, 3), 16
+#: Of the ATE's gradient.
+NUM_FIELDS = 3
 #: Test items that give patches.
 POOL_ITEMS = range(20, 30)
 
@@ -113,9 +123,11 @@ def make_misure(method: str, items: tuple[int, ...] = MISURE_ITEMS) -> MisureRef
 
 
 def make_map(method: str, items: tuple[int, ...] = GRADIENT_ITEMS) -> MapReference:
-    """A map by gradients of test items."""
+    """A method of `MAP_METHODS` of test items."""
     dataset = TriangleDataset("test", SIZE)
-    settings = GradCam() if method == GradCam.name else IntegratedGradients(num_nodes=NUM_NODES)
+    few = {"num_nodes": NUM_NODES} if method == IntegratedGradients.name else {}
+    settings = MAP_METHODS[method](**few)
+    explain = (confidence if isinstance(settings, Confidence) else attribution).explain_original
     images = np.stack([dataset[item].image for item in items])
     class_indices = np.ones(len(items), np.int32)
     return MapReference(
@@ -123,7 +135,36 @@ def make_map(method: str, items: tuple[int, ...] = GRADIENT_ITEMS) -> MapReferen
         settings=settings,
         images=images,
         class_indices=class_indices,
-        result=attribution.explain_original(_model(), images, class_indices, settings),
+        result=explain(_model(), images, class_indices, settings),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def make_gradient(name: str, items: dict[int, tuple[int, int]] = ATE_ITEMS) -> GradientReference:
+    """A form of the ATE's gradient, of the images, regions and patches of the ATE."""
+    inputs, model = _ate_inputs(items), _model()
+    settings = AteGradient(num_fields=NUM_FIELDS, num_nodes=GRADIENT_FORMS[name])
+    patches, (height, width) = inputs.draws.patches, inputs.images.shape[1:3]
+    # Numbers that no image has: every patch is another image's.
+    pool = PatchPool(patches=patches, sources=np.full(len(patches), len(items), np.uint32))
+    patch_of, results = [], []
+    for i, image in enumerate(inputs.images):
+        target = inputs.one(i)[1]
+        key = jax.random.fold_in(jax.random.key(0), target.class_index)
+        blocks = len(inputs.draws.full[i])
+        patch_of.append(np.asarray(draw_patches(key, i, pool, blocks, NUM_FIELDS)))
+        fields = [np.asarray(tile_patches(patches[p], height, width)) for p in patch_of[-1].T]
+        results.append(ate_gradient(model, image, target, np.stack(fields), settings))
+    return GradientReference(
+        model=MODEL,
+        settings=settings,
+        images=inputs.images,
+        targets=inputs.targets,
+        patches=patches,
+        patch_of=np.stack(patch_of),
+        result=AttributionResult(
+            attribution=np.concatenate([result.attribution for result in results]),
+            segment=np.concatenate([result.segment for result in results]),
+        ),
     )
 
 
@@ -138,8 +179,10 @@ def main() -> None:
     save_ate(FOLDER, "occlusion", make_occlusion())
     for method in MISURE_METHODS:
         save_misure(FOLDER, make_misure(method))
-    for method in GRADIENT_METHODS:
+    for method in MAP_METHODS:
         save_map(FOLDER, make_map(method))
+    for name in GRADIENT_FORMS:
+        save_gradient(FOLDER, name, make_gradient(name))
 
 
 if __name__ == "__main__":

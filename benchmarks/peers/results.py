@@ -1,6 +1,7 @@
 """What the peers return: plain NumPy arrays, to which our explanations can be turned too."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -79,19 +80,27 @@ class AteResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttributionResult:
-    """A map by gradients of N images.
+    """A map of N images.
 
     Attributes:
       attribution: float32 [N, H, W].
-      segment: bool [N, H, W], the predicted pixels of the class, whose logits are explained.
+      segment: bool [N, H, W], the predicted pixels of the class in the region.
+      scores: name -> float32 [N], those that both implementations have.
     """
 
     attribution: np.ndarray
     segment: np.ndarray
+    scores: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, explanation: Explanation, targets: SegmentTarget) -> "AttributionResult":
-        """From what our `GradCam` or `IntegratedGradients` returns for a batch."""
+    def of(
+        cls, explanation: Explanation, targets: SegmentTarget, scores: Sequence[str] = ()
+    ) -> "AttributionResult":
+        """From our explanation of a batch, with some of its scores."""
         wanted = np.asarray(targets.class_index)[:, None, None]
         segment = (np.asarray(explanation.maps["prediction"]) == wanted) & targets.region
-        return cls(attribution=np.asarray(explanation.attribution), segment=segment)
+        return cls(
+            attribution=np.asarray(explanation.attribution),
+            segment=segment,
+            scores={name: np.asarray(explanation.scores[name]) for name in scores},
+        )

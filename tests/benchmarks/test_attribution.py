@@ -1,4 +1,4 @@
-"""Grad-CAM and integrated gradients against PyTorch, and what their validation lets through."""
+"""Maps of one image each against PyTorch, and what their validation lets through."""
 
 import dataclasses
 import functools
@@ -9,14 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.cases import CASES, attribution, checks
+from benchmarks.cases import CASES, ate_screen, attribution, checks
 from benchmarks.flips import bundle_logits
 from benchmarks.harness import prepare
+from benchmarks.peers import attribution as gradient_peers
+from benchmarks.peers import confidence as confidence_peers
 from benchmarks.peers import with_captum
-from benchmarks.peers.attribution import explain_original, explain_tuned
-from benchmarks.peers.make_references import make_map
+from benchmarks.peers.make_references import make_gradient, make_map
 from benchmarks.peers.unet import torch_unet, tuned_copy
-from benchmarks.references import GRADIENT_METHODS, load_ate, load_map
+from benchmarks.references import (
+    GRADIENT_FORMS,
+    MAP_METHODS,
+    load_ate,
+    load_gradient,
+    load_map,
+)
 from benchmarks.settings import Flags
 from jaxseg_xai.explainers import GradCam, IntegratedGradients, explain
 from jaxseg_xai.models.bundle import load_model
@@ -25,7 +32,7 @@ from jaxseg_xai.types import SegmentTarget
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_method = pytest.mark.parametrize("name", list(GRADIENT_METHODS))
+each_method = pytest.mark.parametrize("name", list(MAP_METHODS))
 captum = pytest.mark.skipif(
     importlib.util.find_spec("captum") is None, reason="captum is not installed"
 )
@@ -63,12 +70,14 @@ def test_the_frozen_maps_are_what_the_peer_makes(name):
 
 
 @each_method
-@pytest.mark.parametrize("options", [{}, {"batch_size": 5}])
-def test_the_tuned_peer_finds_the_same(name, options, model, bundle):
+@pytest.mark.parametrize("inputs", [32, 5])
+def test_the_tuned_peer_finds_the_same(name, inputs, model, bundle, monkeypatch):
     reference = load_map(name)
+    peers = confidence_peers if name == "confidence" else gradient_peers
+    monkeypatch.setattr(peers, "inputs_per_call", lambda *_: inputs)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    found = explain_tuned(
-        tuned_copy(model), reference.images, reference.class_indices, reference.settings, **options
+    found = peers.explain_tuned(
+        tuned_copy(model), reference.images, reference.class_indices, reference.settings
     )
     assert verdict(found, reference, bundle).passed
     assert all((before[key] == value).all() for key, value in model.state_dict().items())
@@ -76,7 +85,9 @@ def test_the_tuned_peer_finds_the_same(name, options, model, bundle):
 
 def test_original_leaves_no_gradients_and_no_hooks(model):
     reference = load_map("grad_cam")
-    explain_original(model, reference.images[:1], reference.class_indices[:1], GradCam())
+    gradient_peers.explain_original(
+        model, reference.images[:1], reference.class_indices[:1], GradCam()
+    )
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert not model.encoder[-1]._forward_hooks
 
@@ -105,7 +116,7 @@ def test_captums_occlusion_is_the_zero_perturbation(model):
 
 def frozen(name):
     settings = prepare(CASES[name.replace("_", "-")], Flags(quick=True))
-    return attribution.frozen(settings, device_mesh(), GRADIENT_METHODS[name]())
+    return attribution.frozen(settings, device_mesh(), MAP_METHODS[name]())
 
 
 @functools.cache
@@ -140,6 +151,43 @@ def test_validation_lets_only_the_right_map_through(name, change, monkeypatch):
     verdict = frozen(name)
     assert not verdict.passed
     assert verdict.max_abs_diff > verdict.tolerance
+
+
+@pytest.mark.parametrize("score", ["entropy_band", "tta_pairwise"])
+def test_a_wrong_score_fails(score, monkeypatch):
+    found = explained("confidence")
+    wrong = found.scores | {score: found.scores[score] + 0.002}
+    changed = dataclasses.replace(found, scores=wrong)
+    monkeypatch.setattr(attribution, "explain", lambda *arguments, **named: changed)
+    assert not frozen("confidence").passed
+
+
+@pytest.mark.parametrize("form", GRADIENT_FORMS)
+def test_the_frozen_gradients_are_what_the_peer_makes(form):
+    stored, made = load_gradient(form), make_gradient(form)
+    assert stored.settings == made.settings
+    np.testing.assert_array_equal(stored.patch_of, made.patch_of)
+    np.testing.assert_allclose(
+        stored.result.attribution, made.result.attribution, rtol=1e-3, atol=1e-4
+    )
+    assert (np.abs(stored.result.attribution).max((1, 2)) > 0.1).all()
+
+
+@pytest.mark.parametrize("form", GRADIENT_FORMS)
+def test_validation_lets_only_the_right_gradient_through(form, monkeypatch):
+    settings, kept = prepare(CASES["ate-screen"], Flags(quick=True)), []
+
+    def keep(*arguments, **named):
+        kept.append(explain(*arguments, **named))
+        return kept[0]
+
+    monkeypatch.setattr(ate_screen, "explain", keep)
+    assert ate_screen.frozen_gradient(settings, device_mesh(), form).passed
+    for name, change in CHANGES.items():
+        changed = dataclasses.replace(kept[0], attribution=change(kept[0].attribution))
+        monkeypatch.setattr(ate_screen, "explain", lambda *_, found=changed, **__: found)
+        verdict = ate_screen.frozen_gradient(settings, device_mesh(), form)
+        assert not verdict.passed, name
 
 
 def test_another_layer_fails(bundle):

@@ -31,6 +31,14 @@ def test_records_without_anything_to_draw(tmp_path):
     assert "<img" not in page.read_text()
 
 
+def test_the_table_tells_captums_time_where_it_was_taken():
+    record = made_up.record()
+    timings = record.timings | {"captum": record.timings["tuned"]}
+    record = made_up.record(timings=timings, ratios=record.ratios | {"captum": 7.5})
+    assert "(Captum 7.5 ±" in readme_table([record])
+    assert "Captum" not in readme_table([made_up.record()])
+
+
 def test_what_is_not_valid_is_said_loudly(tmp_path):
     from dataclasses import replace
 
