@@ -23,7 +23,8 @@ python -m benchmarks COMMAND
 
   list                     the cases
   run CASE... [options]    measure and validate (`run all`: every case); run --help: the options
-  compare A.json B.json    what is slower in B than in A, beyond the noise
+  compare A B              what is slower in B than in A, beyond the noise: files, or folders of
+                           the files of several runs, which are pooled
   report FILE... --out DIR Markdown and an HTML page with plots; --readme README.md fills its table
 
 docs/benchmarks.md tells what each case measures and what the JSON holds."""
@@ -44,7 +45,12 @@ class Run(Flags):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare:
-    """What is slower in the second file than in the first; exit code 1 where something is."""
+    """What is slower in the second set than in the first; exit code 1 where something is.
+
+    Attributes:
+      before: a file that `run --json` wrote, or a folder of such files, which are pooled.
+      after: the same.
+    """
 
     before: tyro.conf.Positional[Path]
     after: tyro.conf.Positional[Path]
@@ -52,10 +58,10 @@ class Compare:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """Markdown and one self-contained HTML page of records.
+    """Markdown and one self-contained HTML page of records; runs of the same work are pooled.
 
     Attributes:
-      files: records, as `run --json` writes them.
+      files: records, as `run --json` writes them, or folders of such files.
       out: folder for report.md and report.html.
       readme: rewrite the table of measured figures in this file instead.
     """
@@ -145,12 +151,13 @@ def _compare(config: Compare) -> int:
 
 
 def _report(config: Report) -> int:
+    from benchmarks.pool import pool
     from benchmarks.record import read_records
     from benchmarks.report import update_readme, write_report
 
     if not config.files:
         raise ConfigError("report needs a record; `run CASE --json FILE` makes one")
-    records = [record for path in config.files for record in read_records(path)]
+    records = pool([record for path in config.files for record in read_records(path)])
     written = (
         write_report(records, config.out)
         if config.readme is None

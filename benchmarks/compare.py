@@ -3,8 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
+from benchmarks.pool import pool, work_of
 from benchmarks.record import Machine, Record
 from jaxseg_xai.errors import ConfigError
 
@@ -17,7 +17,7 @@ from jaxseg_xai.errors import ConfigError
 # fifteen cases cries wolf once in twenty (simulated, 400 000 pairs); with more repetitions it is
 # rarer. Two or three repetitions know their noise so badly that the same rarity takes more spreads,
 # and one does not know it at all. The 2 % are for quartiles of five that happen to lie close
-# together: repetitions in a row do not see slow drift.
+# together. Repetitions in a row do not see slow drift: pooled runs (`benchmarks.pool`) do.
 _SPREADS = 5.0
 _SPREADS_OF_FEW = {1: math.inf, 2: 29.0, 3: 6.6}
 _FLOOR = 0.02
@@ -99,8 +99,11 @@ class Comparison:
 
 
 def compare(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
-    """Match records by case and settings, the last of a set where it has several."""
-    old, new = ({_key(record): record for record in records} for records in (before, after))
+    """Match records by case and settings.
+
+    Several runs of a set are pooled; of several commits or machines the last one counts.
+    """
+    old, new = ({work_of(record): record for record in pool(r)} for r in (before, after))
     warnings = [f"{_name(old[key])}: only in the first file" for key in old if key not in new]
     warnings += [f"{_name(new[key])}: only in the second file" for key in new if key not in old]
     both = [(old[key], new[key]) for key in old if key in new]
@@ -143,13 +146,6 @@ def _noise(records: tuple[Record, Record], peer: str) -> float:
     if math.isinf(spreads):
         return math.inf
     return max(spreads * math.hypot(*(timing.relative_spread for timing in timings)), _FLOOR)
-
-
-def _key(record: Record) -> tuple[Any, ...]:
-    # How often and against whom it was timed changes nothing about our work.
-    apart = ("peer", "repetitions")
-    settings = tuple(sorted((k, v) for k, v in record.settings.items() if k not in apart))
-    return record.case, settings
 
 
 def _name(record: Record) -> str:

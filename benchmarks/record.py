@@ -179,11 +179,17 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a file.
+    """The records of a file, or of all JSON files of a folder in the order of their names.
 
     Raises:
-      ConfigError: no such file, not JSON, not a record, or one of another schema version.
+      ConfigError: no such file, no file in the folder, not JSON, not a record, or one of another
+        schema version.
     """
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise ConfigError(f"{path}: holds no JSON file")
+        return [record for file in files for record in read_records(file)]
     try:
         found = json.loads(path.read_text())
     except OSError as error:

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -22,6 +23,28 @@ def test_a_difference_that_is_not_a_number_is_kept(tmp_path):
     broken = dataclasses.replace(made_up.VALID, max_abs_diff=float("inf"), passed=False)
     write_records(tmp_path / "a.json", [made_up.record(validation=broken)])
     assert read_records(tmp_path / "a.json")[0].validation == broken
+
+
+def test_a_folder_holds_several_runs(tmp_path):
+    with pytest.raises(ConfigError, match="holds no JSON file"):
+        read_records(tmp_path)
+    write_records(tmp_path / "2.json", [made_up.record()])
+    write_records(tmp_path / "1.json", [made_up.scaling(), made_up.record()])
+    assert [record.case for record in read_records(tmp_path)] == ["scaling", "ate", "ate"]
+
+
+def test_a_full_disk_leaves_the_records_that_were_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_records(path, [made_up.record()])
+
+    def full(self, text):
+        self.write_bytes(text[: len(text) // 2].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        write_records(path, [made_up.record(), made_up.scaling()])
+    assert read_records(path) == [made_up.record()]
 
 
 def test_spread_is_half_the_interquartile_range():
