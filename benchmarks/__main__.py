@@ -113,7 +113,7 @@ def _run(config: Run) -> int:
     from benchmarks.record import write_records
     from benchmarks.report import summary
 
-    names = tuple(CASES) if config.cases == (_ALL,) else config.cases
+    names = tuple(CASES) if _ALL in config.cases else config.cases
     unknown = [name for name in names if name not in CASES]
     if unknown or not names:
         known = ", ".join((_ALL, *CASES))

@@ -8,16 +8,18 @@ from benchmarks.pool import pool, work_of
 from benchmarks.record import Machine, Record
 from jaxseg_xai.errors import ConfigError
 
-# A case is slower when its median rose by more than 5 times the combined spread of the two runs,
-# and by more than 2 %.
+# A case is slower when its median rose by more than 5 times the combined spread of the two sets, by
+# more than 2 %, and by more than what did not change: the peers' times, and the GEMM peak.
 #
 # Spread is half the interquartile range; combined, the root of the sum of the squares, as shares of
 # the medians. The medians of twice five repetitions of the same work, with normal or exponential
 # noise, differ by more than that (in one direction) in 1 of 300 comparisons, so a comparison of
-# fifteen cases cries wolf once in twenty (simulated, 400 000 pairs); with more repetitions it is
-# rarer. Two or three repetitions know their noise so badly that the same rarity takes more spreads,
-# and one does not know it at all. The 2 % are for quartiles of five that happen to lie close
-# together. Repetitions in a row do not see slow drift: pooled runs (`benchmarks.pool`) do.
+# fifteen cases cries wolf once in twenty (simulated, 400 000 pairs). Two or three repetitions know
+# their noise so badly that the same rarity takes more spreads, and one does not know it at all.
+#
+# Repetitions in a row do not see a machine drift between two runs. The peers and the peak, measured
+# beside ours in both, do; pooled runs (`benchmarks.pool`) do, too. The 2 % are for quartiles of
+# five that happen to lie close together.
 _SPREADS = 5.0
 _SPREADS_OF_FEW = {1: math.inf, 2: 29.0, 3: 6.6}
 _FLOOR = 0.02
@@ -101,10 +103,11 @@ class Comparison:
 def compare(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
     """Match records by case and settings.
 
-    Several runs of a set are pooled; of several commits or machines the last one counts.
+    Several runs of a set are pooled; where they cannot be, the last counts.
     """
-    old, new = ({work_of(record): record for record in pool(r)} for r in (before, after))
-    warnings = [f"{_name(old[key])}: only in the first file" for key in old if key not in new]
+    (old, mixed), (new, also_mixed) = map(_by_work, (before, after))
+    warnings = [*mixed, *also_mixed]
+    warnings += [f"{_name(old[key])}: only in the first file" for key in old if key not in new]
     warnings += [f"{_name(new[key])}: only in the second file" for key in new if key not in old]
     both = [(old[key], new[key]) for key in old if key in new]
     if not both:
@@ -145,7 +148,35 @@ def _noise(records: tuple[Record, Record], peer: str) -> float:
     spreads = _SPREADS_OF_FEW.get(fewest, _SPREADS)
     if math.isinf(spreads):
         return math.inf
-    return max(spreads * math.hypot(*(timing.relative_spread for timing in timings)), _FLOOR)
+    if peer:
+        shares = [record.ratio_spread(peer) / record.ratios[peer] for record in records]
+        return max(spreads * math.hypot(*shares), _FLOOR)
+    shares = [timing.relative_spread for timing in timings]
+    return max(spreads * math.hypot(*shares), _FLOOR, _drift(*records))
+
+
+def _drift(one: Record, other: Record) -> float:
+    """The largest change of what did not change, as a share; 0 where there is nothing."""
+    dtype = str(one.settings["dtype"])
+    pairs = [tuple(record.machine.gemm_flops.get(dtype) for record in (one, other))]
+    if one.versions.get("torch") == other.versions.get("torch"):
+        peers = set(one.ratios) & set(other.ratios)
+        pairs += [tuple(r.timings[who].median for r in (one, other)) for who in peers]
+    return max((abs(b / a - 1) for a, b in pairs if a and b), default=0.0)
+
+
+def _by_work(records: Sequence[Record]) -> tuple[dict[tuple, Record], list[str]]:
+    """The pooled records by their work, and what was left out, in words."""
+    found, warnings = {}, []
+    for record in sorted(pool(records), key=lambda record: record.date):
+        earlier = found.get(work_of(record))
+        if earlier is not None:
+            warnings.append(
+                f"{_name(earlier)}: the run of {earlier.date} is left out: a later one is of "
+                "another commit, machine, versions or peers, or files differed from the commit"
+            )
+        found[work_of(record)] = record
+    return found, warnings
 
 
 def _name(record: Record) -> str:

@@ -224,7 +224,8 @@ def frozen_batch(
         targets=targets,
         valid=np.ones(len(images), bool),
         image_ids=np.arange(len(images), dtype=np.uint32),
-        pool=pool,
+        pool=None,
         key=None,  # pyright: ignore[reportArgumentType]
     )
-    return dataclasses.replace(pad_batch(batch, mesh.size), key=jax.random.key(0))
+    # The pool has no axis of images, and keys cannot be filled up.
+    return dataclasses.replace(pad_batch(batch, mesh.size), pool=pool, key=jax.random.key(0))

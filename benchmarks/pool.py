@@ -1,6 +1,7 @@
 """Several runs of the same work as one record: what runs an hour apart differ by is noise, too."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +18,22 @@ def work_of(record: Record) -> tuple[Any, ...]:
 def pool(records: Sequence[Record]) -> list[Record]:
     """One record for each case, with its settings and peers, of one commit, machine and versions.
 
-    Medians and spreads are those of all repetitions of all runs, and the ratios follow from them;
-    a validation that failed in one run has failed. What else is there is the last run's.
+    Records of files that differed from the commit stay apart: nobody knows whether they are alike.
+
+    Medians and spreads are those of all repetitions of all runs. A ratio is the median of those of
+    the runs, so that drift, which ours and the peers share, does not count; its spread is theirs,
+    and that within a run. A validation that failed in one run has failed. What else is there is the
+    last run's.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         machine = record.machine
         where = (machine.cpu, machine.cores, machine.device_kind, machine.num_devices)
-        code = (record.commit, record.dirty, *sorted(record.versions.items()))
+        code = (
+            record.commit,
+            record.date if record.dirty else "",
+            *sorted(record.versions.items()),
+        )
         same = (record.case, _settings(record, "repetitions"), code, where)
         groups.setdefault(same, []).append(record)
     return [_one(runs) if len(runs) > 1 else runs[0] for runs in groups.values()]
@@ -42,23 +51,23 @@ def _one(runs: Sequence[Record]) -> Record:
     }
     seconds, machine = timings["ours"].median, _machine([run.machine for run in runs])
     peak = machine.gemm_flops.get(str(last.settings["dtype"]))
-    verdicts = [run.validation for run in runs]
     return dataclasses.replace(
         last,
         compile_seconds=float(np.median([run.compile_seconds for run in runs])),
         timings=timings,
-        ratios={who: timings[who].median / seconds * _scale(last, who) for who in last.ratios},
+        ratios={who: float(np.median([run.ratios[who] for run in runs])) for who in last.ratios},
+        ratio_spreads={who: _ratio_spread(runs, who) for who in last.ratios},
         throughput={what: amount / seconds for what, amount in last.work.items()},
         machine=machine,
         share_of_peak=last.flops / seconds / peak if last.flops and peak else None,
-        validation=max(verdicts, key=lambda v: (not v.passed, v.max_abs_diff)),
+        validation=max((run.validation for run in runs), key=lambda verdict: verdict.excess),
     )
 
 
-def _scale(record: Record, peer: str) -> float:
-    """The work over the part of it that a peer did."""
-    sample = record.peer_sample.get(peer)
-    return 1.0 if sample is None else sample.scale
+def _ratio_spread(runs: Sequence[Record], who: str) -> float:
+    low, high = np.percentile([run.ratios[who] for run in runs], [25, 75])
+    within = np.median([run.ratio_spread(who) for run in runs])
+    return math.hypot((high - low) / 2, within)
 
 
 def _machine(machines: Sequence[Machine]) -> Machine:

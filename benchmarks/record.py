@@ -7,6 +7,7 @@ readers of the JSON. A difference that is not a number is written as Infinity.
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,8 @@ class Record(Measurement):
       machine: where.
       throughput: work per second of "ours", e.g. {"interventions": 1300}.
       share_of_peak: FLOP/s of "ours" over the measured GEMM peak of the dtype.
+      ratio_spreads: peer -> spread of its ratio, of pooled runs only; of one it is that of the two
+        timings.
     """
 
     schema: int
@@ -163,6 +166,12 @@ class Record(Measurement):
     machine: Machine
     throughput: dict[str, float]
     share_of_peak: float | None
+    ratio_spreads: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def ratio_spread(self, peer: str) -> float:
+        """Spread of a ratio."""
+        both = (self.timings[who].relative_spread for who in ("ours", peer))
+        return self.ratio_spreads.get(peer, self.ratios[peer] * math.hypot(*both))
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:

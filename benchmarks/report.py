@@ -120,11 +120,8 @@ def number(value: float) -> str:
 
 
 def _ratio(record: Record, name: str) -> str:
-    """A ratio, and the spread that follows from those of its two timings."""
-    ours = record.timings["ours"]
-    peer, ratio = record.timings[name], record.ratios[name]
-    spread = ratio * math.hypot(peer.relative_spread, ours.relative_spread)
-    return f"{number(ratio)} ± {number(spread)}"
+    """A ratio and its spread."""
+    return f"{number(record.ratios[name])} ± {number(record.ratio_spread(name))}"
 
 
 def _memory(record: Record) -> str:

@@ -21,7 +21,7 @@ class Flags:
       size: side of the images in pixels.
       width: of the random U-Net.
       lanes: images at a time, over all devices.
-      blocks: of the ATE, at most so many of each image, evenly spaced; a large number for all.
+      blocks: of the ATE, at most so many of each image, evenly spaced; a large number means all.
       devices: how many; all where left out. On CPUs, one per core and virtual beyond.
       dtype: what the model computes in.
       peer: PyTorch code to time and compare with in the same run: as published, tuned, or both.

@@ -41,8 +41,8 @@ def interleave(
       contenders: name -> all of its work; arrays that it returns are waited for. Each is called
         once beforehand, untimed.
       repetitions: of each, at least 1.
-      slow_seconds: contenders other than "ours" that would need longer than this in all are
-        repeated fewer times, but at least three; of a peer the first call counts.
+      slow_seconds: contenders other than "ours" that would need longer than this for all of their
+        repetitions are repeated fewer times, but at least three.
 
     Returns:
       (name -> timing, name -> what its first call returned).
@@ -53,11 +53,8 @@ def interleave(
         results[name], seconds = timed(run)
         rounds[name] = repetitions
         if name != "ours" and seconds * repetitions > slow_seconds:
-            rounds[name] = max(min(_MIN_REPETITIONS, repetitions), int(slow_seconds / seconds))
-            if not name.startswith("ours"):
-                # Nothing is compiled in a peer: what takes it so long needs no warming up.
-                found[name].append(seconds)
-                rounds[name] -= 1
+            fewest = min(_MIN_REPETITIONS, repetitions)
+            rounds[name] = max(fewest, int(slow_seconds / seconds))
     for turn in range(repetitions):
         for name, run in contenders.items():
             if turn < rounds[name]:

@@ -58,6 +58,11 @@ class Validation:
     flips: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     measured: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    @property
+    def excess(self) -> tuple[bool, float]:
+        """Orders verdicts: those that fail last, then by how near they come to their bound."""
+        return not self.passed, self.max_abs_diff / max(self.tolerance, 1e-30)
+
 
 def compare_ate(
     found: AteResult,
@@ -197,11 +202,30 @@ def compare_misure(
             (same & moved).any()
             and all(flip["excused"] for flip in flips)
             and largest <= TRACE_TOLERANCE
+            and np.isfinite(_largest(mask))
             and all(measured[name] <= measured[f"{name} (at most)"] for name in bounded)
         ),
         flips=flips,
         why=_WHY_MISURE,
         measured=measured,
+    )
+
+
+def compare_stage_1(
+    found: MisureResult, expected: MisureResult, doubt: MisureDoubt | None = None
+) -> Validation:
+    """Compare stage 1 alone, as `compare_misure` does."""
+    listed = [_stage_1(found, expected, doubt, i) for i in range(len(expected.segment))]
+    flips = [flip for flip in listed if flip is not None]
+    left = float(sum(not flip["excused"] for flip in flips))
+    return Validation(
+        max_abs_diff=left,
+        tolerance=0.0,
+        unit="images with another stage 1",
+        passed=left == 0,
+        flips=flips,
+        why="hard decisions are equal but where a pixel is on the threshold",
+        measured={"images": float(len(listed))},
     )
 
 

@@ -85,11 +85,12 @@ def measure(settings: Settings, mesh: Mesh, ate: Ate) -> Measurement:
         num_patches=1,
     )
     passes = _forward_passes(ate, plan, batch.targets.region, blocks, made)
+    some = f"{int(sample.sum())} evenly spaced"
     peer_sample = {
         name: PeerSample(
-            what=f"{'all' if name == 'captum' else int(sample.sum())} evenly spaced blocks of the "
-            f"first image; ours {int(blocks.sum())}, and the peer's time is scaled by the forward "
-            "passes it would make for them",
+            what=f"{'all' if name == 'captum' else some} blocks of the first image; ours "
+            f"{int(blocks.sum())}, and the peer's time is scaled by the forward passes it would "
+            "make for them",
             scale=passes / results[name].num_interventions,
         )
         for name in contenders

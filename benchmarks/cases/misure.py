@@ -27,7 +27,7 @@ from benchmarks.record import Measurement, PeerSample, Row
 from benchmarks.references import load_misure
 from benchmarks.settings import Settings
 from benchmarks.timing import Timing, compile_apart, interleave
-from benchmarks.validation import Validation
+from benchmarks.validation import Validation, compare_stage_1
 from jaxseg_xai.explainers import Batch, MisurePaper, explain
 from jaxseg_xai.explainers.misure_stages import Job
 from jaxseg_xai.explainers.misure_windows import (
@@ -230,8 +230,12 @@ def peer_sample(settings: Settings, num_images: int) -> dict[str, PeerSample]:
 def validate(
     settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, misure: MisurePaper, results: Any
 ) -> Validation:
-    """`results["ours"]` against the peers' results on the images they did; ours when frozen."""
+    """`results["ours"]` against those of the peers, on the images they did; ours when frozen.
+
+    Stage 1 of our other settings must be the same, windows or not.
+    """
     found = {"frozen reference": frozen(settings, mesh, misure.name)}
+    found["status"] = checks.explained(results["ours"])
     ours = MisureResult.of(results["ours"], batch.targets)
     doubt = MisureDoubt(
         logits=bundle_logits(bundle),
@@ -239,6 +243,10 @@ def validate(
         class_indices=np.asarray(batch.targets.class_index),
         settings=misure,
     )
+    for name, other in results.items():
+        if name.startswith("ours, ") and settings.dtype == "float32":
+            theirs = MisureResult.of(other, batch.targets)
+            found[name] = compare_stage_1(ours, theirs, doubt)
     few = slice(_CHECKED_IMAGES)
     if settings.peers:
         from benchmarks.peers.misure import stable_iterations

@@ -66,6 +66,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
             {
                 "the first images alone": _same(found, alone),
                 "frozen reference": misure.frozen(settings, mesh, Misure.name),
+                "status": checks.explained(found),
             }
         ),
         series={"lanes": [_row(steps, use, mesh.size)]},

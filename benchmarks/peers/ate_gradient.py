@@ -28,7 +28,7 @@ def ate_gradient(
       settings: of our method; the outcome is the soft Dice.
 
     Returns:
-      The mean effect over the fields, [1, H, W], 0 in blocks that touch the region.
+      The result of one image: the mean effect over the fields, 0 in blocks that touch the region.
     """
     if settings.outcome != "soft_dice":
         raise ValueError(f"outcome={settings.outcome!r}: the peer knows soft_dice")

@@ -43,10 +43,13 @@ def explain_original(
 def explain_tuned(
     model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: Confidence
 ) -> AttributionResult:
-    """Views of many images together, channels last; `model` is from `tuned_copy`."""
+    """Views of many images together, channels last; `model` is from `tuned_copy`.
+
+    The scores are then measured image by image, which on a CPU is little beside the network.
+    """
     inputs = channels_last(images, model.device)
     with torch.inference_mode():
-        # [N, V, C, H, W]: square images only, as all views must be of one shape.
+        # [N, V, C, H, W]: quarter turns are of square images only, so all views have one shape.
         views = torch.stack(list(_views(inputs, settings)), 1)
         flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         chunks = flat.split(inputs_per_call(model.device, *images.shape[1:3]))

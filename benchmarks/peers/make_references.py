@@ -32,7 +32,7 @@ from benchmarks.references import (
 )
 from jaxseg_xai.data.patches import PatchPool, draw_patches
 from jaxseg_xai.data.triangle import TriangleDataset
-from jaxseg_xai.explainers import Ate, AteGradient, Confidence, IntegratedGradients
+from jaxseg_xai.explainers import Ate, AteGradient, Confidence, IntegratedGradients, Misure
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.perturbations.blocks import tile_patches
@@ -41,8 +41,8 @@ from jaxseg_xai.types import SegmentTarget
 MODEL, SIZE = "triangle", 64
 #: Test items, and the corner of the region that is explained: a part of the triangle.
 ATE_ITEMS, REGION_SIDE = {0: (38, 12), 10: (8, 40)}, 16
-#: Test items that need 7, 3 and 11 dilations; rounding leaves the first alone to the end.
-MISURE_ITEMS = (0, 1, 11)
+#: Test items that need 7, 3 and 11 dilations; rounding leaves one of them alone to the end.
+MISURE_ITEMS, PATIENCE = (0, 1, 11), 5
 #: Test items whose Grad-CAM is not 0 everywhere, and nodes of integrated gradients.
 GRADIENT_ITEMS, NUM_NODES = (0, 1, 3), 16
 #: Of the ATE's gradient.
@@ -108,7 +108,9 @@ def _with_results(reference: AteReference) -> AteReference:
 def make_misure(method: str, items: tuple[int, ...] = MISURE_ITEMS) -> MisureReference:
     """MiSuRe of test items."""
     dataset = TriangleDataset("test", SIZE)
-    settings = MISURE_METHODS[method](num_iterations=40, max_dilations=24)
+    # Our search shall end by itself, too.
+    few = {"patience": PATIENCE} if method == Misure.name else {}
+    settings = MISURE_METHODS[method](num_iterations=40, max_dilations=24, **few)
     images = np.stack([dataset[item].image for item in items])
     class_indices = np.ones(len(items), np.int32)
     arguments = (_model(), images, class_indices, settings)

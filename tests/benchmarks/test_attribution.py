@@ -162,6 +162,16 @@ def test_a_wrong_score_fails(score, monkeypatch):
     assert not frozen("confidence").passed
 
 
+def test_few_bits_do_not_excuse_wrong_scores():
+    expected = load_map("confidence").result
+    wrong = {**expected.scores, "entropy_band": expected.scores["entropy_band"] + 0.1}
+    broken = {**expected.scores, "tta_pairwise": expected.scores["tta_pairwise"] * np.nan}
+    compare = functools.partial(checks.compare_rough_maps, tolerance=0.3, why="few bits")
+    assert compare(expected, expected).passed
+    for scores in (wrong, broken):
+        assert not compare(dataclasses.replace(expected, scores=scores), expected).passed
+
+
 @pytest.mark.parametrize("form", GRADIENT_FORMS)
 def test_the_frozen_gradients_are_what_the_peer_makes(form):
     stored, made = load_gradient(form), make_gradient(form)
@@ -181,12 +191,14 @@ def test_validation_lets_only_the_right_gradient_through(form, monkeypatch):
         kept.append(explain(*arguments, **named))
         return kept[0]
 
+    # Three devices, for which the two images are filled up (and the pool must not be).
+    mesh = device_mesh(jax.devices()[:3])
     monkeypatch.setattr(ate_screen, "explain", keep)
-    assert ate_screen.frozen_gradient(settings, device_mesh(), form).passed
+    assert ate_screen.frozen_gradient(settings, mesh, form).passed
     for name, change in CHANGES.items():
         changed = dataclasses.replace(kept[0], attribution=change(kept[0].attribution))
         monkeypatch.setattr(ate_screen, "explain", lambda *_, found=changed, **__: found)
-        verdict = ate_screen.frozen_gradient(settings, device_mesh(), form)
+        verdict = ate_screen.frozen_gradient(settings, mesh, form)
         assert not verdict.passed, name
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.compare import compare
-from benchmarks.record import write_records
+from benchmarks.record import Timing, write_records
 from jaxseg_xai.errors import ConfigError
 from tests.benchmarks import made_up
 
@@ -46,6 +46,25 @@ def test_false_alarms_are_as_rare_as_the_comment_says(repetitions):
     runs = 10 + rng.normal(0, 1, (600, 2, repetitions))
     flagged = [not compare([made_up.timed(*a)], [made_up.timed(*b)]).passed for a, b in runs]
     assert np.mean(flagged) < 0.01
+
+
+def test_what_the_peers_or_the_machine_changed_by_is_no_news():
+    """PyTorch's code did not change: its seconds, and the GEMM peak, tell how the machine did."""
+
+    def all_slower(by, **changes):
+        timings = made_up.record().timings
+        slower = {who: Timing.of([by * s for s in t.seconds]) for who, t in timings.items()}
+        return made_up.record(timings=slower, **changes)
+
+    assert compare([made_up.record()], [all_slower(1.2)]).passed
+    ours = {"ours": all_slower(1.2).timings["ours"]}
+    alone = made_up.record(timings=made_up.record().timings | ours)
+    assert not compare([made_up.record()], [alone]).passed
+    other = made_up.record().versions | {"torch": "3.0"}
+    assert not compare([made_up.record()], [all_slower(1.2, versions=other)]).passed
+    weak = dataclasses.replace(made_up.MACHINE, gemm_flops={"float32": 2.1e11})
+    before, after = made_up.timed(*STEADY), made_up.timed(*(1.2 * s for s in STEADY), machine=weak)
+    assert compare([before], [after]).passed
 
 
 def test_one_repetition_cannot_be_judged():

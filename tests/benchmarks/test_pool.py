@@ -19,19 +19,17 @@ def test_runs_of_the_same_work_are_one():
     assert ours.spread > 10 * first.timings["ours"].spread
     assert found.machine.gemm_flops["float32"] == pytest.approx(2.2e11)
     assert found.compile_seconds == 13.5
-    # All that follows from the medians follows from the pooled ones.
-    assert found.ratios["tuned"] == pytest.approx(found.timings["tuned"].median / ours.median)
     assert found.throughput["interventions"] == pytest.approx(30000 / ours.median)
     assert found.share_of_peak == pytest.approx(1e12 / ours.median / 2.2e11)
 
 
-def test_a_peer_that_did_a_part_is_scaled_as_before():
-    sample = made_up.record().peer_sample["original"]
-    sample = {"original": dataclasses.replace(sample, scale=4.0)}
-    record = made_up.record(peer_sample=sample)
-    [found] = pool([record, record])
-    expected = 4 * record.timings["original"].median / record.timings["ours"].median
-    assert found.ratios["original"] == pytest.approx(expected)
+def test_drift_that_all_share_leaves_the_ratios_alone():
+    """The spread of a ratio is that within a run where all runs have the same ratio."""
+    runs = [made_up.record(), made_up.record(ratios={"original": 30.5, "tuned": 14.1})]
+    [found] = pool(runs)
+    assert found.ratios == {"original": 30.5, "tuned": pytest.approx(13.1)}
+    assert found.ratio_spread("original") == pytest.approx(runs[0].ratio_spread("original"))
+    assert found.ratio_spread("tuned") > 0.5
 
 
 def test_one_wrong_run_makes_all_wrong():
@@ -44,6 +42,7 @@ def test_one_wrong_run_makes_all_wrong():
     "other",
     [
         {"commit": "1" * 40},
+        {"dirty": True},
         {"versions": {"python": "3.12"}},
         {"settings": made_up.SETTINGS | {"size": 512}},
         {"settings": made_up.SETTINGS | {"peer": "none"}},
@@ -63,3 +62,16 @@ def test_drift_between_runs_is_noise_to_compare():
     drifting = [made_up.timed(*(f * s for s in steady)) for f in (1.0, 1.1)]
     assert compare(drifting, [after]).passed
     assert not compare(drifting, [made_up.timed(*(2 * s for s in steady))]).passed
+
+
+def test_what_cannot_be_pooled_is_told_and_the_last_counts():
+    late = made_up.timed(20.0, 20.0, 20.0, 20.0, 20.0, commit="1" * 40, date="2026-02-01T00:00:00")
+    early = made_up.timed(10.0, 10.0, 10.0, 10.0, 10.0)
+    found = compare([late, early], [late])
+    assert found.changes[0].before == 20.0
+    assert "the run of 2026-01-01T00:00:00+00:00 is left out" in found.text()
+
+
+def test_two_unfinished_states_of_a_commit_are_not_pooled():
+    runs = [made_up.record(dirty=True, date=f"2026-01-0{day}") for day in (1, 2)]
+    assert pool(runs) == runs

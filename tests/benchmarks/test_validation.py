@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.cases import checks
 from benchmarks.flips import AteDoubt, MisureDoubt, bundle_logits
 from benchmarks.peers.make_references import ATE_ITEMS, MISURE_ITEMS, make_ate, make_misure
 from benchmarks.peers.misure import stable_iterations
@@ -12,12 +13,12 @@ from benchmarks.peers.pdcr import ate_tuned
 from benchmarks.peers.results import AteResult, MisureResult
 from benchmarks.peers.unet import torch_unet
 from benchmarks.references import MISURE_METHODS, load_ate, load_misure
-from benchmarks.validation import compare_ate, compare_misure
+from benchmarks.validation import compare_ate, compare_misure, compare_stage_1
 from jaxseg_xai.explainers import Ate, Batch, explain
 from jaxseg_xai.explainers.ate import Draws
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.types import Explanation, SegmentTarget, Status
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -251,6 +252,53 @@ def test_stage_1_flips_of_misure(misure, misure_doubt):
     )
     assert not verdict.passed
     assert verdict.flips[0]["where"] == "Dice after 2 dilations"
+
+
+def test_a_mask_with_one_value_that_is_not_a_number_fails(misure):
+    mask = misure.result.mask.copy()
+    mask[0, 0, 0] = np.nan
+    wrong = dataclasses.replace(misure.result, mask=mask)
+    assert not compare_misure(wrong, misure.result).passed
+
+
+def test_stage_1_alone(misure, misure_doubt):
+    expected = misure.result
+    assert compare_stage_1(expected, expected, misure_doubt).passed
+    sufficient = expected.sufficient.copy()
+    sufficient[1, 0, 0] ^= True
+    wrong = dataclasses.replace(expected, sufficient=sufficient)
+    assert not compare_stage_1(wrong, expected, misure_doubt).passed
+
+
+@pytest.mark.parametrize(
+    ("status", "passed"),
+    [(Status.OK, True), (Status.NOT_REACHED, True), (Status.NON_FINITE, False)],
+)
+def test_an_image_without_an_explanation_fails(status, passed):
+    found = Explanation(
+        attribution=np.zeros((2, 4, 4)),
+        status=np.array([Status.OK, status]),
+        scores={},
+        maps={},
+        traces={},
+    )
+    assert checks.explained(found).passed is passed
+
+
+@pytest.mark.parametrize("method", MISURE_METHODS)
+def test_few_bits_do_not_excuse_another_region(method):
+    reference = load_misure(method)
+    expected, doubt = reference.result, None
+    assert checks.compare_misure(expected, expected, doubt, "bfloat16").passed
+    larger = dataclasses.replace(expected, mask=expected.sufficient.astype(np.float32))
+    lost = dataclasses.replace(expected, dice_minimal=expected.dice_minimal * np.nan)
+    for wrong in (larger, lost):
+        assert not checks.compare_misure(wrong, expected, doubt, "bfloat16").passed
+
+
+def test_our_search_ends_by_itself_in_the_reference():
+    steps = np.isfinite(load_misure("misure").result.trace).sum(1)
+    assert (steps < load_misure("misure").settings.num_iterations).any()
 
 
 def test_shapes_must_agree(ate, misure):
