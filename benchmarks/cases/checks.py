@@ -27,10 +27,12 @@ FLIP_MARGINS: dict[str, float] = {
     "bfloat16": 3e-2,
 }
 #: Scores in [0, 1]: rounding; a pixel on the threshold in one of eight views moves less. In few
-#: bits many pixels fall otherwise.
-_SCORES, _ROUGH_SCORES = 1e-3, 0.05
-#: Of MiSuRe in fewer bits against float32.
-_ROUGH_DICE, _ROUGH_KEPT = 0.05, 0.1
+#: bits many pixels fall otherwise; seen up to 0.05.
+_SCORES, _ROUGH_SCORES = 1e-3, 0.1
+#: Of MiSuRe in fewer bits against float32. The share kept: seen up to 0.26 of our search, whose
+#: steps all follow from hard decisions, and up to 0.004 of the published loss; keeping all is off by
+#: 0.66 or more.
+_ROUGH_DICE, _ROUGH_KEPT = 0.05, 0.4
 
 
 def compare_logits(found: Any, expected: Any, dtype: Dtype, *, rounded: int = 1) -> Validation:
