@@ -30,8 +30,8 @@ FLIP_MARGINS: dict[str, float] = {
 #: bits many pixels fall otherwise; seen up to 0.05.
 _SCORES, _ROUGH_SCORES = 1e-3, 0.1
 #: Of MiSuRe in fewer bits against float32. The share kept: seen up to 0.26 of our search, whose
-#: steps all follow from hard decisions, and up to 0.004 of the published loss; keeping all is off by
-#: 0.66 or more.
+#: steps all follow from hard decisions, and up to 0.004 of the published loss; keeping all is off
+#: by 0.66 or more.
 _ROUGH_DICE, _ROUGH_KEPT = 0.05, 0.4
 
 
