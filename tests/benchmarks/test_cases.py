@@ -72,6 +72,7 @@ def test_occlusion(tmp_path):
     assert record.work["interventions"] <= record.work["blocks"]
 
 
+@pytest.mark.slow
 def test_grad_cam(tmp_path):
     record = run("grad-cam", tmp_path / "a.json", "--peer", "all")
     check(record, "explanations")
@@ -85,6 +86,14 @@ def test_integrated_gradients(tmp_path):
     check(record, "explanations", "gradients")
     assert {"original", "tuned"} <= set(record.ratios)
     assert record.peer_sample["original"].scale == 2
+    assert record.flops > 0
+
+
+@pytest.mark.slow
+def test_confidence(tmp_path):
+    record = run("confidence", tmp_path / "a.json", "--peer", "all")
+    check(record, "explanations", "forwards")
+    assert set(record.ratios) == {"original", "tuned"}
     assert record.flops > 0
 
 
@@ -147,6 +156,7 @@ def test_misure_quality(tmp_path):
     record = run("misure-quality", tmp_path / "a.json", "--peer", "tuned")
     check(record, "explanations")
     rows = {row["who"]: row for row in record.series["quality"]}
+    assert not record.ratios  # not the same work
     assert rows["ours"]["mask: area / object"] == rows["ours"]["region: area / object"]
     assert all(row["times faster than tuned"] > 0 for row in rows.values())
 
