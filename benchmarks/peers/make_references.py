@@ -127,17 +127,21 @@ def make_misure(method: str, items: tuple[int, ...] = MISURE_ITEMS) -> MisureRef
 def make_map(method: str, items: tuple[int, ...] = GRADIENT_ITEMS) -> MapReference:
     """A method of `MAP_METHODS` of test items."""
     dataset = TriangleDataset("test", SIZE)
-    few = {"num_nodes": NUM_NODES} if method == IntegratedGradients.name else {}
-    settings = MAP_METHODS[method](**few)
-    explain = (confidence if isinstance(settings, Confidence) else attribution).explain_original
+    settings = MAP_METHODS[method]()
+    if isinstance(settings, IntegratedGradients):
+        settings = dataclasses.replace(settings, num_nodes=NUM_NODES)
     images = np.stack([dataset[item].image for item in items])
     class_indices = np.ones(len(items), np.int32)
+    if isinstance(settings, Confidence):
+        result = confidence.explain_original(_model(), images, class_indices, settings)
+    else:
+        result = attribution.explain_original(_model(), images, class_indices, settings)
     return MapReference(
         model=MODEL,
         settings=settings,
         images=images,
         class_indices=class_indices,
-        result=explain(_model(), images, class_indices, settings),  # pyright: ignore[reportArgumentType]
+        result=result,
     )
 
 

@@ -98,12 +98,9 @@ def minimal_regions(
     Written from its docstring, with Python's own ifs; as results of ours to be checked against, not
     for speed.
     """
-    found = [
-        _search(model, image, one_wanted, region, *one_stage_1, settings)
-        for image, one_wanted, region, *one_stage_1 in zip(
-            images.split(1), wanted, regions, *stage_1[:3], strict=True
-        )
-    ]
+    segments, sufficient, dilations, _ = stage_1
+    each = zip(images.split(1), wanted, regions, segments, sufficient, dilations, strict=True)
+    found = [_search(model, *one, settings) for one in each]
     level, trace, dice = map(torch.stack, zip(*found, strict=True))
     return _result(stage_1, mask=level, trace=trace, dice_minimal=dice)
 
