@@ -108,9 +108,9 @@ def _with_results(reference: AteReference) -> AteReference:
 def make_misure(method: str, items: tuple[int, ...] = MISURE_ITEMS) -> MisureReference:
     """MiSuRe of test items."""
     dataset = TriangleDataset("test", SIZE)
-    # Our search shall end by itself, too.
-    few = {"patience": PATIENCE} if method == Misure.name else {}
-    settings = MISURE_METHODS[method](num_iterations=40, max_dilations=24, **few)
+    settings = MISURE_METHODS[method](num_iterations=40, max_dilations=24)
+    if isinstance(settings, Misure):  # it shall end by itself, too
+        settings = dataclasses.replace(settings, patience=PATIENCE)
     images = np.stack([dataset[item].image for item in items])
     class_indices = np.ones(len(items), np.int32)
     arguments = (_model(), images, class_indices, settings)

@@ -99,8 +99,12 @@ def minimal_regions(
     for speed.
     """
     segments, sufficient, dilations, _ = stage_1
-    each = zip(images.split(1), wanted, regions, segments, sufficient, dilations, strict=True)
-    found = [_search(model, *one, settings) for one in each]
+    found = [
+        _search(
+            model, image, wanted[i], regions[i], segments[i], sufficient[i], dilations[i], settings
+        )
+        for i, image in enumerate(images.split(1))
+    ]
     level, trace, dice = map(torch.stack, zip(*found, strict=True))
     return _result(stage_1, mask=level, trace=trace, dice_minimal=dice)
 
