@@ -36,7 +36,7 @@ _PEER_IMAGES = 2
 #: channels cancel. Integrated gradients: points of the path that rounding moves across kinks of
 #: ReLUs; seen up to 4e-4. Fewer bits: other pixels are explained, too; in bfloat16 seen up to 0.56
 #: (a faint map) and 0.46 on a CPU, tensorfloat32 not yet measured. A sign gives 1 or more. Entropy:
-#: rounding where classes are nearly as likely, seen up to 4e-6; in bfloat16 0.2 on a CPU.
+#: rounding where classes are nearly as likely, seen up to 1.2e-5; in bfloat16 0.2 on a CPU.
 TOLERANCES: dict[str, dict[Dtype, float]] = {
     GradCam.name: {"float32": 1e-4, "tensorfloat32": 0.2, "bfloat16": 0.8},
     IntegratedGradients.name: {"float32": 3e-3, "tensorfloat32": 0.2, "bfloat16": 0.8},
@@ -200,13 +200,14 @@ def frozen(settings: Settings, mesh: Mesh, method: Method) -> Validation:
     """
     reference = load_map(method.name)
     bundle = load_model(reference.model, dtype=settings.dtype)
-    fixed = reference.settings
 
     def run(images: np.ndarray) -> AttributionResult:
         targets = whole_images(images, reference.class_indices)
         padded = frozen_batch(images, targets, mesh)
-        explanation = explain(fixed, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
-        found = _result(fixed, explanation, padded.targets)
+        explanation = explain(
+            reference.settings, bundle.variables, padded, predict=bundle.predict, mesh=mesh
+        )
+        found = _result(reference.settings, explanation, padded.targets)
         return checks.images_of(found, slice(len(images)))
 
     ours = run(reference.images)
