@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.agreement import SIDE, batch_of, compare_pdcr, max_abs, reference_draws
 from benchmarks.cases.base import peer_model
-from benchmarks.timing import interleave
+from benchmarks.timing import Pace, interleave
 from jaxseg_xai.explainers import Ate
 from jaxseg_xai.metrics.dice import hard_dice
 from jaxseg_xai.models.bundle import Bundle, load_model
@@ -94,8 +94,7 @@ def peers(real: Path, num_blocks: int) -> dict[str, Any]:
             "original": lambda: algorithm.ate_original(*work),
             "tuned": lambda: algorithm.ate_tuned(*work),
         },
-        5,
-        slow_seconds=180,
+        Pace(repetitions=5, slow_seconds=180),
     )
     ours = np.asarray(results["ours"].attribution)[0, :: ate.block_size, :: ate.block_size]
     survivors = int((reference["draws"][:, 0] >= 0).sum())

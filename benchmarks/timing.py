@@ -1,5 +1,6 @@
 """Repetitions that take turns, so that a machine that drifts does not decide who is faster."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,20 +30,39 @@ def compile_apart(function: Any, *arguments: Any, **named: Any) -> tuple[Any, fl
     return compiled, time.perf_counter() - start
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How often and for how long contenders run.
+
+    Attributes:
+      repetitions: of each, at least 1.
+      short_seconds: work that takes less than this is done again and again in a repetition until
+        that has lasted so long, and counts with its mean: the speed of a machine wanders from
+        second to second, and repetitions that are over in half of one would not see it.
+      slow_seconds: contenders other than "ours" that would need longer than this for all of their
+        repetitions are repeated fewer times, but at least three.
+    """
+
+    repetitions: int
+    short_seconds: float = 0.0
+    slow_seconds: float = float("inf")
+
+    def rounds(self, name: str, seconds: float) -> int:
+        """Repetitions of a contender whose work takes so long."""
+        if name == "ours" or seconds * self.repetitions <= self.slow_seconds:
+            return self.repetitions
+        return max(min(_MIN_REPETITIONS, self.repetitions), int(self.slow_seconds / seconds))
+
+
 def interleave(
-    contenders: Mapping[str, Callable[[], Any]],
-    repetitions: int,
-    *,
-    slow_seconds: float = float("inf"),
+    contenders: Mapping[str, Callable[[], Any]], pace: Pace
 ) -> tuple[dict[str, Timing], dict[str, Any]]:
     """Run the contenders in turn: ours, original, tuned, ours, original, ...
 
     Args:
       contenders: name -> all of its work; arrays that it returns are waited for. Each is called
         once beforehand, untimed.
-      repetitions: of each, at least 1.
-      slow_seconds: contenders other than "ours" that would need longer than this for all of their
-        repetitions are repeated fewer times, but at least three.
+      pace: how often, and for how long.
 
     Returns:
       (name -> timing, name -> what its first call returned).
@@ -51,14 +71,20 @@ def interleave(
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for name, run in contenders.items():
         results[name], seconds = timed(run)
-        rounds[name] = repetitions
-        if name != "ours" and seconds * repetitions > slow_seconds:
-            fewest = min(_MIN_REPETITIONS, repetitions)
-            rounds[name] = max(fewest, int(slow_seconds / seconds))
-    for turn in range(repetitions):
+        rounds[name] = pace.rounds(name, seconds)
+    for turn in range(pace.repetitions):
         for name, run in contenders.items():
             if turn < rounds[name]:
                 if len(contenders) > 1:
                     time.sleep(_PAUSE)
-                found[name].append(timed(run)[1])
+                found[name].append(_mean_seconds(run, pace.short_seconds))
     return {name: Timing.of(seconds) for name, seconds in found.items()}, results
+
+
+def _mean_seconds(run: Callable[[], Any], at_least: float) -> float:
+    """Of one call, from as many as it takes to fill the time."""
+    calls, total = 0, 0.0
+    while calls == 0 or total < at_least:
+        total += timed(run)[1]
+        calls += 1
+    return total / calls

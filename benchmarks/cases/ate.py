@@ -65,9 +65,7 @@ def measure(settings: Settings, mesh: Mesh, ate: Ate) -> Measurement:
     }
     if settings.peers:
         contenders |= _peers(settings, bundle, batch, draws, sample[0], ate)
-    timings, results = interleave(
-        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
-    )
+    timings, results = interleave(contenders, base.pace(settings))
     if settings.peers:
         results["ours on the sample"] = compiled(*on_devices, blocks=sample)
 

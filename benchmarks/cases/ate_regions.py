@@ -68,9 +68,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         "ours": lambda: explained("ours", targets),
         _ALONE: lambda: [explained(_ALONE, target) for target in each],
     }
-    timings, results = interleave(
-        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
-    )
+    timings, results = interleave(contenders, base.pace(settings))
 
     found, wanted = jax.device_get((results["ours"], results[_ALONE]))
     evaluated = {

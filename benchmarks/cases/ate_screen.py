@@ -73,9 +73,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         )
         compile_seconds += seconds
         contenders[f"ours, {name}"] = lambda p=program, f=form: p(f, inputs[0], batch)
-    timings, results = interleave(
-        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
-    )
+    timings, results = interleave(contenders, base.pace(settings))
 
     # Without a threshold the ATE of one patch is that patch's effect.
     bare = dataclasses.replace(ate, threshold=0.0)

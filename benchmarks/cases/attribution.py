@@ -76,9 +76,7 @@ def measure(settings: Settings, mesh: Mesh, method: Method) -> Measurement:
     )
     contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(method, variables, batch)}
     contenders |= _peers(settings, bundle, images, classes, method)
-    timings, results = interleave(
-        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
-    )
+    timings, results = interleave(contenders, base.pace(settings))
     sample = {
         name: PeerSample(
             what=f"the first {len(result.segment)} of {settings.lanes} images, one at a time",

@@ -10,11 +10,9 @@ from jax.sharding import Mesh
 
 from benchmarks.record import Measurement, Timing
 from benchmarks.settings import Defaults, Settings
+from benchmarks.timing import Pace
 from jaxseg_xai.errors import ConfigError, MissingExtraError
 from jaxseg_xai.models.bundle import Bundle
-
-#: Seconds for the repetitions of a peer, or of another way of ours; beyond it there are fewer.
-_SLOW_SECONDS, _QUICK_SLOW_SECONDS = 60.0, 8.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,9 +68,11 @@ def peer_model(bundle: Bundle) -> Any:
     return place(model, bundle.predict.dtype)
 
 
-def slow_seconds(settings: Settings) -> float:
-    """What the repetitions of a peer, or of another way of ours, may take."""
-    return _QUICK_SLOW_SECONDS if settings.quick else _SLOW_SECONDS
+def pace(settings: Settings) -> Pace:
+    """How often and for how long everyone runs."""
+    if settings.quick:
+        return Pace(repetitions=settings.repetitions, slow_seconds=8.0)
+    return Pace(repetitions=settings.repetitions, short_seconds=1.0, slow_seconds=60.0)
 
 
 def ratios(timings: dict[str, Timing], scale: dict[str, float]) -> dict[str, float]:

@@ -98,9 +98,7 @@ def measure(
         compile_seconds += seconds
         contenders[name] = lambda n=name, v=variant: programs[n](v, variables, batch)
     contenders |= peers_of(settings, bundle, batch, misure, _PEER_IMAGES)
-    timings, results = interleave(
-        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
-    )
+    timings, results = interleave(contenders, base.pace(settings))
     sample = peer_sample(settings, _PEER_IMAGES)
     found = results["ours"]
     scales = {name: s.scale for name, s in sample.items()}

@@ -47,7 +47,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
         _explain, search, variables, batch, predict=bundle.predict, mesh=mesh
     )
     timings, results = interleave(
-        {"ours": lambda: compiled(search, variables, batch)}, settings.repetitions
+        {"ours": lambda: compiled(search, variables, batch)}, base.pace(settings)
     )
     found, use = jax.device_get(results["ours"])
     few = dataclasses.replace(batch, valid=np.arange(settings.lanes) < _ALONE)

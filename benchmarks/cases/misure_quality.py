@@ -51,9 +51,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     paper = variants["ours, paper"]
     assert isinstance(paper, MisurePaper)
     contenders |= misure.peers_of(settings, bundle, batch, paper, _PEER_IMAGES)
-    timings, results = interleave(
-        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
-    )
+    timings, results = interleave(contenders, base.pace(settings))
 
     published = misure.validate(
         settings, mesh, bundle, batch, paper, {**results, "ours": results["ours, paper"]}

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from benchmarks.cases import base
 from benchmarks.cases.ate import even
 from benchmarks.cases.misure import some_job, step_flops
 from benchmarks.cost import bytes_of, flops_of
@@ -113,7 +114,7 @@ def _measure(program: _Program, mesh: Mesh, settings: Settings) -> _Point:
     shared = replicate(program.shared, mesh)
     batch = jax.device_put(program.batch, NamedSharding(mesh, PartitionSpec(AXIS)))
     compiled, seconds = compile_apart(function, shared, batch)
-    timings, results = interleave({"ours": lambda: compiled(shared, batch)}, settings.repetitions)
+    timings, results = interleave({"ours": lambda: compiled(shared, batch)}, base.pace(settings))
     return _Point(
         compiled=compiled,
         compile_seconds=seconds,
@@ -221,7 +222,7 @@ def _over_blocks(
             f"ours {count}": lambda blocks=blocks: compiled(*arrays, blocks=blocks)
             for count, blocks in masks.items()
         },
-        settings.repetitions,
+        base.pace(settings),
     )
     return [
         {

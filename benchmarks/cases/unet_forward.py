@@ -32,9 +32,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
 
     contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(variables, batch)}
     contenders |= _peers(settings, bundle, images)
-    timings, results = interleave(
-        contenders, settings.repetitions, slow_seconds=base.slow_seconds(settings)
-    )
+    timings, results = interleave(contenders, base.pace(settings))
     flops = flops_of(bundle.predict, bundle.variables, images[:1])
     return Measurement(
         compile_seconds=compile_seconds,
