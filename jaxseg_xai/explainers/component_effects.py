@@ -115,7 +115,7 @@ def exact_outcomes(
       target: of the outcome.
       outcome: key of `OUTCOMES`.
       whole_only: replace no single channels.
-      batch_size: interventions that one device evaluates at a time.
+      batch_size: interventions that one device evaluates at a time, at most.
       program: the model, traced for one image.
       site: where to intervene.
       mesh: interventions are dealt out to its devices.
@@ -129,6 +129,7 @@ def exact_outcomes(
     channels, samples = site.num_channels, len(replacements)
     first = channels if whole_only else 0
     num_jobs = (channels + 1 - first) * samples
+    batch_size = min(batch_size, -(-num_jobs // mesh.size))
     place = [1] * replacements[0].ndim
     place[site.axis] = channels
     number = jnp.arange(channels).reshape(place)

@@ -9,7 +9,6 @@ from typing import Literal
 import jax
 
 from jaxseg_xai.errors import ConfigError, ModelError
-from jaxseg_xai.incremental.rules.convolution import convolve
 from jaxseg_xai.incremental.trace import Equation, Program, operand
 from jaxseg_xai.types import Array
 
@@ -97,12 +96,7 @@ def run_shifted(
             if site.reader == index:
                 tensors[i] = values[site.value]
                 seen = {**seen, site.value: seen[site.value] + shifts[i]}
-        operands = [operand(seen, atom) for atom in equation.inputs]
-        if equation.primitive.name == "conv_general_dilated":
-            # JAX's own gradient of it is slow inside loops.
-            found = [convolve(equation, operands, equation.params["padding"])]
-        else:
-            found = equation.bind(*operands)
+        found = equation.bind(*(operand(seen, atom) for atom in equation.inputs))
         values.update(zip(equation.outputs, found, strict=True))
         for i, site in enumerate(sites):
             if site.reader is None and site.value in equation.outputs:

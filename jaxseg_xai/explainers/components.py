@@ -19,6 +19,7 @@ from jaxseg_xai.explainers.component_sites import Site, find_sites, select_sites
 from jaxseg_xai.explainers.component_table import ComponentTable
 from jaxseg_xai.incremental.trace import Program, trace
 from jaxseg_xai.metrics.outcomes import OUTCOMES
+from jaxseg_xai.parallel.lanes import images_that_fit
 from jaxseg_xai.parallel.mesh import replicate
 from jaxseg_xai.types import Predict, SegmentTarget, Status
 
@@ -46,7 +47,8 @@ class ComponentAte:
       exact_channels: intervene on every channel; else channels get the first-order estimate only
         (a U-Net has hundreds to thousands of them, but some twenty layers and skips).
       layers: names of the only layers and skip connections; all where empty.
-      batch_size: interventions that one device evaluates at a time; no result depends on it.
+      batch_size: interventions that one device evaluates at a time; None chooses by its memory. No
+        result depends on it.
 
     References:
       PdCR, arXiv 2602.20511, names effects of "network components"; its published code has those
@@ -58,7 +60,7 @@ class ComponentAte:
     outcome: str = "dice"
     exact_channels: bool = True
     layers: tuple[str, ...] = ()
-    batch_size: int = 8
+    batch_size: int | None = None
 
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
@@ -68,7 +70,7 @@ class ComponentAte:
             )
         if self.outcome not in OUTCOMES:
             raise ConfigError(f"components.outcome is {self.outcome!r}; use {', '.join(OUTCOMES)}")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"components.batch_size is {self.batch_size}; it must be at least 1")
 
     @property
@@ -113,6 +115,8 @@ class ComponentAte:
         shape = (1, *images.shape[1:])
         program = _trace(predict, structure, tuple(leaves), shape, images.dtype)
         sites = select_sites(find_sites(program), self.layers)
+        device = mesh.devices.flat[0]
+        batch_size = self.batch_size or images_that_fit(device, predict, variables, shape[1:])
         variables = replicate(variables, mesh)
         found = [
             self._one_image(
@@ -122,6 +126,7 @@ class ComponentAte:
                 image,
                 jax.tree.map(lambda leaf, i=i: leaf[i], targets),
                 others[i],
+                batch_size,
                 mesh,
             )
             for i, image in enumerate(images)
@@ -143,6 +148,7 @@ class ComponentAte:
         image: np.ndarray,
         target: SegmentTarget,
         others: np.ndarray,
+        batch_size: int,
         mesh: Mesh,
     ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """Outcome [] without intervention; per site outcomes with it, and first-order effects."""
@@ -174,7 +180,7 @@ class ComponentAte:
                 target,
                 outcome=self.outcome,
                 whole_only=alone,
-                batch_size=self.batch_size,
+                batch_size=batch_size,
                 program=program,
                 site=site,
                 mesh=mesh,

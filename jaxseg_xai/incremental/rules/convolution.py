@@ -1,15 +1,13 @@
 """Convolutions and poolings."""
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from jaxseg_xai.incremental.convolve import convolve
 from jaxseg_xai.incremental.intervals import Reach, strided
 from jaxseg_xai.incremental.rules.base import NoRuleError, Reads, Rule, Spans, single
-from jaxseg_xai.models.layers import conv_general_dilated
 from jaxseg_xai.types import Array
 
 
@@ -44,42 +42,9 @@ def conv(equation, operands, shapes) -> Rule:
             spread_out = (frames[0].shape[spatial[i]] - 1) * spread + 1
             wanted = (window[axis].size - 1) * stride + extent
             pads[i] = (before, wanted - (spread_out + before))
-        return [convolve(equation, frames, pads)]
+        return [convolve(params, frames, pads)]
 
     return Rule(dims=(tuple(dims),), reach=(reach, {}), apply=apply, align=align)
-
-
-def convolve(equation, operands: Sequence[Array], padding: Sequence[tuple[int, int]]) -> Array:
-    """What a convolution's equation computes, with another padding; its gradient is cheap.
-
-    Args:
-      equation: of the convolution.
-      operands: image and kernel.
-      padding: per spatial axis.
-    """
-    params = equation.params
-    if not _is_plain(params):
-        return equation.primitive.bind(*operands, **{**params, "padding": tuple(padding)})
-    image, kernel = map(jnp.asarray, operands)
-    return conv_general_dilated(
-        image,
-        kernel,
-        (1, 1),
-        padding,
-        rhs_dilation=params["rhs_dilation"],
-        precision=params["precision"],
-    )
-
-
-def _is_plain(params: Mapping[str, Any]) -> bool:
-    """Whether it is one that the library has a cheap gradient for."""
-    numbers = params["dimension_numbers"]
-    return (
-        tuple(numbers) == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-        and set(params["window_strides"]) == set(params["lhs_dilation"]) == {1}
-        and params["feature_group_count"] == params["batch_group_count"] == 1
-        and params["preferred_element_type"] is None
-    )
 
 
 def pooling(equation, operands, shapes) -> Rule:

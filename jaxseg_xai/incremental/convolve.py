@@ -1,0 +1,46 @@
+"""A convolution of a traced program, as fast as in the model: programs have its textbook form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxseg_xai.models.layers import conv_general_dilated
+from jaxseg_xai.types import Array
+
+
+def convolve(
+    params: Mapping[str, Any], operands: Sequence[Array], padding: Sequence[tuple[int, int]]
+) -> Array:
+    """What `conv_general_dilated` with these parameters computes, with another padding.
+
+    Where the library has a faster form of it, with a cheap gradient, by that.
+
+    Args:
+      params: of the equation.
+      operands: image and kernel.
+      padding: per spatial axis.
+    """
+    if not _is_plain(params):
+        return lax.conv_general_dilated_p.bind(*operands, **{**params, "padding": tuple(padding)})
+    image, kernel = map(jnp.asarray, operands)
+    return conv_general_dilated(
+        image,
+        kernel,
+        (1, 1),
+        padding,
+        rhs_dilation=params["rhs_dilation"],
+        precision=params["precision"],
+    )
+
+
+def _is_plain(params: Mapping[str, Any]) -> bool:
+    """Whether it is one of those."""
+    numbers = params["dimension_numbers"]
+    return (
+        tuple(numbers) == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+        and set(params["window_strides"]) == set(params["lhs_dilation"]) == {1}
+        and params["feature_group_count"] == params["batch_group_count"] == 1
+        and params["preferred_element_type"] is None
+    )
