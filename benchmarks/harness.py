@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from benchmarks.cases.base import Case
 from benchmarks.machine import describe_machine
-from benchmarks.record import SCHEMA, Measurement, Record
+from benchmarks.record import SCHEMA, Measurement, Record, rates
 from benchmarks.settings import Flags, Settings, resolve
 from jaxseg_xai.parallel.mesh import device_mesh
 
@@ -39,8 +39,6 @@ def run_case(case: Case, settings: Settings) -> Record:
 def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -> Record:
     """A record of what was measured on a mesh."""
     machine = describe_machine(mesh, quick=settings.quick)
-    seconds = found.timings["ours"].median
-    peak = machine.gemm_flops.get(settings.dtype)
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
     if any(not who.startswith("ours") for who in found.timings):
         versions["torch"] = importlib.metadata.version("torch")
@@ -58,9 +56,7 @@ def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -
         dirty=dirty,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=machine,
-        throughput={what: amount / seconds for what, amount in found.work.items()},
-        # No peak of this dtype was measured on CPUs, which are not faster in it.
-        share_of_peak=found.flops / seconds / peak if found.flops and peak else None,
+        **rates(found, machine, settings.dtype),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import Machine, Record, Timing
+from benchmarks.record import Machine, Record, Timing, rates
 
 
 def work_of(record: Record) -> tuple[Any, ...]:
@@ -49,19 +49,17 @@ def _one(runs: Sequence[Record]) -> Record:
         who: Timing.of([seconds for run in runs for seconds in run.timings[who].seconds])
         for who in last.timings
     }
-    seconds, machine = timings["ours"].median, _machine([run.machine for run in runs])
-    peak = machine.gemm_flops.get(str(last.settings["dtype"]))
-    return dataclasses.replace(
+    machine = _machine([run.machine for run in runs])
+    pooled = dataclasses.replace(
         last,
         compile_seconds=float(np.median([run.compile_seconds for run in runs])),
         timings=timings,
         ratios={who: float(np.median([run.ratios[who] for run in runs])) for who in last.ratios},
         ratio_spreads={who: _ratio_spread(runs, who) for who in last.ratios},
-        throughput={what: amount / seconds for what, amount in last.work.items()},
         machine=machine,
-        share_of_peak=last.flops / seconds / peak if last.flops and peak else None,
         validation=max((run.validation for run in runs), key=lambda verdict: verdict.excess),
     )
+    return dataclasses.replace(pooled, **rates(pooled, machine, str(last.settings["dtype"])))
 
 
 def _ratio_spread(runs: Sequence[Record], who: str) -> float:

@@ -174,6 +174,17 @@ class Record(Measurement):
         return self.ratio_spreads.get(peer, self.ratios[peer] * math.hypot(*both))
 
 
+def rates(found: Measurement, machine: Machine, dtype: str) -> dict[str, Any]:
+    """The fields `throughput` and `share_of_peak` of what was measured on a machine."""
+    seconds = found.timings["ours"].median
+    # No peak of other dtypes than float32 was measured on CPUs, which are not faster in them.
+    peak = machine.gemm_flops.get(dtype)
+    return {
+        "throughput": {what: amount / seconds for what, amount in found.work.items()},
+        "share_of_peak": found.flops / seconds / peak if found.flops and peak else None,
+    }
+
+
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """One object, or a list where there are several; on a full disk the old file stays."""
     tables = [dataclasses.asdict(record) for record in records]
