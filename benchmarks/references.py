@@ -1,14 +1,22 @@
 """The frozen references in `benchmarks/reference`: inputs, settings and what the peers found."""
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.peers.results import AteResult, AttributionResult, MisureResult
+from benchmarks.reference_file import (
+    FOLDER,
+    arrays_of,
+    from_u8,
+    load,
+    path_of,
+    save,
+    settings_of,
+    targets_of,
+    to_u8,
+)
 from jaxseg_xai.explainers import (
     Ate,
     AteGradient,
@@ -64,8 +72,6 @@ MAP_SCORES = {
 #: Names of the two forms of the ATE's gradient, and their numbers of nodes.
 GRADIENT_FORMS = {AteGradient.name: 1, f"{AteGradient.name}_path": 3}
 _GRADIENT_SETTINGS = ("block_size", "num_fields", "num_nodes")
-
-FOLDER = Path(__file__).resolve().parent / "reference"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,16 +172,14 @@ class GradientReference:
 
 def save_ate(folder: Path, name: str, reference: AteReference) -> None:
     """Write to the .npz file of a name; images and patches are multiples of 1/255."""
-    _save(
-        _file(folder, name),
+    save(
+        path_of(folder, name),
         reference,
         ATE_SETTINGS,
-        patches_u8=_to_u8(reference.draws.patches),
+        patches_u8=to_u8(reference.draws.patches),
         screen=reference.draws.screen.astype(np.int16),
         full=reference.draws.full.astype(np.int16),
-        class_index=reference.targets.class_index,
-        region=reference.targets.region,
-        reference=reference.targets.reference,
+        **arrays_of(reference.targets),
         ate=np.stack([result.ate for result in reference.results]),
         base_dice=np.array([result.base_dice for result in reference.results]),
         num_interventions=np.array([result.num_interventions for result in reference.results]),
@@ -185,8 +189,8 @@ def save_ate(folder: Path, name: str, reference: AteReference) -> None:
 def save_misure(folder: Path, reference: MisureReference) -> None:
     """Write to the .npz file of the method; images are multiples of 1/255."""
     name = reference.settings.name
-    _save(
-        _file(folder, name),
+    save(
+        path_of(folder, name),
         reference,
         MISURE_SETTINGS[name],
         class_index=reference.class_indices,
@@ -198,8 +202,8 @@ def save_misure(folder: Path, reference: MisureReference) -> None:
 def save_map(folder: Path, reference: MapReference) -> None:
     """Write to the .npz file of the method; images are multiples of 1/255."""
     name = reference.settings.name
-    _save(
-        _file(folder, name),
+    save(
+        path_of(folder, name),
         reference,
         MAP_SETTINGS[name],
         class_index=reference.class_indices,
@@ -211,15 +215,13 @@ def save_map(folder: Path, reference: MapReference) -> None:
 
 def save_gradient(folder: Path, name: str, reference: GradientReference) -> None:
     """Write to the .npz file of a name in `GRADIENT_FORMS`."""
-    _save(
-        _file(folder, name),
+    save(
+        path_of(folder, name),
         reference,
         _GRADIENT_SETTINGS,
-        patches_u8=_to_u8(reference.patches),
+        patches_u8=to_u8(reference.patches),
         patch_of=reference.patch_of.astype(np.int16),
-        class_index=reference.targets.class_index,
-        region=reference.targets.region,
-        reference=reference.targets.reference,
+        **arrays_of(reference.targets),
         attribution=reference.result.attribution,
         segment=reference.result.segment,
     )
@@ -227,15 +229,15 @@ def save_gradient(folder: Path, name: str, reference: GradientReference) -> None
 
 def load_ate(name: str = "ate", folder: Path = FOLDER) -> AteReference:
     """Read what `save_ate` wrote under a name: "ate", or "occlusion" by 0."""
-    file = _load(_file(folder, name))
+    file = load(path_of(folder, name))
     outcomes = zip(file["ate"], file["base_dice"], file["num_interventions"], strict=True)
     return AteReference(
         model=str(file["model"]),
-        settings=Ate(**json.loads(str(file["settings"]))),
-        images=_from_u8(file["images_u8"]),
-        targets=_targets(file),
+        settings=Ate(**settings_of(file)),
+        images=from_u8(file["images_u8"]),
+        targets=targets_of(file),
         draws=Draws(
-            _from_u8(file["patches_u8"]),
+            from_u8(file["patches_u8"]),
             file["screen"].astype(np.int32),
             file["full"].astype(np.int32),
         ),
@@ -248,12 +250,12 @@ def load_ate(name: str = "ate", folder: Path = FOLDER) -> AteReference:
 
 def load_misure(method: str, folder: Path = FOLDER) -> MisureReference:
     """Read what `save_misure` wrote of a method, a key of `MISURE_METHODS`."""
-    file = _load(_file(folder, method))
+    file = load(path_of(folder, method))
     names = [field.name for field in dataclasses.fields(MisureResult)]
     return MisureReference(
         model=str(file["model"]),
-        settings=MISURE_METHODS[method](**json.loads(str(file["settings"]))),
-        images=_from_u8(file["images_u8"]),
+        settings=MISURE_METHODS[method](**settings_of(file)),
+        images=from_u8(file["images_u8"]),
         class_indices=file["class_index"],
         result=MisureResult(**{name: file[name] for name in names}),
         stable=file["stable"],
@@ -262,11 +264,11 @@ def load_misure(method: str, folder: Path = FOLDER) -> MisureReference:
 
 def load_map(method: str, folder: Path = FOLDER) -> MapReference:
     """Read what `save_map` wrote of a method, a key of `MAP_METHODS`."""
-    file = _load(_file(folder, method))
+    file = load(path_of(folder, method))
     return MapReference(
         model=str(file["model"]),
-        settings=MAP_METHODS[method](**json.loads(str(file["settings"]))),
-        images=_from_u8(file["images_u8"]),
+        settings=MAP_METHODS[method](**settings_of(file)),
+        images=from_u8(file["images_u8"]),
         class_indices=file["class_index"],
         result=AttributionResult(
             attribution=file["attribution"],
@@ -278,46 +280,13 @@ def load_map(method: str, folder: Path = FOLDER) -> MapReference:
 
 def load_gradient(name: str, folder: Path = FOLDER) -> GradientReference:
     """Read what `save_gradient` wrote under a name."""
-    file = _load(_file(folder, name))
+    file = load(path_of(folder, name))
     return GradientReference(
         model=str(file["model"]),
-        settings=AteGradient(**json.loads(str(file["settings"]))),
-        images=_from_u8(file["images_u8"]),
-        targets=_targets(file),
-        patches=_from_u8(file["patches_u8"]),
+        settings=AteGradient(**settings_of(file)),
+        images=from_u8(file["images_u8"]),
+        targets=targets_of(file),
+        patches=from_u8(file["patches_u8"]),
         patch_of=file["patch_of"].astype(np.int32),
         result=AttributionResult(attribution=file["attribution"], segment=file["segment"]),
     )
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / f"{name}_triangle.npz"
-
-
-def _save(path: Path, case: Any, names: Sequence[str], **arrays: Any) -> None:
-    np.savez_compressed(
-        path,
-        model=case.model,
-        settings=json.dumps({name: getattr(case.settings, name) for name in names}),
-        images_u8=_to_u8(case.images),
-        **arrays,
-    )
-
-
-def _targets(file: dict[str, np.ndarray]) -> SegmentTarget:
-    return SegmentTarget(
-        class_index=file["class_index"], region=file["region"], reference=file["reference"]
-    )
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
-
-
-def _to_u8(values: np.ndarray) -> np.ndarray:
-    return np.rint(values * 255).astype(np.uint8)
-
-
-def _from_u8(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32) / np.float32(255)

@@ -5,6 +5,7 @@ from benchmarks.cases import (
     ate_regions,
     ate_screen,
     attribution,
+    components,
     misure,
     misure_lanes,
     misure_quality,
@@ -70,6 +71,14 @@ _ALL = (
         quick=Defaults(model="reference", size=128, lanes=1, blocks=4),
         run=ate_regions.run,
         has_peers=False,
+        split_lanes=False,
+    ),
+    Case(
+        name="components",
+        about="the ATE of a network's layers, channels and skip connections",
+        defaults=Defaults(model="reference", size=128, lanes=1),
+        quick=Defaults(model="triangle", size=64, lanes=1),
+        run=components.run,
         split_lanes=False,
     ),
     Case(

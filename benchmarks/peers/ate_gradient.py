@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.peers.pdcr import truth_of
+from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
 from benchmarks.peers.results import AttributionResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
 from jaxseg_xai.explainers import AteGradient
@@ -39,11 +39,7 @@ def ate_gradient(
 
     def slope(at: torch.Tensor) -> torch.Tensor:
         at = at.detach().requires_grad_(True)
-        logits = class_logits(model(at))
-        probability = torch.softmax(logits, 1)[0, truth.class_index] * truth.region
-        both = (probability * truth.reference).sum()
-        outcome = 100 * 2 * both / (probability.sum() + truth.reference.sum() + 1e-10)
-        return torch.autograd.grad(outcome, at)[0]
+        return torch.autograd.grad(soft_outcomes_of(model(at), truth).sum(), at)[0]
 
     places, weights = np.array([0.0]), np.array([1.0])
     if settings.num_nodes > 1:

@@ -10,14 +10,15 @@ import dataclasses
 import jax
 import numpy as np
 
-from benchmarks.peers import attribution, confidence
+from benchmarks.component_reference import ComponentReference, save_components
+from benchmarks.peers import attribution, components, confidence
 from benchmarks.peers.ate_gradient import ate_gradient
 from benchmarks.peers.misure import explain_original, stable_iterations
 from benchmarks.peers.pdcr import ate_original
-from benchmarks.peers.results import AttributionResult
+from benchmarks.peers.results import AttributionResult, ComponentResult
 from benchmarks.peers.unet import TorchUNet, torch_unet
+from benchmarks.reference_file import FOLDER
 from benchmarks.references import (
-    FOLDER,
     GRADIENT_FORMS,
     MAP_METHODS,
     MISURE_METHODS,
@@ -34,6 +35,7 @@ from jaxseg_xai.data.patches import PatchPool, draw_patches
 from jaxseg_xai.data.triangle import TriangleDataset
 from jaxseg_xai.explainers import Ate, AteGradient, Confidence, IntegratedGradients, Misure
 from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.explainers.components import ComponentAte
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.perturbations.blocks import tile_patches
 from jaxseg_xai.types import SegmentTarget
@@ -47,6 +49,8 @@ MISURE_ITEMS, PATIENCE = (0, 1, 11), 5
 GRADIENT_ITEMS, NUM_NODES = (0, 1, 3), 16
 #: Of the ATE's gradient.
 NUM_FIELDS = 3
+#: Test items, and those whose activations are put in.
+COMPONENT_ITEMS = {0: (20, 21), 10: (22, 23)}
 #: Test items that give patches.
 POOL_ITEMS = range(20, 30)
 
@@ -174,6 +178,31 @@ def make_gradient(name: str, items: dict[int, tuple[int, int]] = ATE_ITEMS) -> G
     )
 
 
+def make_components(items: dict[int, tuple[int, ...]] = COMPONENT_ITEMS) -> ComponentReference:
+    """Effects of all parts of the network on test items."""
+    dataset = TriangleDataset("test", SIZE)
+    samples = [dataset[item] for item in items]
+    images = np.stack([sample.image for sample in samples])
+    others = np.stack([[dataset[item].image for item in others] for others in items.values()])
+    targets = SegmentTarget(
+        class_index=np.ones(len(items), np.int32),
+        region=np.ones(images.shape[:3], bool),
+        reference=np.stack([sample.labels == 1 for sample in samples]),
+    )
+    model = _model()
+    return ComponentReference(
+        model=MODEL,
+        settings=ComponentAte(outcome="soft_dice"),
+        images=images,
+        targets=targets,
+        others=others,
+        result=ComponentResult(
+            effects=components.effects_original(model, images, targets, others),
+            first_order=components.first_order(model, images, targets, others),
+        ),
+    )
+
+
 def _model() -> TorchUNet:
     bundle = load_model(MODEL)
     return torch_unet(bundle.card.architecture_config(), bundle.variables)
@@ -189,6 +218,7 @@ def main() -> None:
         save_map(FOLDER, make_map(method))
     for name in GRADIENT_FORMS:
         save_gradient(FOLDER, name, make_gradient(name))
+    save_components(FOLDER, make_components())
 
 
 if __name__ == "__main__":

@@ -212,3 +212,10 @@ def outcomes_of(logits: torch.Tensor, truth: _Truth) -> torch.Tensor:
     segment = (class_logits(logits).argmax(1) == truth.class_index) & truth.region
     both, a = ((segment & truth.reference).sum((1, 2)).float(), segment.sum((1, 2)).float())
     return 100 * (2 * both / (a + truth.reference.sum() + 1e-10))
+
+
+def soft_outcomes_of(logits: torch.Tensor, truth: _Truth) -> torch.Tensor:
+    """The same with probabilities in the place of the segment."""
+    probability = torch.softmax(class_logits(logits), 1)[:, truth.class_index] * truth.region
+    both = (probability * truth.reference).sum((1, 2))
+    return 100 * 2 * both / (probability.sum((1, 2)) + truth.reference.sum() + 1e-10)

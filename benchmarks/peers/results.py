@@ -104,3 +104,16 @@ class AttributionResult:
             segment=segment,
             scores={name: np.asarray(explanation.scores[name]) for name in scores},
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComponentResult:
+    """Effects of the U parts of a network on N images, in the order of `ComponentTable`.
+
+    Attributes:
+      effects: float64 [N, U], points; NaN for parts that were not intervened on.
+      first_order: float64 [N, U], points.
+    """
+
+    effects: np.ndarray
+    first_order: np.ndarray

@@ -98,6 +98,15 @@ def test_confidence(tmp_path):
 
 
 @pytest.mark.slow
+def test_components(tmp_path):
+    record = run("components", tmp_path / "a.json", "--peer", "all")
+    check(record, "explanations", "interventions")
+    assert set(record.ratios) == {"original", "tuned"}
+    assert record.peer_sample["original"].scale > 1
+    assert record.flops > 0
+
+
+@pytest.mark.slow
 def test_ate_screen(tmp_path):
     record = run("ate-screen", tmp_path / "a.json")
     check(record, "interventions", "blocks")
