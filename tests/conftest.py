@@ -1,7 +1,10 @@
 """Every test runs on several devices, so that sharding cannot go untested."""
 
 import gc
+import os
 from pathlib import Path
+
+import pytest
 
 from jaxseg_xai.parallel.mesh import use_cpu_cores
 
@@ -20,3 +23,15 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     """What the imports made is no garbage, and looking through it again and again takes time."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _programs(tmp_path_factory):
+    """What one test has compiled, no other test of this session has to, in either worker."""
+    from tests.tiny import compiled_programs_kept
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with compiled_programs_kept(folder / "xla"):
+        yield

@@ -19,12 +19,6 @@ from tests import tiny
 GOOD = [f"i{k}" for k in range(3)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def kept(tmp_path_factory):
-    with tiny.compiled_programs_kept(tmp_path_factory.getbasetemp() / "xla"):
-        yield
-
-
 @pytest.fixture(autouse=True)
 def no_user_cache(monkeypatch):
     """`main` leaves the cache alone where the user has chosen one."""

@@ -16,15 +16,8 @@ from benchmarks.record import read_records
 from benchmarks.settings import Flags
 from jaxseg_xai.explainers import Ate, MisurePaper
 from jaxseg_xai.parallel.mesh import device_mesh
-from tests.tiny import compiled_programs_kept
 
 TINY = ["--quick", "--width", "2", "--size", "64", "--repetitions", "2"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _programs(tmp_path_factory):
-    with compiled_programs_kept(tmp_path_factory.mktemp("programs")):
-        yield
 
 
 def run(name, path, *more):

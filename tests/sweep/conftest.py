@@ -7,12 +7,6 @@ from tests import tiny
 from tests.sweep.programs import NAMES
 
 
-@pytest.fixture(scope="package", autouse=True)
-def kept(tmp_path_factory):
-    with tiny.compiled_programs_kept(tmp_path_factory.getbasetemp() / "xla"):
-        yield
-
-
 @pytest.fixture(scope="package")
 def model(tmp_path_factory):
     return tiny.write_model(tmp_path_factory.mktemp("model"))
@@ -24,7 +18,7 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def done(kept, model, images, tmp_path_factory):
+def done(model, images, tmp_path_factory):
     """A finished sweep: its configuration and its result."""
     out = tmp_path_factory.mktemp("done") / "s.zarr"
     config = tiny.sweep_config(out, model, images, classes=())

@@ -22,12 +22,6 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kept(tmp_path_factory):
-    with tiny.compiled_programs_kept(tmp_path_factory.getbasetemp() / "xla"):
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
 def few_images():
     """Data sets of 16 images: evaluating is not what takes the time."""
     with pytest.MonkeyPatch.context() as patch:
