@@ -14,7 +14,7 @@ from jaxseg_xai.errors import ConfigError
 # Spread is half the interquartile range; combined, the root of the sum of the squares, as shares of
 # the medians. The medians of twice five repetitions of the same work, with normal or exponential
 # noise, differ by more than that (in one direction) in 1 of 300 comparisons, so a comparison of
-# fifteen cases cries wolf once in twenty (simulated, 400 000 pairs). Two or three repetitions know
+# 17 cases cries wolf once in twenty (simulated, 400 000 pairs). Two or three repetitions know
 # their noise so badly that the same rarity takes more spreads, and one does not know it at all.
 #
 # Repetitions in a row do not see a machine drift between two runs. The peers and the peak, measured

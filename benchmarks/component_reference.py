@@ -52,7 +52,9 @@ def save_components(folder: Path, reference: ComponentReference) -> None:
         ("intervention", "outcome"),
         others_u8=to_u8(reference.others),
         **arrays_of(reference.targets),
-        **vars(reference.result),
+        parts=np.array(reference.result.parts),
+        effects=reference.result.effects,
+        first_order=reference.result.first_order,
     )
 
 
@@ -65,5 +67,9 @@ def load_components(folder: Path = FOLDER) -> ComponentReference:
         images=from_u8(file["images_u8"]),
         targets=targets_of(file),
         others=from_u8(file["others_u8"]),
-        result=ComponentResult(effects=file["effects"], first_order=file["first_order"]),
+        result=ComponentResult(
+            parts=tuple(file["parts"].tolist()),
+            effects=file["effects"],
+            first_order=file["first_order"],
+        ),
     )

@@ -30,7 +30,8 @@ class Timing:
     """Repetitions of one piece of work, once everything is compiled and warm.
 
     Attributes:
-      seconds: of every repetition, in the order they ran.
+      seconds: of that work in every repetition, in the order they ran; the mean, where it was done
+        several times in one.
       median: of `seconds`.
       spread: half the interquartile range of `seconds`: one disturbed repetition of five does not
         move it.

@@ -119,7 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            remedy = "lower batch_size, misure.lanes or ate.batch_size; the same command continues"
+            remedy = (
+                "lower batch_size, misure.lanes, ate.batch_size or components.batch_size; "
+                "an interrupted sweep is continued by the same command"
+            )
             print(f"jaxseg-xai: out of memory; {remedy}", file=sys.stderr)
             return EXIT_BAD_INPUT
         traceback.print_exc()

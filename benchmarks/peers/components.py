@@ -15,7 +15,9 @@ from torch import nn
 
 from benchmarks.peers.device import inputs_per_call, tuned_convolutions
 from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
+from benchmarks.peers.results import part_name
 from benchmarks.peers.unet import DoubleConv, TorchUNet, channels_first, channels_last
+from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.types import SegmentTarget
 
 
@@ -52,8 +54,12 @@ class _Job(NamedTuple):
 
 def find_sites(model: TorchUNet) -> list[Site]:
     """Layers after normalisation and activation, in order; then skip connections, deepest first."""
-    if model.config.upsample == "transposed" or model.config.head_relu:
-        raise ValueError("the peer knows no transposed convolutions and no ReLU after the head")
+    config = model.config
+    if config.norm not in ("batch", "none") or config.upsample == "transposed" or config.head_relu:
+        raise ConfigError(
+            "the PyTorch peers of components know U-Nets with batch norm or none, without "
+            "transposed convolutions and ReLU after the head; use --peer none for this model"
+        )
     layers, skips = [], []
     for side, blocks in (("encoder", model.encoder), ("decoder", model.decoder)):
         for level, block in enumerate(cast(list[DoubleConv], blocks)):
@@ -63,12 +69,18 @@ def find_sites(model: TorchUNet) -> list[Site]:
             layers.append(Site(f"{side}/{level}/conv2", block, False, count, True))
     for level, block in enumerate(cast(list[DoubleConv], model.decoder)):
         source = len(model.encoder) - 2 - level
-        count, total = model.config.encoder_channels[source], block.conv1.in_channels
-        where = slice(0, count) if model.config.skip_first else slice(total - count, total)
+        count, total = config.encoder_channels[source], block.conv1.in_channels
+        where = slice(0, count) if config.skip_first else slice(total - count, total)
         name = f"encoder/{source}/conv2 -> decoder/{level}/conv1"
         skips.append(Site(name, block, True, where, False))
     head = Site("head", model.head, False, slice(0, model.head.out_channels), True)
     return [*layers, head, *skips]
+
+
+def part_names(model: TorchUNet) -> tuple[str, ...]:
+    """Of all parts, in the order of what the functions below return."""
+    sites = find_sites(model)
+    return tuple(part_name(site.name, channel) for site in sites for channel in site.parts)
 
 
 def effects_original(
@@ -88,8 +100,8 @@ def effects_original(
       every: intervene on every so many-th channel of a layer only, besides on all of it.
 
     Returns:
-      float64 [N, parts], the mean over the replacements in points, in the order of
-      `ComponentTable`; NaN where there was no intervention.
+      float64 [N, parts], the mean over the replacements in points; NaN where there was no
+      intervention.
     """
 
     def outcomes(site: Site, jobs: Sequence[_Job], x: torch.Tensor) -> torch.Tensor:
@@ -118,7 +130,8 @@ def effects_tuned(
         for start in range(0, len(jobs), batch_size):
             chunk = jobs[start : start + batch_size]
             with _hooked([site], lambda _, tensor, chunk=chunk: _replaced(site, tensor, chunk)):
-                found.append(model(x.expand(len(chunk), -1, -1, -1)))
+                inputs = x.expand(len(chunk), -1, -1, -1)
+                found.append(model(inputs.clone(memory_format=torch.channels_last)))
         return torch.cat(found)
 
     return _effects(model, outcomes, channels_last, images, targets, others, every)

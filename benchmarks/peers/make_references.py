@@ -197,6 +197,7 @@ def make_components(items: dict[int, tuple[int, ...]] = COMPONENT_ITEMS) -> Comp
         targets=targets,
         others=others,
         result=ComponentResult(
+            parts=components.part_names(model),
             effects=components.effects_original(model, images, targets, others),
             first_order=components.first_order(model, images, targets, others),
         ),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxseg_xai.explainers.component_table import ComponentTable
 from jaxseg_xai.types import Explanation, SegmentTarget, Status
 
 
@@ -108,12 +109,29 @@ class AttributionResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComponentResult:
-    """Effects of the U parts of a network on N images, in the order of `ComponentTable`.
+    """Effects of the U parts of a network on N images.
 
     Attributes:
+      parts: their names, length U: "encoder/0/conv1" is a layer, "encoder/0/conv1/3" a channel.
       effects: float64 [N, U], points; NaN for parts that were not intervened on.
       first_order: float64 [N, U], points.
     """
 
+    parts: tuple[str, ...]
     effects: np.ndarray
     first_order: np.ndarray
+
+    @classmethod
+    def of(cls, table: ComponentTable) -> "ComponentResult":
+        """From what our `ComponentAte` returns."""
+        named = zip(table.names, table.channels, strict=True)
+        return cls(
+            parts=tuple(part_name(name, channel) for name, channel in named),
+            effects=table.effects,
+            first_order=table.first_order,
+        )
+
+
+def part_name(layer: str, channel: int | None) -> str:
+    """Of a layer or skip connection (None), or of a channel."""
+    return layer if channel is None else f"{layer}/{channel}"

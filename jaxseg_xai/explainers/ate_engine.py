@@ -14,7 +14,7 @@ from jax import lax
 from jaxseg_xai.explainers.ate_statistics import Sample, estimate, half_width, settled
 from jaxseg_xai.incremental import Place, Plan, Prepared, intervene, make_plan, operands_of, prepare
 from jaxseg_xai.metrics.outcomes import Outcome
-from jaxseg_xai.parallel.jobs import map_jobs
+from jaxseg_xai.parallel.jobs import equal_batches, map_jobs
 from jaxseg_xai.perturbations.blocks import bounding_box
 from jaxseg_xai.types import Array, Predict, SegmentTarget
 
@@ -228,9 +228,7 @@ def make_engine(
     device = mesh.devices.flat[0]
     if batch_size is None:
         batch_size = _fitting(device, plan_for, num_regions)
-    # Equal chunks: 50 patches in batches of up to 12 are 5 times 10.
-    equal = -(-num_patches // -(-num_patches // batch_size))
-    per_call = min(round_size or equal, num_patches)
+    per_call = min(round_size or equal_batches(num_patches, batch_size), num_patches)
     # No more lanes than give every device some.
     blocks = -(-height // block[0]) * -(-width // block[1])
     calls = blocks * -(-num_patches // per_call)

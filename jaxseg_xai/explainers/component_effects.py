@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxseg_xai.explainers.component_sites import Site, run_shifted
 from jaxseg_xai.incremental.trace import Program, operand
 from jaxseg_xai.metrics.outcomes import OUTCOMES
+from jaxseg_xai.parallel.jobs import equal_batches
 from jaxseg_xai.parallel.mesh import shard_examples
 from jaxseg_xai.types import SegmentTarget
 
@@ -129,7 +130,7 @@ def exact_outcomes(
     channels, samples = site.num_channels, len(replacements)
     first = channels if whole_only else 0
     num_jobs = (channels + 1 - first) * samples
-    batch_size = min(batch_size, -(-num_jobs // mesh.size))
+    batch_size = equal_batches(-(-num_jobs // mesh.size), batch_size)
     place = [1] * replacements[0].ndim
     place[site.axis] = channels
     number = jnp.arange(channels).reshape(place)

@@ -19,7 +19,7 @@ from jaxseg_xai.explainers.component_sites import Site, find_sites, select_sites
 from jaxseg_xai.explainers.component_table import ComponentTable
 from jaxseg_xai.incremental.trace import Program, trace
 from jaxseg_xai.metrics.outcomes import OUTCOMES
-from jaxseg_xai.parallel.lanes import images_that_fit
+from jaxseg_xai.parallel.lanes import interventions_that_fit
 from jaxseg_xai.parallel.mesh import replicate
 from jaxseg_xai.types import Predict, SegmentTarget, Status
 
@@ -115,8 +115,8 @@ class ComponentAte:
         shape = (1, *images.shape[1:])
         program = _trace(predict, structure, tuple(leaves), shape, images.dtype)
         sites = select_sites(find_sites(program), self.layers)
-        device = mesh.devices.flat[0]
-        batch_size = self.batch_size or images_that_fit(device, predict, variables, shape[1:])
+        fitting = interventions_that_fit(mesh.devices.flat[0], lambda: program)
+        batch_size = self.batch_size or fitting
         variables = replicate(variables, mesh)
         found = [
             self._one_image(

@@ -1,4 +1,4 @@
-"""A convolution of a traced program, as fast as in the model: programs have its textbook form."""
+"""A convolution of a traced program, which has its textbook form, in the library's faster form."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,8 @@ def convolve(
 ) -> Array:
     """What `conv_general_dilated` with these parameters computes, with another padding.
 
-    Where the library has a faster form of it, with a cheap gradient, by that.
+    Where the library has a faster form of it, with a cheap gradient, by that: the same values up to
+    rounding, and reverse mode only.
 
     Args:
       params: of the equation.

@@ -51,7 +51,7 @@ class Equation:
     name: str = ""
 
     def bind(self, *operands: Array) -> list[Array]:
-        """Evaluate, as fast as the model does."""
+        """Evaluate, in reverse mode only; convolutions in the library's faster form of them."""
         if self.primitive.name == "conv_general_dilated":
             return [convolve(self.params, operands, self.params["padding"])]
         found = self.primitive.bind(*operands, **self.params)

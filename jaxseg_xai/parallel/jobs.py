@@ -1,4 +1,4 @@
-"""A number of jobs that only the device knows, dealt out to all devices."""
+"""Jobs in batches, dealt out to all devices."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxseg_xai.parallel.mesh import AXIS
+
+
+def equal_batches(count: int, at_most: int) -> int:
+    """Size of equal batches, as few as with `at_most` in each: 50 by up to 12 are 5 times 10."""
+    return -(-count // -(-count // at_most))
 
 
 def map_jobs(

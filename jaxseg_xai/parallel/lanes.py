@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxseg_xai.incremental.trace import trace
+from jaxseg_xai.incremental.trace import Program, trace
 from jaxseg_xai.types import Predict
 
 #: Lanes of a CPU device: their activations stay in the core's cache. Without a backward pass one
@@ -135,21 +135,30 @@ def lanes_that_fit(device: Any, bytes_per_lane: Callable[[], int]) -> int:
     return int(min(_MOST, max(1, _MEMORY_SHARE * limit // bytes_per_lane())))
 
 
-def forward_bytes(predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
-    """Of everything that a forward pass on one image [H, W, C] computes."""
-    program = trace(predict, variables, (1, *shape), jnp.float32)
+def forward_bytes(program: Program) -> int:
+    """Of everything that a forward pass of a traced model computes."""
     values = [program.shapes[number] for number in program.of_image]
     return sum(value.size * value.dtype.itemsize for value in values)
 
 
 def images_that_fit(device: Any, predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
     """How many images [H, W, C] a device should look at at a time, by forward passes alone."""
-    lanes = lanes_that_fit(device, lambda: forward_bytes(predict, variables, shape))
-    return forward_lanes(device, lanes)
+    return interventions_that_fit(device, lambda: _of_one(predict, variables, shape))
+
+
+def interventions_that_fit(device: Any, traced: Callable[[], Program]) -> int:
+    """The same of a model traced for one image, which is asked for where it matters."""
+    return forward_lanes(device, lanes_that_fit(device, lambda: forward_bytes(traced())))
 
 
 def gradients_that_fit(
     device: Any, predict: Predict, variables: Any, shape: tuple[int, ...]
 ) -> int:
     """How many images [H, W, C] a device should look at at a time, by backward passes too."""
-    return lanes_that_fit(device, lambda: _BACKWARD * forward_bytes(predict, variables, shape))
+    return lanes_that_fit(
+        device, lambda: _BACKWARD * forward_bytes(_of_one(predict, variables, shape))
+    )
+
+
+def _of_one(predict: Predict, variables: Any, shape: tuple[int, ...]) -> Program:
+    return trace(predict, variables, (1, *shape), jnp.float32)

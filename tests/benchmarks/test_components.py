@@ -1,5 +1,7 @@
 """Effects of a network's parts in PyTorch, and what their validation lets through."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from benchmarks.cases import components
 from benchmarks.component_reference import load_components
 from benchmarks.peers import components as peers
 from benchmarks.peers.make_references import COMPONENT_ITEMS, make_components
-from benchmarks.peers.results import ComponentResult
 from benchmarks.peers.unet import torch_unet, tuned_copy
+from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers.component_table import ComponentTable
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.models.unet import UNetConfig
@@ -38,28 +40,45 @@ def few(reference, count=1):
 
 def table(result, status=Status.OK):
     """As if it were ours."""
-    images, parts = result.effects.shape
+    names, channels, kinds = [], [], []
+    for part in result.parts:
+        name, _, channel = part.rpartition("/")
+        is_channel = channel.isdigit()
+        names.append(name if is_channel else part)
+        channels.append(int(channel) if is_channel else None)
+        kinds.append("channel" if is_channel else "skip" if "->" in part else "layer")
     return ComponentTable(
-        names=("",) * parts,
-        kinds=("",) * parts,
-        channels=(None,) * parts,
-        statuses=np.full(images, status),
-        base=np.zeros(images),
+        names=tuple(names),
+        kinds=tuple(kinds),
+        channels=tuple(channels),
+        statuses=np.full(len(result.effects), status),
+        base=np.zeros(len(result.effects)),
         effects=result.effects,
         errors=result.effects,
         first_order=result.first_order,
     )
 
 
-def passes(effects, reference, first_order=None):
-    first_order = reference.result.first_order if first_order is None else first_order
-    found = ComponentResult(effects=effects, first_order=first_order)
-    return components.compare(table(found), reference.result, "float32").passed
+def verdict(reference, dtype="float32", **changed):
+    found = dataclasses.replace(reference.result, **changed)
+    return components.compare(table(found), reference.result, dtype)
+
+
+def rolled_in_layers(result):
+    """Every channel's effects given to the next of its layer."""
+    effects = result.effects.copy()
+    layers = np.array([part.rpartition("/")[0] for part in result.parts])
+    channels = np.array([part.rpartition("/")[2].isdigit() for part in result.parts])
+    for layer in set(layers):
+        which = np.flatnonzero((layers == layer) & channels)
+        effects[:, which] = effects[:, np.roll(which, 1)]
+    return effects
 
 
 def test_the_frozen_effects_are_what_the_peer_makes(reference):
     made = make_components({0: COMPONENT_ITEMS[0]})
     assert made.settings == reference.settings
+    assert made.result.parts == reference.result.parts
     np.testing.assert_allclose(reference.images[:1], made.images, atol=1e-7)
     np.testing.assert_allclose(reference.others[:1], made.others, atol=1e-7)
     np.testing.assert_allclose(reference.result.effects[:1], made.result.effects, atol=1e-3)
@@ -82,24 +101,46 @@ def test_the_peers_leave_no_hooks(reference, model):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_the_peer_refuses_networks_it_does_not_know():
-    config = UNetConfig.of_width(2, 1, upsample="transposed")
-    with pytest.raises(ValueError, match="transposed"):
-        peers.find_sites(peers.TorchUNet(config))
+@pytest.mark.parametrize("options", [{"upsample": "transposed"}, {"norm": "group"}])
+def test_the_peer_refuses_networks_it_does_not_know(options):
+    with pytest.raises(ConfigError, match="--peer none"):
+        peers.find_sites(peers.TorchUNet(UNetConfig.of_width(2, 1, **options)))
 
 
-def test_right_effects_pass_and_wrong_ones_fail(reference, model):
-    effects = reference.result.effects
-    assert passes(effects, reference)
-    assert not passes(-effects, reference)
-    assert not passes(np.roll(effects, 1, axis=1), reference)
-    assert not passes(effects[::-1], reference)
-    assert not passes(effects, reference, -reference.result.first_order)
-    assert not passes(np.where(effects == effects.min(), np.nan, effects), reference)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_right_effects_pass_and_wrong_ones_fail(dtype, reference):
+    right = reference.result
+    effects, slopes = right.effects, right.first_order
+    channel = np.array([part.rpartition("/")[2].isdigit() for part in right.parts])
+    assert verdict(reference, dtype).passed
+    for wrong in (
+        {"effects": -effects},
+        {"effects": np.roll(effects, 1, axis=1)},
+        {"effects": rolled_in_layers(right)},
+        {"effects": effects[::-1]},
+        {"effects": np.where(channel, 0, effects)},
+        {"effects": np.where(effects == effects.min(), np.nan, effects)},
+        {"first_order": -slopes},
+        {"first_order": np.where(channel, 0, slopes)},
+        {"parts": right.parts[::-1]},
+    ):
+        assert not verdict(reference, dtype, **wrong).passed
+
+
+def test_one_replacement_used_twice_fails(reference, model):
     images, targets, others = few(reference, 2)
     again = peers.effects_tuned(tuned_copy(model), images, targets, others[:, [0, 0]], every=16)
-    some = np.where(np.isfinite(again), again, effects)
-    assert not passes(some, reference)  # one replacement used twice
+    found = dataclasses.replace(reference.result, effects=again)
+    right = table(reference.result)
+    assert components.compare(right, reference.result, "float32", every=16).passed
+    assert not components.compare(table(found), reference.result, "float32", every=16).passed
+
+
+def test_a_peer_that_gives_no_number_fails(reference):
+    effects = reference.result.effects.copy()
+    effects[0, 0] = np.nan
+    broken = dataclasses.replace(reference.result, effects=effects)
+    assert not components.compare(table(reference.result), broken, "float32", every=16).passed
 
 
 def test_an_image_without_effects_fails(reference):

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from jaxseg_xai.parallel.jobs import map_jobs
+from jaxseg_xai.parallel.jobs import equal_batches, map_jobs
 from jaxseg_xai.parallel.mesh import device_mesh
+
+
+@pytest.mark.parametrize(
+    ("count", "at_most", "size"), [(50, 12, 10), (260, 256, 130), (3, 256, 3), (8, 1, 1), (1, 9, 1)]
+)
+def test_equal_batches_leave_hardly_a_place_empty(count, at_most, size):
+    assert equal_batches(count, at_most) == size
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 24, 30])

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg_xai.incremental.trace import trace
 from jaxseg_xai.parallel.lanes import forward_bytes, images_that_fit, lanes_that_fit, run_lanes
 
 
@@ -96,7 +97,7 @@ def two_layers(variables, images):
 
 def test_images_at_a_time_fill_half_of_an_accelerators_memory():
     shape = (16, 16, 1)
-    need = forward_bytes(two_layers, jnp.float32(1), shape)
+    need = forward_bytes(trace(two_layers, jnp.float32(1), (1, *shape), jnp.float32))
     assert need == 4 * 16 * 16 * (1 + 3 * 8)
     gpu = Device("gpu", 10 * need)
     assert images_that_fit(gpu, two_layers, jnp.float32(1), shape) == 5
