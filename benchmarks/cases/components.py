@@ -35,8 +35,8 @@ _NUM_OTHERS = 2
 #: the full batches to be fast.
 _EVERY = 16
 #: Root mean square of the difference over all layers, all channels or all skip connections, exact
-#: and first order, as a share of that of the effects: rounding of the soft Dice; gradients at kinks of
-#: ReLUs.
+#: and first order, as a share of that of the effects: rounding of the soft Dice; gradients at
+#: kinks of ReLUs.
 _TOLERANCES: dict[Dtype, dict[str, float]] = {
     "float32": {"effects": 1e-5, "first_order": 3e-3},
     "tensorfloat32": {"effects": 0.1, "first_order": 0.4},
