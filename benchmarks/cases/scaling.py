@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -52,8 +53,9 @@ class _Program(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Point:
-    """A program at one batch and mesh."""
+    """A program at one batch and mesh; `run` runs it."""
 
+    run: Callable[[], Any]
     compiled: Any
     compile_seconds: float
     timing: Timing
@@ -61,15 +63,34 @@ class _Point:
 
 
 def run(settings: Settings, mesh: Mesh) -> Measurement:
-    """Points along each of the four axes; "ours" is the forward pass on all devices."""
+    """Points along each of the four axes; "ours" is the forward pass on all devices.
+
+    Its repetitions lie between the axes, minutes apart: what the machine does meanwhile is noise.
+    """
     bundle = open_model(settings)
     images, classes = choose_images(bundle, settings, settings.lanes)
     forward = _Program("forward", bundle.predict, bundle.variables, images)
     step = _misure_step(bundle, images, classes)
-    forwards, masks = (_over_devices(settings, program, mesh) for program in (forward, step))
-    ours, most = forwards[mesh.size], masks[mesh.size]
-    lanes = {p.name: _over_lanes(settings, p, mesh) for p in (forward, step)}
-    sizes = _over_sizes(settings, bundle, mesh)
+    forwards = _over_devices(settings, forward, mesh)
+    ours = forwards[mesh.size]
+    axes = {
+        "devices": lambda: _over_devices(settings, step, mesh),
+        forward.name: lambda: _over_lanes(settings, forward, mesh),
+        step.name: lambda: _over_lanes(settings, step, mesh),
+        "size": lambda: _over_sizes(settings, bundle, mesh),
+        "blocks": lambda: _over_blocks(settings, bundle, images[:1], classes[:1], mesh),
+    }
+    found: dict[str, Any] = {}
+    seconds: list[float] = []
+    for number, (axis, measure) in enumerate(axes.items(), start=1):
+        found[axis] = measure()
+        missing = settings.repetitions * number // len(axes) - len(seconds)
+        if missing:
+            pace = dataclasses.replace(base.pace(settings), repetitions=missing)
+            seconds += interleave({"ours": ours.run}, pace)[0]["ours"].seconds
+    ours = dataclasses.replace(ours, timing=Timing.of(seconds))
+    masks: dict[int, _Point] = found["devices"]
+    lanes = {program.name: found[program.name] for program in (forward, step)}
     worst = max(_difference(points[k], points[1]) for points in (forwards, masks) for k in points)
     labels = [np.argmax(point.result, axis=-1) for point in forwards.values()]
     changed = sum((label != labels[0]).sum() for label in labels)
@@ -77,7 +98,7 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
     of_step = _step_flops(bundle, images, classes)
     roofline = [
         _roofline(forward.name, ours, flops, settings.lanes, mesh),
-        _roofline(step.name, most, of_step, settings.lanes, mesh),
+        _roofline(step.name, masks[mesh.size], of_step, settings.lanes, mesh),
     ]
     return Measurement(
         compile_seconds=ours.compile_seconds,
@@ -101,8 +122,8 @@ def run(settings: Settings, mesh: Mesh) -> Measurement:
                 *_efficiency(step.name, masks, settings),
             ],
             "lanes": [row for rows in lanes.values() for row in rows],
-            "size": sizes,
-            "blocks": _over_blocks(settings, bundle, images[:1], classes[:1], mesh),
+            "size": found["size"],
+            "blocks": found["blocks"],
             "memory": [_memory_end(name, rows, mesh) for name, rows in lanes.items()],
             "roofline": [row for row in roofline if row is not None],
         },
@@ -114,8 +135,13 @@ def _measure(program: _Program, mesh: Mesh, settings: Settings) -> _Point:
     shared = replicate(program.shared, mesh)
     batch = jax.device_put(program.batch, NamedSharding(mesh, PartitionSpec(AXIS)))
     compiled, seconds = compile_apart(function, shared, batch)
-    timings, results = interleave({"ours": lambda: compiled(shared, batch)}, base.pace(settings))
+
+    def run() -> Any:
+        return compiled(shared, batch)
+
+    timings, results = interleave({"ours": run}, base.pace(settings))
     return _Point(
+        run=run,
         compiled=compiled,
         compile_seconds=seconds,
         timing=timings["ours"],
