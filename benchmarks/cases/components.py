@@ -36,7 +36,7 @@ _NUM_OTHERS = 2
 _EVERY = 16
 #: Root mean square of the difference over all layers, all channels or all skip connections, exact
 #: and first order, as a share of that of the effects: rounding of the soft Dice; gradients at
-#: kinks of ReLUs.
+#: kinks of ReLUs. In bfloat16 on a CPU 0.023 and 0.17; tensorfloat32 not yet measured.
 _TOLERANCES: dict[Dtype, dict[str, float]] = {
     "float32": {"effects": 1e-5, "first_order": 3e-3},
     "tensorfloat32": {"effects": 0.1, "first_order": 0.4},

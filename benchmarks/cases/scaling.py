@@ -65,7 +65,7 @@ class _Point:
 def run(settings: Settings, mesh: Mesh) -> Measurement:
     """Points along each of the four axes; "ours" is the forward pass on all devices.
 
-    Its repetitions lie between the axes, minutes apart: what the machine does meanwhile is noise.
+    Its repetitions are spread over the whole case: what the machine does meanwhile is noise.
     """
     bundle = open_model(settings)
     images, classes = choose_images(bundle, settings, settings.lanes)
