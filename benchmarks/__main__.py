@@ -10,8 +10,8 @@ from pathlib import Path
 import tyro
 
 from benchmarks.settings import Flags
-from jaxseg_xai.errors import ConfigError, JaxsegError
-from jaxseg_xai.parallel.mesh import use_cpu_cores
+from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.devices.mesh import use_cpu_cores
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_BUG = 0, 1, 2, 70
 #: Devices that a CPU of fewer cores may be split into.

@@ -22,11 +22,11 @@ import jax
 import numpy as np
 
 from benchmarks.flips import bundle_logits, distance_to_half
+from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.devices.mesh import device_mesh, use_cpu_cores
 from jaxseg_xai.explainers import Ate, Batch, MisurePaper, explain
-from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.explainers.ate.ate import Draws
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import device_mesh, use_cpu_cores
-from jaxseg_xai.types import SegmentTarget
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
 #: Dice points; a block that differs by more must have such a pixel in one of its interventions.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.pool import pool, work_of
 from benchmarks.record import Machine, Record
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 
 # A case is slower when its median rose by more than 5 times the combined spread of the two sets, by
 # more than 2 %, and by more than what did not change: the peers' times, and the GEMM peak.

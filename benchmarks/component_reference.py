@@ -17,8 +17,8 @@ from benchmarks.reference_file import (
     targets_of,
     to_u8,
 )
-from jaxseg_xai.explainers.components import ComponentAte
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.explainers.parts.components import ComponentAte
 
 NAME = "components"
 

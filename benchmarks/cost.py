@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from jaxseg_xai.models.convolution import textbook
+from jaxseg_xai.ops.convolution import textbook
 
 
 def flops_of(function: Any, *arguments: Any) -> float | None:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import Ate, Misure, MisurePaper
-from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.explainers.ate.ate import Draws
 from jaxseg_xai.models.bundle import Bundle
-from jaxseg_xai.perturbations.dilation import dilate, ellipse
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.ops.dilation import dilate, ellipse
 
 #: Logits of two frameworks differ by up to 2.3e-5, probabilities by a quarter of that.
 FLIP_MARGIN = 6e-6

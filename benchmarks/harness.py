@@ -16,7 +16,7 @@ from benchmarks.cases.base import Case
 from benchmarks.machine import describe_machine
 from benchmarks.record import SCHEMA, Measurement, Record, rates
 from benchmarks.settings import Flags, Settings, resolve
-from jaxseg_xai.parallel.mesh import device_mesh
+from jaxseg_xai.devices.mesh import device_mesh
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 

@@ -13,18 +13,18 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from benchmarks.settings import Settings
+from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.types import Sample, SegmentTarget
 from jaxseg_xai.data import build_patch_pool, image_id
-from jaxseg_xai.data.patches import PatchPool
-from jaxseg_xai.data.triangle import TriangleDataset, draw_scene, draw_triangle
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.data.sources.triangle import TriangleDataset, draw_scene, draw_triangle
+from jaxseg_xai.devices.mesh import pad_batch
 from jaxseg_xai.explainers import Batch
 from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
-from jaxseg_xai.models.unet import UNetConfig
 from jaxseg_xai.models.weights import load_weights
-from jaxseg_xai.parallel.mesh import pad_batch
+from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.targets import make_target
-from jaxseg_xai.types import Sample, SegmentTarget
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
 ROI_SIDE = 32

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from benchmarks.record import Machine, Memory
 from benchmarks.timing import compile_apart, timed
+from jaxseg_xai.devices.mesh import replicate, shard_examples
 from jaxseg_xai.models.predict import Dtype
-from jaxseg_xai.parallel.mesh import replicate, shard_examples
 
 #: Side of the matrices; large enough for the peak, small enough for a fraction of a second each.
 _GEMM_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}

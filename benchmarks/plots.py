@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.record import Machine, Record, Row
-from jaxseg_xai.errors import MissingExtraError
-from jaxseg_xai.viz.panels import to_png
+from jaxseg_xai.core.errors import MissingExtraError
+from jaxseg_xai.report.panels import to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.validation import Validation
-from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.parse import from_table
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.parse import from_table
 
 #: Goes up when a field changes its meaning or its name.
 SCHEMA = 1

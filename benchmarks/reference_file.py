@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.core.types import SegmentTarget
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 

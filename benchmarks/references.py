@@ -17,6 +17,7 @@ from benchmarks.reference_file import (
     targets_of,
     to_u8,
 )
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import (
     Ate,
     AteGradient,
@@ -26,8 +27,7 @@ from jaxseg_xai.explainers import (
     Misure,
     MisurePaper,
 )
-from jaxseg_xai.explainers.ate import Draws
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.explainers.ate.ate import Draws
 
 #: Settings that a reference fixes: what the peers know. Others are left at their defaults.
 ATE_SETTINGS = ("threshold", "block_size", "perturbation", "num_screen", "num_patches")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import Record
-from jaxseg_xai.errors import ConfigError, MissingExtraError
+from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: The README's table stands between these lines.

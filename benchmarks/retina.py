@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks.agreement import SIDE, batch_of, compare_pdcr, max_abs, reference_draws
 from benchmarks.cases.base import peer_model
 from benchmarks.timing import Pace, interleave
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Ate
-from jaxseg_xai.metrics.dice import hard_dice
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import device_mesh
+from jaxseg_xai.ops.dice import hard_dice
 
 
 def load_bundle(real: Path) -> Bundle:

@@ -10,8 +10,10 @@ Whole data sets: `jaxseg_xai.sweep.run.run_sweep`, or `jaxseg-xai sweep` on the 
 
 from importlib.metadata import version
 
+from jaxseg_xai.core.errors import JaxsegError
+from jaxseg_xai.core.types import Dataset, Explanation, Predict, Sample, SegmentTarget, Status
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id, open_dataset
-from jaxseg_xai.errors import JaxsegError
+from jaxseg_xai.devices.mesh import device_mesh, use_cpu_cores
 from jaxseg_xai.explainers import (
     EXPLAINERS,
     Ate,
@@ -26,8 +28,6 @@ from jaxseg_xai.explainers import (
 )
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import FlaxPredict, from_linen, from_nnx
-from jaxseg_xai.parallel.mesh import device_mesh, use_cpu_cores
-from jaxseg_xai.types import Dataset, Explanation, Predict, Sample, SegmentTarget, Status
 
 __version__ = version("jaxseg-xai")
 

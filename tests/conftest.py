@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxseg_xai.parallel.mesh import use_cpu_cores
+from jaxseg_xai.devices.mesh import use_cpu_cores
 
 NUM_DEVICES = 4
 use_cpu_cores(NUM_DEVICES)

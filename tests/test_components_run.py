@@ -4,11 +4,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxseg_xai.components_run import ComponentsConfig, run_components
-from jaxseg_xai.errors import ConfigError, DataError
-from jaxseg_xai.explainers.components import ComponentAte
+from jaxseg_xai.cli.components import ComponentsConfig, run_components
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Status
+from jaxseg_xai.explainers.parts.components import ComponentAte
 from jaxseg_xai.sweep.config import DataConfig, RoiConfig
-from jaxseg_xai.types import Status
 from tests import tiny
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.data import TriangleDataset, build_patch_pool, image_id
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Ate, Batch, explain
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.parallel.mesh import device_mesh
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.targets import make_target
 

@@ -10,11 +10,11 @@ from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
+from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers import Ate, Misure
 from jaxseg_xai.models.bundle import ModelCard, save_model
-from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.sweep.config import DataConfig, RoiConfig, SweepConfig
-from jaxseg_xai.types import Sample
 
 SIZE = 32
 CLASS_NAMES = ("background", "bright", "never")

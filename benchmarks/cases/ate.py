@@ -19,13 +19,13 @@ from benchmarks.references import load_ate
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation, compare_ate
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Ate, Batch
-from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.explainers.ate.ate import Draws
 from jaxseg_xai.incremental import Plan, make_plan
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import replicate
-from jaxseg_xai.perturbations.blocks import any_in_block
-from jaxseg_xai.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.ops.blocks import any_in_block
 
 #: Evenly spaced blocks of the first image that the peers do: one that passes the screening costs
 #: them 53 forward passes.

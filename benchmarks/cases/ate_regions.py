@@ -19,12 +19,12 @@ from benchmarks.record import Measurement, Row, Timing
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Ate, Batch
-from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.explainers.ate.ate import Draws
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.models.bundle import Bundle
-from jaxseg_xai.parallel.mesh import replicate
-from jaxseg_xai.types import Explanation, SegmentTarget, Status
 
 #: Regions along each axis: the tiles of one square.
 _TILES = 2

@@ -32,14 +32,14 @@ from benchmarks.references import GRADIENT_FORMS, load_gradient
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
-from jaxseg_xai.data.patches import PatchPool
+from jaxseg_xai.core.types import Status
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Ate, AteGradient, IntegratedGradients, explain
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.metrics.screening import compare_with_random_screen, recall_of_screen
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.parallel.mesh import replicate
-from jaxseg_xai.perturbations.blocks import any_in_block
-from jaxseg_xai.types import Status
+from jaxseg_xai.ops.blocks import any_in_block
+from jaxseg_xai.ops.patches import PatchPool
 
 GRADIENTS = {"gradient 1 node": AteGradient(), "gradient 8 nodes": AteGradient(num_nodes=8)}
 #: Shares of the blocks: the gradients' largest, besides as many as the random screen's cost allows.

@@ -19,11 +19,11 @@ from benchmarks.references import MAP_SCORES, load_map
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation, shaken
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Batch, Confidence, GradCam, IntegratedGradients, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import Dtype
-from jaxseg_xai.parallel.mesh import replicate
-from jaxseg_xai.types import Explanation, SegmentTarget, Status
 
 Method = GradCam | IntegratedGradients | Confidence
 

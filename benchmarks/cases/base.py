@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from benchmarks.record import Measurement, Timing
 from benchmarks.settings import Defaults, Settings
 from benchmarks.timing import Pace
-from jaxseg_xai.errors import ConfigError, MissingExtraError
+from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.models.bundle import Bundle
 
 

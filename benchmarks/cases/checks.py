@@ -11,9 +11,9 @@ from benchmarks.flips import FLIP_MARGIN, Logits, MisureDoubt, distance_to_half
 from benchmarks.inputs import REFERENCE
 from benchmarks.peers.results import AttributionResult, MisureResult
 from benchmarks.validation import Validation
+from jaxseg_xai.core.types import Explanation, Status
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.models.predict import Dtype
-from jaxseg_xai.types import Explanation, Status
 
 _Result = TypeVar("_Result", MisureResult, AttributionResult)
 

@@ -18,14 +18,14 @@ from benchmarks.record import Measurement, PeerSample, Row
 from benchmarks.settings import Settings
 from benchmarks.timing import interleave, timed
 from benchmarks.validation import Validation
-from jaxseg_xai.explainers.component_effects import read_by
-from jaxseg_xai.explainers.component_sites import find_sites
-from jaxseg_xai.explainers.component_table import ComponentTable
-from jaxseg_xai.explainers.components import ComponentAte
-from jaxseg_xai.incremental.trace import trace
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.explainers.parts.components import ComponentAte
+from jaxseg_xai.explainers.parts.effects import read_by
+from jaxseg_xai.explainers.parts.table import ComponentTable
 from jaxseg_xai.models.bundle import Bundle, load_model
 from jaxseg_xai.models.predict import Dtype
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.program.sites import find_sites
+from jaxseg_xai.program.trace import trace
 
 #: The soft Dice, which rounding does not flip.
 _METHOD = ComponentAte(outcome="soft_dice")

@@ -28,17 +28,17 @@ from benchmarks.references import load_misure
 from benchmarks.settings import Settings
 from benchmarks.timing import Timing, compile_apart, interleave
 from benchmarks.validation import Validation, compare_stage_1
+from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Batch, MisurePaper, explain
-from jaxseg_xai.explainers.misure_stages import Job
-from jaxseg_xai.explainers.misure_windows import (
+from jaxseg_xai.explainers.misure.stages import Job
+from jaxseg_xai.explainers.misure.windows import (
     WholeView,
     WindowView,
     first_holding,
     plan_windows,
 )
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import replicate
-from jaxseg_xai.types import SegmentTarget
 
 _QUICK_ITERATIONS = 5
 #: Of a large image.

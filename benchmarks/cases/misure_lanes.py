@@ -15,10 +15,10 @@ from benchmarks.record import Measurement, Row
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
+from jaxseg_xai.core.types import Explanation, Predict
+from jaxseg_xai.devices.lanes import LaneUse
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Batch, Misure
-from jaxseg_xai.parallel.lanes import LaneUse
-from jaxseg_xai.parallel.mesh import replicate
-from jaxseg_xai.types import Explanation, Predict
 
 #: Lanes of a device.
 _LANES = 4

@@ -13,8 +13,8 @@ from benchmarks.machine import peak_memory
 from benchmarks.record import Measurement, Row
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Misure, MisurePaper, explain
-from jaxseg_xai.parallel.mesh import replicate
 
 #: Hard Dice at which a mask counts as sufficient (the method's own tau).
 SUFFICIENT = 0.9

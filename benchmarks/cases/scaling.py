@@ -19,11 +19,11 @@ from benchmarks.record import Measurement, Row, Timing
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
+from jaxseg_xai.devices.mesh import AXIS, device_mesh, replicate, shard_examples
 from jaxseg_xai.explainers import Ate, MisurePaper
-from jaxseg_xai.explainers.misure_windows import WholeView
+from jaxseg_xai.explainers.misure.windows import WholeView
 from jaxseg_xai.models.bundle import Bundle
-from jaxseg_xai.parallel.mesh import AXIS, device_mesh, replicate, shard_examples
-from jaxseg_xai.perturbations.blocks import any_in_block
+from jaxseg_xai.ops.blocks import any_in_block
 
 _BLOCKS, _QUICK_BLOCKS = (8, 32, 128), (2, 8)
 #: One device and many do the same operations, in batches of other sizes.

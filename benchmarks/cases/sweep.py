@@ -20,15 +20,15 @@ from benchmarks.machine import peak_memory
 from benchmarks.record import Measurement, Row, Timing
 from benchmarks.settings import Settings
 from benchmarks.validation import Validation
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.data import image_id, open_dataset
+from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.explainers import Ate, Batch, Misure, explain
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.parallel.mesh import replicate
+from jaxseg_xai.store.store import ExplanationStore
 from jaxseg_xai.sweep.config import DataConfig, SweepConfig
 from jaxseg_xai.sweep.inputs import kept_pool
 from jaxseg_xai.sweep.run import SweepResult, run_sweep
-from jaxseg_xai.sweep.store import ExplanationStore
-from jaxseg_xai.types import SegmentTarget
 
 #: Batches of `lanes` images in one sweep.
 _BATCHES, _QUICK_BATCHES = 4, 2

@@ -15,7 +15,7 @@ from benchmarks.record import Measurement
 from benchmarks.settings import Settings
 from benchmarks.timing import compile_apart, interleave
 from benchmarks.validation import Validation
-from jaxseg_xai.parallel.mesh import AXIS, replicate, shard_examples
+from jaxseg_xai.devices.mesh import AXIS, replicate, shard_examples
 
 
 def run(settings: Settings, mesh: Mesh) -> Measurement:

@@ -7,8 +7,8 @@ from torch.nn import functional
 from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
 from benchmarks.peers.results import AttributionResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import AteGradient
-from jaxseg_xai.types import SegmentTarget
 
 
 def ate_gradient(

@@ -17,8 +17,8 @@ from benchmarks.peers.device import inputs_per_call, tuned_convolutions
 from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
 from benchmarks.peers.results import part_name
 from benchmarks.peers.unet import DoubleConv, TorchUNet, channels_first, channels_last
-from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import SegmentTarget
 
 
 class Site(NamedTuple):

@@ -12,7 +12,7 @@ from benchmarks.peers.misure_stage2 import hard_dice, soft_dice
 from benchmarks.peers.results import AttributionResult
 from benchmarks.peers.unet import TorchUNet, channels_first, channels_last, class_logits
 from jaxseg_xai.explainers import Confidence
-from jaxseg_xai.perturbations.dilation import ellipse
+from jaxseg_xai.ops.dilation import ellipse
 
 
 def explain_original(

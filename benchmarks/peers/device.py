@@ -7,7 +7,7 @@ import jax
 import torch
 
 from benchmarks.peers.unet import TorchUNet
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.models.predict import Dtype
 
 #: Inputs per call of the tuned peers on CPUs. For the ATE of 2, 4, 8, .. 128 the fastest, ms an

@@ -31,14 +31,14 @@ from benchmarks.references import (
     save_map,
     save_misure,
 )
-from jaxseg_xai.data.patches import PatchPool, draw_patches
-from jaxseg_xai.data.triangle import TriangleDataset
+from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.explainers import Ate, AteGradient, Confidence, IntegratedGradients, Misure
-from jaxseg_xai.explainers.ate import Draws
-from jaxseg_xai.explainers.components import ComponentAte
+from jaxseg_xai.explainers.ate.ate import Draws
+from jaxseg_xai.explainers.parts.components import ComponentAte
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.perturbations.blocks import tile_patches
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.ops.blocks import tile_patches
+from jaxseg_xai.ops.patches import PatchPool, draw_patches
 
 MODEL, SIZE = "triangle", 64
 #: Test items, and the corner of the region that is explained: a part of the triangle.

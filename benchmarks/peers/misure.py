@@ -24,7 +24,7 @@ from benchmarks.peers.unet import (
 )
 from benchmarks.validation import shaken, steady
 from jaxseg_xai.explainers import Misure, MisurePaper
-from jaxseg_xai.perturbations.dilation import ellipse
+from jaxseg_xai.ops.dilation import ellipse
 
 
 def explain_original(

@@ -7,7 +7,7 @@ from torch.nn import functional
 from benchmarks.peers.results import MisureResult
 from benchmarks.peers.unet import TorchUNet, class_logits
 from jaxseg_xai.explainers import Misure, MisurePaper
-from jaxseg_xai.perturbations.dilation import ellipse
+from jaxseg_xai.ops.dilation import ellipse
 
 
 def minimal_masks(

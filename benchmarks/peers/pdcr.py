@@ -18,9 +18,9 @@ from benchmarks.peers.unet import (
     class_logits,
     tuned_copy,
 )
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import Ate
-from jaxseg_xai.explainers.ate import Draws
-from jaxseg_xai.types import SegmentTarget
+from jaxseg_xai.explainers.ate.ate import Draws
 
 #: From the number of a block to its patches [k, C, b, b].
 _PatchesOf = Callable[[int], torch.Tensor]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxseg_xai.explainers.component_table import ComponentTable
-from jaxseg_xai.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.explainers.parts.table import ComponentTable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

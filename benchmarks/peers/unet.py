@@ -1,4 +1,4 @@
-"""`jaxseg_xai.models.unet.UNet` in PyTorch, and our weights in it."""
+"""`jaxseg_xai.models.zoo.unet.UNet` in PyTorch, and our weights in it."""
 
 import copy
 import itertools
@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet import UNetConfig
 
 #: Last part of a Flax name -> PyTorch's.
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}

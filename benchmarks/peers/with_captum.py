@@ -9,8 +9,8 @@ import torch
 from benchmarks.peers.pdcr import outcomes_of, truth_of
 from benchmarks.peers.results import AteResult, AttributionResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import Ate, IntegratedGradients
-from jaxseg_xai.types import SegmentTarget
 
 
 def has_captum() -> bool:

@@ -8,22 +8,23 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxseg_xai.data.brain import BrainDataset
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Dataset
 from jaxseg_xai.data.checks import check_split
 from jaxseg_xai.data.degraded import DegradedDataset
-from jaxseg_xai.data.folder import FolderDataset
-from jaxseg_xai.data.patches import PatchPool, build_patch_pool, draw_patches, image_id
-from jaxseg_xai.data.shapes import ShapesDataset
-from jaxseg_xai.data.tfds_source import TFDSDataset
-from jaxseg_xai.data.triangle import (
+from jaxseg_xai.data.pool import build_patch_pool
+from jaxseg_xai.data.sources.brain import BrainDataset
+from jaxseg_xai.data.sources.folder import FolderDataset
+from jaxseg_xai.data.sources.shapes import ShapesDataset
+from jaxseg_xai.data.sources.tfds import TFDSDataset
+from jaxseg_xai.data.sources.triangle import (
     SPLITS,
     TriangleDataset,
     TriangleInfo,
     causal_mask,
     make_triangle,
 )
-from jaxseg_xai.errors import ConfigError, DataError
-from jaxseg_xai.types import Dataset
+from jaxseg_xai.ops.patches import PatchPool, draw_patches, image_id
 
 __all__ = [
     "BrainDataset",

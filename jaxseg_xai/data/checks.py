@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxseg_xai.errors import ConfigError, DataError
+from jaxseg_xai.core.errors import ConfigError, DataError
 
 Window = tuple[float, float]
 

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import ndimage
 
-from jaxseg_xai.data.patches import image_id
-from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.types import Dataset, Sample
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import Dataset, Sample
+from jaxseg_xai.ops.patches import image_id
 
 Kind = Literal["noise", "blur", "contrast"]
 Degradation = Kind | Literal["mixed"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg_xai.core.errors import DataError, MissingExtraError
 from jaxseg_xai.data.readers import guarded
-from jaxseg_xai.errors import DataError, MissingExtraError
 
 
 def read_volume(path: Path) -> np.ndarray:

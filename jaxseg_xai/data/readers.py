@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxseg_xai.errors import DataError, JaxsegError, MissingExtraError
+from jaxseg_xai.core.errors import DataError, JaxsegError, MissingExtraError
 
 PILLOW = (".png", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")

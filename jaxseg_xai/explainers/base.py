@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Protocol
 import jax
 from jax.sharding import Mesh
 
-from jaxseg_xai.data.patches import PatchPool
-from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.parallel.mesh import shard_examples
-from jaxseg_xai.types import Array, Explanation, Predict, SegmentTarget
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import Array, Explanation, Predict, SegmentTarget
+from jaxseg_xai.devices.mesh import shard_examples
+from jaxseg_xai.ops.patches import PatchPool
 
 
 @jax.tree_util.register_dataclass

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import Array, Predict
 from jaxseg_xai.incremental.evaluate import Place, Placed, Prepared, evaluate, prepare, put
 from jaxseg_xai.incremental.plan import AXES, Plan
 from jaxseg_xai.incremental.planner import make_plan
 from jaxseg_xai.incremental.positions import covering
-from jaxseg_xai.types import Array, Predict
 
 
 class Spot(NamedTuple):

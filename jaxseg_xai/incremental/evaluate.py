@@ -8,7 +8,7 @@ from jax import lax
 from jaxseg_xai.incremental.plan import Plan
 from jaxseg_xai.incremental.reading import Place, Reader
 from jaxseg_xai.incremental.reads import Read, all_reads, key_of, margins_of, padded, reads_of
-from jaxseg_xai.incremental.trace import operand
+from jaxseg_xai.program.trace import operand
 
 __all__ = [
     "Place",

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxseg_xai.incremental.rules import Dims, Rule
 from jaxseg_xai.incremental.table import PlanTable, make_table
-from jaxseg_xai.incremental.trace import Equation, Program
+from jaxseg_xai.program.trace import Equation, Program
 
 AXES = ("y", "x")
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg_xai.core.types import Predict
 from jaxseg_xai.incremental import intervals
 from jaxseg_xai.incremental.anchors import Anchors
-from jaxseg_xai.incremental.costs import flops_of
 from jaxseg_xai.incremental.intervals import Intervals
 from jaxseg_xai.incremental.plan import AXES, Plan, Step, Window, Windows
 from jaxseg_xai.incremental.positions import block_starts, check_sizes, check_step
 from jaxseg_xai.incremental.rules import Dims, Operand, Rule, dense, rule_of
-from jaxseg_xai.incremental.trace import Atom, Equation, Program, trace
-from jaxseg_xai.types import Predict
+from jaxseg_xai.program.costs import flops_of
+from jaxseg_xai.program.trace import Atom, Equation, Program, trace
 
 
 def make_plan(

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.types import Array
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import Array
 
 
 def block_starts(size: int, side: int, step: int | None) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental.plan import AXES, Plan, Window, Windows
 from jaxseg_xai.incremental.reads import (
     Read,
@@ -21,7 +22,6 @@ from jaxseg_xai.incremental.reads import (
 )
 from jaxseg_xai.incremental.rules import Span, Spans
 from jaxseg_xai.incremental.rules.base import shift
-from jaxseg_xai.types import Array
 
 #: Axis -> [begin, end) of the pixels of a frame that its window holds.
 _Overlap = Mapping[str, tuple[int, int]]

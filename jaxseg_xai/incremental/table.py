@@ -5,7 +5,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from jaxseg_xai.incremental.costs import uncounted_in
+from jaxseg_xai.program.costs import uncounted_in
 
 if TYPE_CHECKING:
     from jaxseg_xai.incremental.plan import Plan, Step

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.core.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.core.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from typing import Any
 
 from flax import nnx
 
-from jaxseg_xai.errors import ConfigError, ModelError
+from jaxseg_xai.core.errors import ConfigError, ModelError
+from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.predict import FlaxPredict, from_nnx
-from jaxseg_xai.models.unet import UNetConfig
-from jaxseg_xai.parse import from_table
+from jaxseg_xai.models.zoo.unet import UNetConfig
 
 #: Architecture -> its configuration: a frozen dataclass with `build(rngs)`, `stride`,
 #: `in_channels`, `num_logits` and `torch_names()`.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.core.errors import DataError
 
 Pad = Literal["refuse", "edge", "reflect", "constant"]
 #: What a model computes in. float32 is that of IEEE on every device: by itself JAX would let GPUs
@@ -17,7 +17,7 @@ Dtype = Literal["float32", "tensorfloat32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlaxPredict:
-    """Pure, hashable-by-value adapter of a Flax model; obeys `jaxseg_xai.types.Predict`.
+    """Pure, hashable-by-value adapter of a Flax model; obeys `jaxseg_xai.core.types.Predict`.
 
     One-logit models become two-class ones with logits (0, z).
 

@@ -11,7 +11,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from jaxseg_xai.errors import MissingExtraError, ModelError
+from jaxseg_xai.core.errors import MissingExtraError, ModelError
 
 #: Last part of a PyTorch name -> the names Flax may use for it.
 _LEAVES = {

@@ -6,7 +6,7 @@
 MiSuRe's use case (arXiv 2406.12173): what a segment needs of its image tells whether it is right.
 """
 
-from jaxseg_xai.errors import MissingExtraError
+from jaxseg_xai.core.errors import MissingExtraError
 
 try:
     import sklearn as sklearn

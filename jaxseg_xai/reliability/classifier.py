@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.reliability.model_file import powers
 
 #: Fewer images than this on a side of the threshold cannot be split into folds.

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg_xai.errors import ConfigError, DataError
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.reliability.truth import true_dice
-from jaxseg_xai.sweep.records import PlanRow
-from jaxseg_xai.sweep.store import PENDING, ExplanationStore
-from jaxseg_xai.types import Status
-from jaxseg_xai.viz.common import class_name
+from jaxseg_xai.report.common import class_name
+from jaxseg_xai.store.records import PlanRow
+from jaxseg_xai.store.store import PENDING, ExplanationStore
 
 #: Explainers whose scores say something about a whole predicted segment; the first ones are MiSuRe.
 _MISURE = ("misure", "misure_paper")

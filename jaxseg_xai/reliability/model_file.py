@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
+from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.data import image_id
-from jaxseg_xai.errors import ConfigError, DataError, JaxsegError, ModelError
-from jaxseg_xai.parse import from_table
 from jaxseg_xai.reliability.features import FeatureTable, Origin
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
 from jaxseg_xai.reliability.evaluation import Evaluation, Result
-from jaxseg_xai.viz import overlays, panels
+from jaxseg_xai.report import overlays, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg_xai.metrics.dice import hard_dice
-from jaxseg_xai.sweep.records import PlanRow
-from jaxseg_xai.sweep.store import ExplanationStore
+from jaxseg_xai.ops.dice import hard_dice
+from jaxseg_xai.store.records import PlanRow
+from jaxseg_xai.store.store import ExplanationStore
 
 
 def true_dice(store: ExplanationStore, plans: Sequence[PlanRow]) -> np.ndarray:

@@ -5,9 +5,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.types import Dataset
 from jaxseg_xai.data import DegradedDataset, open_dataset
 from jaxseg_xai.data.degraded import Degradation
-from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.explainers import (
     EXPLAINERS,
     Ate,
@@ -20,8 +22,6 @@ from jaxseg_xai.explainers import (
     MisurePaper,
 )
 from jaxseg_xai.models.predict import Dtype, Pad
-from jaxseg_xai.parse import from_table
-from jaxseg_xai.types import Dataset
 
 _BUILT_IN = ("brain", "triangle", "triangle-cue", "shapes")
 

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import zarr
 
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Dataset
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id
-from jaxseg_xai.errors import ConfigError, DataError
 from jaxseg_xai.explainers import GradCam
 from jaxseg_xai.models.bundle import Bundle
+from jaxseg_xai.store.tables import io_errors
 from jaxseg_xai.sweep.config import SweepConfig
-from jaxseg_xai.sweep.tables import io_errors
-from jaxseg_xai.types import Dataset
 
 #: Group of the store, and the dimensions of what is in it.
 _POOL = "patch_pool"

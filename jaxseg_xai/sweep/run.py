@@ -14,11 +14,16 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import jaxseg_xai
+from jaxseg_xai.core.display import to_display
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.core.types import Dataset, Explanation, Sample, SegmentTarget, Status
 from jaxseg_xai.data import PatchPool, image_id
-from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, replicate
 from jaxseg_xai.explainers import EXPLAINERS, Batch, explain
 from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.parallel.mesh import deal_batch, device_mesh, pad_batch, predict_labels, replicate
+from jaxseg_xai.program.predict import predict_labels
+from jaxseg_xai.store.store import ExplanationStore, PlanRow
+from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweep.config import SweepConfig
 from jaxseg_xai.sweep.inputs import (
     check_classes,
@@ -29,11 +34,7 @@ from jaxseg_xai.sweep.inputs import (
     kept_pool,
     make_pool,
 )
-from jaxseg_xai.sweep.store import ExplanationStore, PlanRow
-from jaxseg_xai.sweep.tables import sole_writer
 from jaxseg_xai.sweep.targets import make_target
-from jaxseg_xai.types import Dataset, Explanation, Sample, SegmentTarget, Status
-from jaxseg_xai.viz.overlays import to_display
 
 #: Explanations that may wait for others of their size, in batches.
 _MAX_WAITING = 8

@@ -3,10 +3,10 @@
 import numpy as np
 from scipy import ndimage
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.sweep.config import RoiConfig
-from jaxseg_xai.types import SegmentTarget
 
 
 def make_target(

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from jaxseg_xai.errors import DataError
-from jaxseg_xai.types import Dataset
+from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.types import Dataset
 
 _MAX_SHIFT = 16
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from jaxseg_xai.errors import ModelError
+from jaxseg_xai.core.errors import ModelError
 
 _POLICIES = ocp.training.preservation_policies
 

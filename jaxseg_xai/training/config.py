@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import Dataset
 from jaxseg_xai.data import open_dataset
-from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.models.unet import Norm, UNetConfig, Upsample
-from jaxseg_xai.types import Dataset
+from jaxseg_xai.models.zoo.unet import Norm, UNetConfig, Upsample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

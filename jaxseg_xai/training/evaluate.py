@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxseg_xai.errors import DataError
-from jaxseg_xai.metrics.dice import hard_dice
-from jaxseg_xai.parallel.mesh import device_mesh, pad_batch, predict_labels
-from jaxseg_xai.types import Dataset, Predict, Sample
+from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.types import Dataset, Predict, Sample
+from jaxseg_xai.devices.mesh import device_mesh, pad_batch
+from jaxseg_xai.ops.dice import hard_dice
+from jaxseg_xai.program.predict import predict_labels
 
 
 def evaluate(

@@ -15,16 +15,16 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
-from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
-from jaxseg_xai.metrics.dice import soft_dice
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.core.types import Dataset
+from jaxseg_xai.devices.mesh import AXIS, device_mesh
 from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
 from jaxseg_xai.models.predict import from_nnx
-from jaxseg_xai.parallel.mesh import AXIS, device_mesh
+from jaxseg_xai.ops.dice import soft_dice
 from jaxseg_xai.training.batches import training_batches
 from jaxseg_xai.training.checkpoints import Checkpoints
 from jaxseg_xai.training.config import TrainConfig
 from jaxseg_xai.training.evaluate import evaluate
-from jaxseg_xai.types import Dataset
 
 
 def train(config: TrainConfig, command: str = "") -> dict[str, float]:

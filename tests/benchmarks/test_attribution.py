@@ -26,10 +26,10 @@ from benchmarks.references import (
     load_map,
 )
 from benchmarks.settings import Flags
+from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import GradCam, IntegratedGradients, explain
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")

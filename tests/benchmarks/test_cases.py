@@ -14,8 +14,8 @@ from benchmarks.cases import CASES, ate, misure
 from benchmarks.harness import prepare
 from benchmarks.record import read_records
 from benchmarks.settings import Flags
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Ate, MisurePaper
-from jaxseg_xai.parallel.mesh import device_mesh
 
 TINY = ["--quick", "--width", "2", "--size", "64", "--repetitions", "2"]
 

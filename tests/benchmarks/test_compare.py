@@ -6,7 +6,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.compare import compare
 from benchmarks.record import Timing, write_records
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 from tests.benchmarks import made_up
 
 STEADY = (10.0, 10.1, 9.9, 10.05, 9.95)

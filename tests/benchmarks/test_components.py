@@ -11,11 +11,11 @@ from benchmarks.component_reference import load_components
 from benchmarks.peers import components as peers
 from benchmarks.peers.make_references import COMPONENT_ITEMS, make_components
 from benchmarks.peers.unet import torch_unet, tuned_copy
-from jaxseg_xai.errors import ConfigError
-from jaxseg_xai.explainers.component_table import ComponentTable
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import Status
+from jaxseg_xai.explainers.parts.table import ComponentTable
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.models.unet import UNetConfig
-from jaxseg_xai.types import Status
+from jaxseg_xai.models.zoo.unet import UNetConfig
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,7 +9,7 @@ from benchmarks.peers.misure import explain_original, explain_tuned
 from benchmarks.peers.unet import torch_unet
 from jaxseg_xai.explainers import MisurePaper
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet import UNetConfig
 from tests.benchmarks.test_peers_unet import randomised
 from tests.benchmarks.threads import one_thread  # noqa: F401
 

@@ -6,10 +6,10 @@ import pytest
 from benchmarks.agreement import REFERENCE, TOLERANCE, triangles
 from benchmarks.peers.pdcr import ate_original, ate_tuned
 from benchmarks.peers.unet import torch_unet
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import Ate
-from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.explainers.ate.ate import Draws
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.types import SegmentTarget
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from flax import nnx
 from benchmarks.peers.unet import channels_first, class_logits, torch_unet, tuned_copy
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.models.predict import from_nnx
-from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet import UNetConfig
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.record import SCHEMA, Timing, read_records, write_records
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 from tests.benchmarks import made_up
 
 COMMITTED = Path(__file__).resolve().parents[2] / "benchmarks" / "records"

@@ -7,7 +7,7 @@ from benchmarks.__main__ import main
 from benchmarks.pool import pool
 from benchmarks.record import read_records, write_records
 from benchmarks.report import BEGIN, END, readme_table, update_readme, write_report
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 from tests.benchmarks import made_up
 from tests.benchmarks.test_record import COMMITTED
 

@@ -14,11 +14,11 @@ from benchmarks.peers.results import AteResult, MisureResult
 from benchmarks.peers.unet import torch_unet
 from benchmarks.references import MISURE_METHODS, load_ate, load_misure
 from benchmarks.validation import compare_ate, compare_misure, compare_stage_1
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Ate, Batch, explain
-from jaxseg_xai.explainers.ate import Draws
+from jaxseg_xai.explainers.ate.ate import Draws
 from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import Explanation, SegmentTarget, Status
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.data import BrainDataset
-from jaxseg_xai.data import brain as brain_module
-from jaxseg_xai.errors import ConfigError, MissingExtraError
+from jaxseg_xai.data.sources import brain as brain_module
 
 pytest.importorskip("nilearn")
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.data import DegradedDataset, TriangleDataset
 from jaxseg_xai.data.degraded import degrade
-from jaxseg_xai.errors import ConfigError
 from jaxseg_xai.sweep.config import DataConfig
 
 PLAIN = TriangleDataset("test", size=64, num=40)

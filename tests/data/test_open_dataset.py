@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxseg_xai import data
+from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.data import FolderDataset, TriangleDataset, open_dataset
-from jaxseg_xai.errors import ConfigError, DataError
 
 
 def write(folder):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxseg_xai import data
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data import PatchPool, TriangleDataset, build_patch_pool, image_id
-from jaxseg_xai.errors import ConfigError, DataError
-from jaxseg_xai.types import Sample
 
 draw_patches = jax.jit(data.draw_patches, static_argnums=(3, 4))
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from jaxseg_xai.data import ShapesDataset, TriangleDataset, open_dataset
-from jaxseg_xai.data.shapes import SHAPES
+from jaxseg_xai.data.sources.shapes import SHAPES
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])

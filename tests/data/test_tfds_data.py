@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.errors import ConfigError, DataError, MissingExtraError
 from jaxseg_xai.data import TFDSDataset, TriangleDataset
-from jaxseg_xai.errors import ConfigError, DataError, MissingExtraError
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow_datasets")
 def builder(tmp_path_factory):
     import tensorflow_datasets as tfds
 
-    from jaxseg_xai.data import tfds_builders
+    from jaxseg_xai.data.sources import tfds_builders
 
     def no_network(*args):
         raise AssertionError(f"network touched: {args}")
@@ -59,7 +59,7 @@ def test_from_directory(builder):
 
 
 def test_names_sizes_and_info():
-    from jaxseg_xai.data import tfds_builders
+    from jaxseg_xai.data.sources import tfds_builders
 
     assert tfds_builders.Triangle.name == "triangle"
     assert tfds_builders.TriangleCue.name == "triangle_cue"
@@ -90,7 +90,7 @@ def test_missing_extra():
     # In a fresh process, since here TFDS is imported already.
     code = (
         "import sys; sys.modules['tensorflow_datasets'] = None\n"
-        "import jaxseg_xai.data.tfds_builders"
+        "import jaxseg_xai.data.sources.tfds_builders"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.data import TriangleDataset, causal_mask, make_triangle
-from jaxseg_xai.errors import ConfigError
 
 
 @pytest.mark.parametrize("size", [64, 128])

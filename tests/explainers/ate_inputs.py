@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.data import PatchPool
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Ate, Batch, explain
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget
 
 HEIGHT, WIDTH = 20, 36  # blocks of 8: the last row and column are cut off
 SMALL = Ate(num_screen=2, num_patches=4, batch_size=3)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Ate
-from jaxseg_xai.metrics.outcomes import hard_dice_points as outcome
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.outcomes.points import hard_dice_points as outcome
 from tests.explainers import models
 from tests.explainers.ate_inputs import HEIGHT, SMALL, WIDTH, image, make_batch, make_pool, run
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import SegmentTarget, Status
 from jaxseg_xai.data import PatchPool, draw_patches
-from jaxseg_xai.errors import ConfigError, DataError
-from jaxseg_xai.explainers.ate_gradient import AteGradient
+from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.explainers.base import Batch, explain
-from jaxseg_xai.metrics.outcomes import OUTCOMES
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.perturbations.blocks import replace_block
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.ops.blocks import replace_block
+from jaxseg_xai.outcomes.points import OUTCOMES
 from tests.explainers import models
 
 HEIGHT, WIDTH = 20, 36  # blocks of 8: the last row and column are cut off

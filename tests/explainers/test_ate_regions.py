@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from tests.explainers import models
 from tests.explainers.ate_inputs import HEIGHT, SMALL, WIDTH, image, make_batch, make_pool, run
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxseg_xai.explainers import ate_statistics as statistics
-from jaxseg_xai.explainers.ate_statistics import Estimate, Sample
+from jaxseg_xai.explainers.ate import statistics
+from jaxseg_xai.explainers.ate.statistics import Estimate, Sample
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxseg_xai.errors import ConfigError, DataError, ModelError
-from jaxseg_xai.explainers.component_table import compare_tables, write_csv
-from jaxseg_xai.explainers.components import ComponentAte
-from jaxseg_xai.metrics.outcomes import OUTCOMES
+from jaxseg_xai.core.errors import ConfigError, DataError, ModelError
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.explainers.parts.components import ComponentAte
+from jaxseg_xai.explainers.parts.table import compare_tables, write_csv
 from jaxseg_xai.models.predict import from_nnx
-from jaxseg_xai.models.unet import UNetConfig
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.outcomes.points import OUTCOMES
 from tests.explainers import models
 
 SIZE = 8

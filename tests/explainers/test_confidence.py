@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Batch, Confidence, explain
-from jaxseg_xai.explainers.confidence import _mean_pairwise_dice, _turn, _turn_back
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.explainers.uncertainty.confidence import _mean_pairwise_dice, _turn, _turn_back
 from tests.explainers import models
 
 SHAPE = (16, 16)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import ConfigError, ModelError
+from jaxseg_xai.core.errors import ConfigError, ModelError
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients, explain
 from jaxseg_xai.models.predict import from_nnx
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget, Status
 from tests.explainers import models, test_components
 from tests.explainers.test_components import SIZE
 

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Misure, MisurePaper, explain
-from jaxseg_xai.metrics.dice import hard_dice
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.ops.dice import hard_dice
 from tests.explainers import models
 from tests.explainers.test_misure_paper import SHAPE, blob, explain_one, make_batch, run
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Batch, MisurePaper, explain
-from jaxseg_xai.explainers.misure_stages import Job
-from jaxseg_xai.metrics.dice import hard_dice
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.perturbations.dilation import ellipse
-from jaxseg_xai.types import SegmentTarget, Status
+from jaxseg_xai.explainers.misure.stages import Job
+from jaxseg_xai.ops.dice import hard_dice
+from jaxseg_xai.ops.dilation import ellipse
 from tests.explainers import models
 
 SHAPE = (32, 40)

@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import Batch, Misure, MisurePaper, explain
-from jaxseg_xai.explainers.misure_windows import (
+from jaxseg_xai.explainers.misure.windows import (
     WholeView,
     WindowView,
     first_holding,
     plan_windows,
 )
-from jaxseg_xai.parallel.mesh import device_mesh
-from jaxseg_xai.types import SegmentTarget, Status
 from tests.explainers import models
 
 SIZE = 72

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxseg_xai.models.layers import max_pool_2x2, upsample_2x_bilinear, upsample_2x_nearest
+from jaxseg_xai.ops.layers import max_pool_2x2, upsample_2x_bilinear, upsample_2x_nearest
 
 C = 4
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.devices.mesh import device_mesh, shard_examples
 from jaxseg_xai.incremental import crop_predict
-from jaxseg_xai.models.unet import UNetConfig
-from jaxseg_xai.parallel.mesh import device_mesh, shard_examples
+from jaxseg_xai.models.zoo.unet import UNetConfig
 from tests.incremental import layers, networks
 
 #: Of the range of the logits, and of the largest gradient.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxseg_xai.errors import ConfigError, DataError, ModelError
+from jaxseg_xai.core.errors import ConfigError, DataError, ModelError
 from jaxseg_xai.incremental import Place, intervene, make_plan, prepare
 from jaxseg_xai.models.predict import FlaxPredict
 from tests.incremental import layers, networks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxseg_xai import cli
+from jaxseg_xai.cli.main import main as cli
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.models.predict import FlaxPredict
-from jaxseg_xai.models.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet import UNetConfig
 from tests.incremental import layers, networks
 
 #: Of the range of the logits; float32 resolves 6e-8, a few layers add up.

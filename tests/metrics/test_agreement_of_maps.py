@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.metrics.agreement import Shares, compare_maps, shares
 
 A = np.array([[-3.0, -0.5, 0.0], [0.01, 0.4, 2.0]])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import DataError
+from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.metrics.screening import compare_with_random_screen, recall_of_screen
 
 EXACT = np.array([0.0, -5.0, 0.01, 1.0, 0.0, -0.02, 0.0, 0.0, 0.3, 0.0])

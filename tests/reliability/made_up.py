@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxseg_xai.sweep.store import ExplanationStore, PlanRow
-from jaxseg_xai.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.store.store import ExplanationStore, PlanRow
 
 CLASS_NAMES = ("background", "disc")
 PARAMETERS = {

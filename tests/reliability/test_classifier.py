@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import DataError, ModelError
+from jaxseg_xai.core.errors import DataError, ModelError
 from jaxseg_xai.reliability import classifier
 from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.reliability.model_file import ReliabilityClassifier

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from jaxseg_xai import cli
-from jaxseg_xai.types import Status
+from jaxseg_xai.cli.main import main as cli
+from jaxseg_xai.core.types import Status
 from tests.reliability import made_up
 from tests.test_cli import refused
 

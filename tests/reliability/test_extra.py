@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from jaxseg_xai import reliability
-from jaxseg_xai.errors import MissingExtraError
+from jaxseg_xai.core.errors import MissingExtraError
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):

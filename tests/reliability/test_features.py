@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.reliability.features import join, read_features
-from jaxseg_xai.types import Status
 from tests.reliability import made_up
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers import Ate
 from jaxseg_xai.sweep.config import DataConfig, SweepConfig, read_toml
 from tests import tiny

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers import Ate
+from jaxseg_xai.store.store import ExplanationStore
+from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweep.inputs import kept_pool
 from jaxseg_xai.sweep.run import run_sweep
-from jaxseg_xai.sweep.store import ExplanationStore
-from jaxseg_xai.sweep.tables import sole_writer
 from tests import tiny
 from tests.sweep.programs import CompileLog
 

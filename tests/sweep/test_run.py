@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxseg_xai.errors import ConfigError, JaxsegError
+from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.reliability.features import read_features
+from jaxseg_xai.store.store import ExplanationStore
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.run import run_sweep
-from jaxseg_xai.sweep.store import ExplanationStore
-from jaxseg_xai.types import Status
 from tests import tiny
 from tests.conftest import NUM_DEVICES
 from tests.sweep.programs import NAMES, CompileLog

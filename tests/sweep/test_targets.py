@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxseg_xai.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.sweep.config import RoiConfig
 from jaxseg_xai.sweep.targets import find_region, make_target
 

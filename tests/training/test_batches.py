@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data import FolderDataset, TriangleDataset
-from jaxseg_xai.errors import DataError
 from jaxseg_xai.training.batches import training_batches
 from tests import tiny
 

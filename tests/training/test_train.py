@@ -10,9 +10,9 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from jaxseg_xai import cli
+from jaxseg_xai.cli.main import main as cli
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.data import TriangleDataset
-from jaxseg_xai.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.training import loop
 from jaxseg_xai.training.checkpoints import Checkpoints
@@ -26,7 +26,8 @@ def few_images():
     """Data sets of 16 images: evaluating is not what takes the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "jaxseg_xai.data.triangle._NUM_ITEMS", {"train": 64, "validation": 16, "test": 16}
+            "jaxseg_xai.data.sources.triangle._NUM_ITEMS",
+            {"train": 64, "validation": 16, "test": 16},
         )
         yield
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jaxseg_xai.incremental.rules import assembly, convolution, pointwise, product, shape
 from jaxseg_xai.incremental.rules.base import Dims, NoRuleError, Operand, Rule, Span, Spans
-from jaxseg_xai.incremental.trace import Equation
+from jaxseg_xai.program.trace import Equation
 
 __all__ = ["Dims", "Operand", "Rule", "Span", "Spans", "dense", "rule_of"]
 

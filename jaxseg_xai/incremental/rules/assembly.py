@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental.intervals import Reach, segment
 from jaxseg_xai.incremental.rules.base import (
     NoRuleError,
@@ -17,7 +18,6 @@ from jaxseg_xai.incremental.rules.base import (
     taken,
 )
 from jaxseg_xai.incremental.rules.pointwise import elementwise, joint_dims
-from jaxseg_xai.types import Array
 
 
 def concatenate(equation, operands, shapes) -> Rule:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental import intervals
 from jaxseg_xai.incremental.intervals import Reach
-from jaxseg_xai.types import Array
 
 #: Per dimension of an array: the image axis "y" or "x" whose window it follows, or None.
 Dims = tuple[str | None, ...]

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg_xai.incremental.convolve import convolve
+from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental.intervals import Reach, strided
 from jaxseg_xai.incremental.rules.base import NoRuleError, Reads, Rule, Spans, single
-from jaxseg_xai.types import Array
+from jaxseg_xai.program.convolve import convolve
 
 
 def conv(equation, operands, shapes) -> Rule:

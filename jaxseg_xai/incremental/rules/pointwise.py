@@ -1,5 +1,6 @@
 """Operations that keep every pixel in its place."""
 
+from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental.rules.base import (
     NoRuleError,
     Reads,
@@ -10,7 +11,6 @@ from jaxseg_xai.incremental.rules.base import (
     identity,
     single,
 )
-from jaxseg_xai.types import Array
 
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type

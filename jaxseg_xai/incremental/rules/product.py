@@ -1,5 +1,6 @@
 """Products of matrices: channels, interpolations, attention within windows."""
 
+from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental.intervals import Reach
 from jaxseg_xai.incremental.rules.base import (
     NoRuleError,
@@ -10,7 +11,6 @@ from jaxseg_xai.incremental.rules.base import (
     identity,
     taken,
 )
-from jaxseg_xai.types import Array
 
 
 def dot_general(equation, operands, shapes) -> Rule:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental.intervals import Reach, strided
 from jaxseg_xai.incremental.rules.base import (
     Dims,
@@ -18,7 +19,6 @@ from jaxseg_xai.incremental.rules.base import (
     resized,
     single,
 )
-from jaxseg_xai.types import Array
 
 
 def broadcast_in_dim(equation, operands, shapes) -> Rule:

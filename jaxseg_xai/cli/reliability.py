@@ -1,0 +1,231 @@
+"""`jaxseg-xai reliability fit` and `predict`: can a segmentation be trusted?"""
+
+import csv
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tyro
+
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.report import panels
+
+if TYPE_CHECKING:
+    from jaxseg_xai.reliability.features import FeatureTable
+    from jaxseg_xai.reliability.model_file import ReliabilityClassifier
+
+_COLUMNS = ("image_id", "class_name", "probability", "true_dice", "status")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReliabilityFitConfig:
+    """Fit P(true Dice >= threshold) to a sweep's explanations, and compare it with other measures.
+
+    Prints AUROC and Brier score on images that were held out, of MiSuRe's features, of the model's
+    confidence, of both, and of each confidence score. Writes the classifier and, beside it, a PNG
+    of its calibration and ROC curves.
+
+    Attributes:
+      sweeps: stores of sweeps with misure, misure_paper or confidence, of a labelled data set.
+      threshold: a segmentation is good where its true Dice is at least this.
+      out: the file to write.
+      held_out: sweeps of other images to test on; where empty, images are held out in turn
+        (cross-validation).
+      explainers: whose features the classifier in the file uses, of misure, misure_paper and
+        confidence; all that the sweeps have where empty.
+    """
+
+    sweeps: tyro.conf.Positional[tuple[Path, ...]] = ()
+    threshold: float = 0.8
+    out: Path = Path("runs/reliability.json")
+    held_out: tuple[Path, ...] = ()
+    explainers: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReliabilityPredictConfig:
+    """P(true Dice >= threshold) of every explanation of a sweep, those to distrust first.
+
+    With label maps in the sweep, also how well that tells good from bad, on images that the
+    classifier was not fitted on.
+
+    Attributes:
+      classifier: the file that `reliability fit` wrote.
+      sweep: store of a sweep by the same model with the same settings.
+      csv: the table to write; explanations that have no features stand at its end.
+    """
+
+    classifier: tyro.conf.Positional[Path] = Path("runs/reliability.json")
+    sweep: tyro.conf.Positional[Path] = Path("runs/sweep.zarr")
+    csv: Path = Path("runs/reliability.csv")
+
+
+def fit_text(config: ReliabilityFitConfig) -> str:
+    """Fit, evaluate and write what `config` names; the text that the command prints.
+
+    Raises:
+      JaxsegError: the sweeps cannot be used, or the files cannot be written.
+    """
+    # Imported here: scikit-learn is optional and takes a second.
+    from jaxseg_xai.reliability.classifier import check_sides, fit
+    from jaxseg_xai.reliability.evaluation import compare
+    from jaxseg_xai.reliability.model_file import ReliabilityClassifier
+    from jaxseg_xai.reliability.report import evaluation_figure, evaluation_table
+
+    if not config.sweeps:
+        raise ConfigError("name at least one sweep: jaxseg-xai reliability fit runs/sweep.zarr")
+    if not 0 < config.threshold <= 1:
+        raise ConfigError(f"threshold is {config.threshold}; a Dice is in (0, 1]")
+    notes: list[str] = []
+    table = _labelled(config.sweeps, (), notes).defined()
+    good = table.true_dice >= config.threshold
+    check_sides(good, table.image_ids, config.threshold, _names(config.sweeps))
+    held_out = None
+    if config.held_out:
+        held_out = _labelled(config.held_out, table.sources, notes)
+        _check_held_out(table, held_out, config)
+    used = tuple(config.explainers or table.sources)
+    if unknown := [name for name in used if name not in table.sources]:
+        raise ConfigError(
+            f"explainers: the sweeps have no {', '.join(unknown)}, only {', '.join(table.sources)}"
+        )
+    evaluation = compare(table, config.threshold, held_out=held_out)
+    chosen = table.of_sources(used)
+    pipeline = fit(chosen.values, good, table.image_ids)
+    classifier = ReliabilityClassifier.of(pipeline, chosen, config.threshold)
+    classifier.save(config.out)
+    where = "held-out sweeps" if config.held_out else "held-out images (cross-validation)"
+    title = f"True Dice ≥ {config.threshold:g}, {where}"
+    picture = config.out.with_suffix(".png")
+    _write(picture, panels.to_png(evaluation_figure(evaluation, title), dpi=120))
+    written = f"classifier ({' + '.join(used)}): {config.out}\ncalibration and ROC: {picture}"
+    return "\n".join([*notes, title, evaluation_table(evaluation), written])
+
+
+def predict_text(config: ReliabilityPredictConfig) -> str:
+    """Write the table that `config` names; the text that the command prints.
+
+    Raises:
+      JaxsegError: the classifier or the sweep cannot be used, or the table cannot be written.
+    """
+    from jaxseg_xai.reliability.features import read_features
+    from jaxseg_xai.reliability.model_file import ReliabilityClassifier
+
+    classifier = ReliabilityClassifier.load(config.classifier)
+    table = read_features(config.sweep, classifier.sources)
+    _check_any(table, config.sweep)
+    probability = classifier.probability(table)
+    order = np.argsort(probability, kind="stable")
+    try:
+        config.csv.parent.mkdir(parents=True, exist_ok=True)
+        with config.csv.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            for row in order:
+                dice = table.true_dice[row]
+                known = f"{dice:.6f}" if np.isfinite(dice) else ""
+                names = (table.image_ids[row], table.class_names[row])
+                writer.writerow([*names, f"{probability[row]:.6f}", known, table.statuses[row]])
+            for item in table.omitted:
+                writer.writerow([item.image_id, item.class_name, "", "", item.why])
+    except OSError as error:
+        raise JaxsegError(f"{config.csv}: cannot be written ({error.strerror})") from error
+    lines = [_omissions(table, config.sweep)] if table.omitted else []
+    lines.append(
+        f"{len(table)} explanations, {int(np.sum(probability < 0.5))} of them more likely bad "
+        f"(true Dice < {classifier.threshold:g}) than good"
+    )
+    lines += _against_labels(table, probability, classifier)
+    return "\n".join([*lines, f"table: {config.csv}"])
+
+
+def _labelled(paths: Sequence[Path], sources: Sequence[str], notes: list[str]) -> "FeatureTable":
+    """The labelled explanations of some sweeps; `notes` gets what was left out."""
+    from jaxseg_xai.reliability.features import join, read_features
+
+    tables = [read_features(path, sources) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if table.omitted:
+            notes.append(_omissions(table, path))
+        _check_any(table, path)
+        if not np.isfinite(table.true_dice).any():
+            raise DataError(
+                f"{path}: no label maps of the model's classes in the store, so the true Dice is "
+                "unknown; sweep labelled images with --store-labels"
+            )
+    return join(tables, paths).labelled()
+
+
+def _check_any(table: "FeatureTable", path: Path) -> None:
+    """Features there must be, or there is nothing to learn or to tell from."""
+    if not len(table):
+        items = [f"{item.image_id} ({item.class_name}) {item.why}" for item in table.omitted[:3]]
+        more = f" and {len(table.omitted) - 3} more" if len(table.omitted) > 3 else ""
+        raise DataError(
+            f"{path}: no explanation has features: {', '.join(items)}{more}; let the sweep go on "
+            "if they are PENDING, else sweep images in which the model segments the class"
+        )
+
+
+def _check_held_out(
+    table: "FeatureTable", held_out: "FeatureTable", config: ReliabilityFitConfig
+) -> None:
+    """Held-out explanations must be comparable, of other images, and of both kinds."""
+    different = table.origin.differences(held_out.origin)
+    missing = [name for name in table.names if name not in held_out.names]
+    if different or missing:
+        why = different[0] if different else f"no feature {missing[0]}"
+        raise DataError(
+            f"{_names(config.held_out)}: not comparable with {_names(config.sweeps)} ({why}); "
+            "sweep with the same model, explainers and settings"
+        )
+    shared = np.intersect1d(table.image_ids, held_out.image_ids)
+    if shared.size:
+        raise DataError(
+            f"{_names(config.held_out)}: image {shared[0]} is in {_names(config.sweeps)} too; hold "
+            "out other images"
+        )
+    good = held_out.true_dice >= config.threshold
+    if good.all() or not good.any():
+        side = "at least" if good.all() else "below"
+        raise DataError(
+            f"{_names(config.held_out)}: every true Dice is {side} {config.threshold}, so nothing "
+            "can be told apart; choose another threshold or other images"
+        )
+
+
+def _against_labels(
+    table: "FeatureTable", probability: np.ndarray, classifier: "ReliabilityClassifier"
+) -> list[str]:
+    """How well the probabilities tell good from bad, on images that were not fitted on."""
+    from jaxseg_xai.reliability.evaluation import auroc_interval
+
+    labelled = np.isfinite(table.true_dice)
+    known = labelled & ~classifier.has_seen(table)
+    if not labelled.any():
+        return []
+    if not known.any():
+        return ["AUROC: not defined, the classifier was fitted on all of the labelled images"]
+    good = table.true_dice[known] >= classifier.threshold
+    if good.all() or not good.any():
+        return [f"AUROC: not defined, {int(good.sum())} of {len(good)} labelled ones are good"]
+    interval = auroc_interval(good, probability[known], table.image_ids[known])
+    return [f"AUROC on {len(good)} labelled explanations of unseen images: {interval}"]
+
+
+def _omissions(table: "FeatureTable", path: Path) -> str:
+    counts = ", ".join(f"{number} {why}" for why, number in table.counts_omitted().items())
+    return f"{path}: left out {counts}"
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise JaxsegError(f"{path}: cannot be written ({error.strerror})") from error

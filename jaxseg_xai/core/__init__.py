@@ -1,0 +1,1 @@
+"""Contracts that everything else is written against; imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Average treatment effects of input blocks (PdCR)."""

@@ -1,0 +1,1 @@
+"""MiSuRe: minimally sufficient regions."""

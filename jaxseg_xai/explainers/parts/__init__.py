@@ -1,0 +1,1 @@
+"""Effects of a network's parts."""

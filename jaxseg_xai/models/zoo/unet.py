@@ -1,0 +1,183 @@
+"""U-Net (Ronneberger et al., 2015, arXiv 1505.04597) of any width, depth and normalisation."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.ops import layers
+
+Norm = Literal["batch", "group", "instance", "none"]
+Upsample = Literal["bilinear", "nearest", "transposed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Shape of a U-Net.
+
+    Attributes:
+      in_channels: channels of the image.
+      num_logits: channels of the output; 1 means one foreground class (logits are then (0, z)).
+      encoder_channels: width of every resolution, finest first; n entries mean n-1 poolings.
+      decoder_channels: width after every up-sampling, coarsest first (n-1 entries).
+      norm: normalisation after every 3x3 convolution (epsilon 1e-5, as in PyTorch).
+      num_groups: groups of "group" (fewer where they do not divide the channels).
+      upsample: "bilinear" (aligned corners), "nearest" or "transposed" (2x2 convolution, stride 2).
+      skip_first: concatenate [skip, up] (else [up, skip]).
+      head_relu: ReLU after the 1x1 head too.
+    """
+
+    in_channels: int = 3
+    num_logits: int = 1
+    encoder_channels: tuple[int, ...] = (16, 32, 64, 128, 128)
+    decoder_channels: tuple[int, ...] = (64, 32, 16, 16)
+    norm: Norm = "batch"
+    num_groups: int = 8
+    upsample: Upsample = "bilinear"
+    skip_first: bool = True
+    head_relu: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.decoder_channels) != len(self.encoder_channels) - 1:
+            raise ConfigError(
+                f"decoder_channels has {len(self.decoder_channels)} entries; "
+                f"{len(self.encoder_channels)} encoder_channels need one fewer than that"
+            )
+        for name, choices in (("norm", Norm), ("upsample", Upsample)):
+            if getattr(self, name) not in get_args(choices):
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; choose one of {get_args(choices)}"
+                )
+        sizes = (
+            self.in_channels,
+            self.num_logits,
+            self.num_groups,
+            *self.encoder_channels,
+            *self.decoder_channels,
+        )
+        if min(sizes) < 1:
+            raise ConfigError("in_channels, num_logits, num_groups and widths must be at least 1")
+
+    @classmethod
+    def of_width(cls, width: int, depth: int = 4, **options) -> "UNetConfig":
+        """The usual pyramid: `width` doubled at each of `depth` poolings but the last."""
+        encoder = [width * 2**i for i in range(depth)] + [width * 2 ** (depth - 1)]
+        decoder = [max(width, width * 2 ** (depth - 2 - i)) for i in range(depth - 1)] + [width]
+        return cls(encoder_channels=tuple(encoder), decoder_channels=tuple(decoder), **options)
+
+    @property
+    def stride(self) -> int:
+        """Height and width of the image must be multiples of this."""
+        return 2 ** len(self.decoder_channels)
+
+    def build(self, rngs: nnx.Rngs) -> "UNet":
+        """The network, randomly initialised."""
+        return UNet(self, rngs)
+
+    def torch_names(self) -> dict[str, str]:
+        """Where a PyTorch U-Net named inc, d1.., u1.., out keeps its modules: theirs -> ours."""
+        ours = {"inc": "encoder/0", "out": "head"}
+        ours |= {f"d{i + 1}": f"encoder/{i + 1}" for i in range(len(self.decoder_channels))}
+        for i in range(len(self.decoder_channels)):
+            ours |= {f"u{i + 1}": f"decoder/{i}", f"u{i + 1}.up": f"up/{i}"}
+        return ours
+
+
+def _conv(n_in: int, n_out: int, size: int, rngs: nnx.Rngs) -> nnx.Conv:
+    return nnx.Conv(
+        n_in, n_out, (size, size), conv_general_dilated=layers.conv_general_dilated, rngs=rngs
+    )
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+def _norm(config: UNetConfig, channels: int, rngs: nnx.Rngs) -> Callable[[jax.Array], jax.Array]:
+    match config.norm:
+        case "batch":
+            return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        case "group":
+            groups = math.gcd(config.num_groups, channels)
+            return nnx.GroupNorm(channels, num_groups=groups, epsilon=1e-5, rngs=rngs)
+        case "instance":
+            return nnx.InstanceNorm(channels, epsilon=1e-5, rngs=rngs)
+        case _:
+            return _identity
+
+
+class DoubleConv(nnx.Module):
+    """Twice: 3x3 convolution, normalisation, ReLU."""
+
+    def __init__(self, n_in: int, n_out: int, config: UNetConfig, rngs: nnx.Rngs) -> None:
+        self.conv1 = _conv(n_in, n_out, 3, rngs)
+        self.norm1 = _norm(config, n_out, rngs)
+        self.conv2 = _conv(n_out, n_out, 3, rngs)
+        self.norm2 = _norm(config, n_out, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, n_in] -> [B, H, W, n_out]."""
+        x = nnx.relu(self.norm1(self.conv1(x)))
+        return nnx.relu(self.norm2(self.conv2(x)))
+
+
+class UNet(nnx.Module):
+    """U-Net; see `UNetConfig`."""
+
+    def __init__(self, config: UNetConfig, rngs: nnx.Rngs) -> None:
+        self.config = config
+        encoder = (config.in_channels, *config.encoder_channels)
+        self.encoder = nnx.List(
+            [DoubleConv(a, b, config, rngs) for a, b in itertools.pairwise(encoder)]
+        )
+        below = [config.encoder_channels[-1], *config.decoder_channels][
+            : len(config.decoder_channels)
+        ]
+        skips = config.encoder_channels[-2::-1]
+        transposed = config.upsample == "transposed"
+        # As is usual, a transposed convolution brings the channels down to the skip's.
+        risen = list(skips) if transposed else below
+        self.up = nnx.List(
+            [
+                nnx.ConvTranspose(a, b, (2, 2), strides=(2, 2), padding="VALID", rngs=rngs)
+                for a, b in zip(below, risen, strict=True)
+            ]
+            if transposed
+            else []
+        )
+        self.decoder = nnx.List(
+            [
+                DoubleConv(a + s, b, config, rngs)
+                for a, s, b in zip(risen, skips, config.decoder_channels, strict=True)
+            ]
+        )
+        last = config.decoder_channels[-1] if skips else config.encoder_channels[-1]
+        self.head = _conv(last, config.num_logits, 1, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Images [B, H, W, C] -> logits [B, H, W, num_logits]; H, W multiples of the stride."""
+        skips = []
+        for level, block in enumerate(self.encoder):
+            x = block(layers.max_pool_2x2(x) if level else x)
+            skips.append(x)
+        skips.pop()
+        for level, block in enumerate(self.decoder):
+            pair = (skips.pop(), self._rise(x, level))
+            x = block(jnp.concatenate(pair if self.config.skip_first else pair[::-1], axis=-1))
+        x = self.head(x)
+        return nnx.relu(x) if self.config.head_relu else x
+
+    def _rise(self, x: jax.Array, level: int) -> jax.Array:
+        match self.config.upsample:
+            case "bilinear":
+                return layers.upsample_2x_bilinear(x)
+            case "nearest":
+                return layers.upsample_2x_nearest(x)
+            case _:
+                return self.up[level](x)

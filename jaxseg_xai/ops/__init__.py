@@ -1,0 +1,1 @@
+"""Numerical building blocks in JAX: convolutions, blocks, dilation, Dice, optimisers."""

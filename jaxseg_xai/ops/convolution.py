@@ -1,0 +1,100 @@
+"""A stride-one convolution as the backend computes it fastest; the same values up to rounding.
+
+XLA's CPU backend has two libraries for convolutions. The faster one (YNNPACK) gets those of 3x3 and
+larger kernels and more than 16 input or output channels, and is slow where nothing is padded. So
+convolutions between few channels compute several pixels at once, those between many are Winograd's,
+and others get a row of padding.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxseg_xai.ops import winograd
+
+#: Inside `with textbook(True)` layers are traced as the one convolution or matrix product that they
+#: are, which `jaxseg_xai.incremental` can read and FLOPs are counted of.
+textbook = jax.make_user_context(False)
+
+#: More input or output channels than this are the faster library's.
+_FEW_CHANNELS = 16
+#: Output channels that keep it busy, and the most neighbours that are worth joining.
+_ENOUGH, _MOST_PIXELS = 32, 8
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    padding: Sequence[tuple[int, int]],
+    dilation: tuple[int, int],
+    precision: lax.PrecisionLike,
+) -> jax.Array:
+    """Correlate images [B, H, W, C] with a kernel [h, w, C, O]: [B, H', W', O].
+
+    Args:
+      x: images.
+      kernel: weights.
+      padding: ((top, bottom), (left, right)) in pixels.
+      dilation: of the kernel.
+      precision: of `lax.conv_general_dilated`.
+    """
+    on_cpu = jax.default_backend() == "cpu" and not textbook.value
+    fast = on_cpu and x.dtype == jnp.float32 and min(kernel.shape[:2]) >= 3
+    if fast and (pixels := _pixels_at_once(kernel, dilation)) > 1:
+        return _several_pixels_at_once(x, kernel, pixels, padding, precision)
+    if fast and tuple(dilation) == (1, 1) and winograd.pays(x.shape, kernel.shape, padding):
+        return winograd.convolve_3x3(x, kernel, padding, precision)
+    if fast and not any(map(any, padding)):
+        return plain(x, kernel, (1, 1), ((1, 0), (0, 0)), dilation, precision)[:, 1:]
+    return plain(x, kernel, (1, 1), padding, dilation, precision)
+
+
+def plain(x, kernel, strides, padding, dilation, precision) -> jax.Array:
+    """`convolve` with strides, as `lax` has it."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
+    )
+
+
+def _pixels_at_once(kernel: jax.Array, dilation: tuple[int, int]) -> int:
+    """Neighbouring output pixels to compute as further channels of one."""
+    channels, outputs = kernel.shape[2:]
+    if max(channels, outputs) > _FEW_CHANNELS or tuple(dilation) != (1, 1):
+        return 1
+    pixels = 1
+    while pixels * outputs < _ENOUGH and pixels < _MOST_PIXELS:
+        pixels *= 2
+    # With an odd number of values between two reads it is fast only for more pixels.
+    if channels % 2 == 0:
+        return pixels
+    return 2 * pixels if 2 * pixels <= _MOST_PIXELS else 1
+
+
+def _several_pixels_at_once(x, kernel, pixels, padding, precision) -> jax.Array:
+    """A strided convolution whose outputs are `pixels` neighbours in a row, each with its channels.
+
+    The kernel gets wider by what the last of them reads more than the first, and holds zeros where
+    one does not look.
+    """
+    width, outputs = kernel.shape[1], kernel.shape[3]
+    shifted = [
+        jnp.pad(kernel, ((0, 0), (i, pixels - 1 - i), (0, 0), (0, 0))) for i in range(pixels)
+    ]
+    wide = jnp.concatenate(shifted, axis=3)
+    rows, (left, right) = padding
+    found = x.shape[2] + left + right - (width - 1)
+    spare = -found % pixels
+    padding = (rows, (left, right + spare))
+    if not any(map(any, padding)):
+        padding, spare = (rows, (left, right + pixels)), pixels
+    y = plain(x, wide, (1, pixels), padding, (1, 1), precision)
+    y = y.reshape(*y.shape[:2], found + spare, outputs)
+    return y[:, :, :found] if spare else y

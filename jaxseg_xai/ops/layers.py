@@ -1,0 +1,169 @@
+"""Layers whose input gradients are cheap: the explainers differentiate with respect to images.
+
+XLA's transpose of a convolution is slow inside loops on CPU, and the gradients of `reduce_window`
+and of gathers are slow everywhere; these forms compute the same values without either.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxseg_xai.ops.convolution import convolve, plain, textbook
+
+
+def conv_general_dilated(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    **kwargs: Any,
+) -> jax.Array:
+    """`lax.conv_general_dilated` whose input gradient is an ordinary forward convolution.
+
+    Made to be passed to `nnx.Conv(conv_general_dilated=...)`. Strided, input-dilated and grouped
+    convolutions go to `lax` unchanged. Inside loops on CPU JAX's own transpose rule is much slower
+    than outside (jax issue 12868); an ordinary convolution is not. Reverse mode only.
+
+    Args:
+      lhs: images [B, H, W, C].
+      rhs: kernel [h, w, C, O].
+      window_strides: two strides.
+      padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+      lhs_dilation: two input dilations, or None.
+      rhs_dilation: two kernel dilations, or None.
+      **kwargs: the further arguments of `lax.conv_general_dilated`.
+
+    Returns:
+      [B, H', W', O].
+    """
+    dilation = tuple(rhs_dilation or (1, 1))
+    plain = (
+        tuple(window_strides) == (1, 1)
+        and set(lhs_dilation or (1, 1)) == {1}
+        and kwargs.get("feature_group_count", 1) == 1
+        and kwargs.get("preferred_element_type") is None
+        and lhs.ndim == 4
+    )
+    if not plain:
+        return lax.conv_general_dilated(
+            lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, **kwargs
+        )
+    if isinstance(padding, str):
+        extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
+        padding = lax.padtype_to_pads(lhs.shape[1:3], extent, (1, 1), padding)
+    # The backward pass is traced later, when the default may be another.
+    default = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    precision = kwargs.get("precision") or default
+    return _stride_one_conv(lhs, rhs, tuple(map(tuple, padding)), dilation, precision)
+
+
+_stride_one_conv = jax.custom_vjp(convolve, nondiff_argnums=(2, 3, 4))
+
+
+def _conv_fwd(x, kernel, padding, dilation, precision):
+    return convolve(x, kernel, padding, dilation, precision), (x, kernel)
+
+
+def _conv_bwd(padding, dilation, precision, residuals, cotangent):
+    x, kernel = residuals
+    # Input pixel i meets tap t of the kernel in output pixel i - t + lo, so its gradient correlates
+    # the cotangent with the flipped kernel, padded by the kernel's reach less the forward padding.
+    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    reach = [(k - 1) * d for k, d in zip(kernel.shape[:2], dilation, strict=True)]
+    back = tuple((r - lo, r - hi) for r, (lo, hi) in zip(reach, padding, strict=True))
+    grad_x = convolve(cotangent, flipped, back, dilation, precision)
+    # XLA removes this where the weights are frozen, as they are in every explainer.
+    _, of_kernel = jax.vjp(lambda k: plain(x, k, (1, 1), padding, dilation, precision), kernel)
+    return grad_x, *of_kernel(cotangent)
+
+
+_stride_one_conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """2x2 max-pooling, stride 2: [B, H, W, C] -> [B, H/2, W/2, C] (H and W even).
+
+    Selections between strided slices: a cheaper gradient than that of `reduce_window`, and like
+    there the first of several equal maxima gets it.
+    """
+    wide = _first_larger(x[:, :, 0::2], x[:, :, 1::2])
+    return _first_larger(wide[:, 0::2], wide[:, 1::2])
+
+
+def _first_larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(a >= b, a, b)
+
+
+def upsample_2x_nearest(x: jax.Array) -> jax.Array:
+    """Nearest-neighbour up-sampling by two: [B, H, W, C] -> [B, 2H, 2W, C]."""
+    b, h, w, c = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
+    """Bilinear up-sampling by two with aligned corners: [B, H, W, C] -> [B, 2H, 2W, C].
+
+    `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`. Reverse mode only.
+    """
+    if textbook.value:
+        rows, columns = (_aligned_bilinear(n).astype(x.dtype) for n in x.shape[1:3])
+        return jnp.einsum("ph,bhwc,qw->bpqc", rows, x, columns)
+    return _rise(_rise(x, 1), 2)
+
+
+def _aligned_bilinear(size: int) -> np.ndarray:
+    """Interpolation matrix [2n, n] whose first and last rows are the first and last samples."""
+    position = np.linspace(0.0, size - 1.0, 2 * size)
+    return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size))).astype(np.float32)
+
+
+def _shares(size: int, axis: int, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of that matrix: what output 2i takes of input i - 1, and output 2i + 1 of input i + 1."""
+    before = (np.arange(size) / (2 * size - 1)).reshape(-1, *[1] * (like.ndim - 1 - axis))
+    return jnp.asarray(before, like.dtype), jnp.asarray(before[::-1], like.dtype)
+
+
+def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """x[i + by] along an axis; 0 past the ends."""
+    return lax.pad(
+        x, jnp.zeros((), x.dtype), [(-by * (d == axis), by * (d == axis), 0) for d in range(x.ndim)]
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _rise(x: jax.Array, axis: int) -> jax.Array:
+    """That matrix times one axis, without its zeros."""
+    before, after = _shares(x.shape[axis], axis, x)
+    pair = (
+        (1 - before) * x + before * _shifted(x, -1, axis),
+        (1 - after) * x + after * _shifted(x, 1, axis),
+    )
+    return jnp.stack(pair, axis + 1).reshape(
+        *x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :]
+    )
+
+
+def _rise_fwd(x: jax.Array, axis: int) -> tuple[jax.Array, None]:
+    return _rise(x, axis), None
+
+
+def _rise_bwd(axis: int, _: None, cotangent: jax.Array) -> tuple[jax.Array]:
+    size = cotangent.shape[axis] // 2
+    before, after = _shares(size, axis, cotangent)
+    even, odd = (lax.slice_in_dim(cotangent, i, None, stride=2, axis=axis) for i in (0, 1))
+    return (
+        (1 - before) * even
+        + (1 - after) * odd
+        + _shifted(before * even, 1, axis)
+        + _shifted(after * odd, -1, axis),
+    )
+
+
+_rise.defvjp(_rise_fwd, _rise_bwd)

@@ -1,1 +1,0 @@
-"""What is done to an input to see what the model makes of it."""

@@ -1,0 +1,1 @@
+"""Models as traced programs: equations, sites, costs, memory."""

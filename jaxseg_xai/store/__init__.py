@@ -1,0 +1,1 @@
+"""What a sweep computed, on disk."""

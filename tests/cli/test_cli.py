@@ -1,0 +1,408 @@
+"""The command line as its user meets it: exit codes, one line for what is wrong, nothing lost."""
+
+import contextlib
+import io
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg_xai.cli.main import main as cli
+from jaxseg_xai.core.types import Status
+from jaxseg_xai.store.store import ExplanationStore
+from jaxseg_xai.sweep import run
+from tests import tiny
+
+GOOD = [f"i{k}" for k in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def no_user_cache(monkeypatch):
+    """`main` leaves the cache alone where the user has chosen one."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "chosen")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return tiny.write_images(tmp_path_factory.mktemp("images"), GOOD)
+
+
+def sweep(model, source, out, *flags):
+    flags = ["--model", model, "--data.source", source, "--out", out, *tiny.FLAGS, *flags]
+    return cli.main(["sweep", *map(str, flags), "--classes", "bright"])
+
+
+def refused(capsys, arguments, *words):
+    """Exit code 2 and one line on standard error that has all the words."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jaxseg-xai: ")
+    assert len(error.splitlines()) == 1, error
+    for word in words:
+        assert str(word) in error
+    return error
+
+
+# What is listed and explained
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_command_has_an_example(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Example: jaxseg-xai {name}" in shown
+    assert "--config FILE.toml" in shown
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_example_is_accepted(name):
+    command = cli.COMMANDS[name]
+    words = command.example.split()[1 + len(name.split()) :]
+    if "--config" in words:
+        del words[words.index("--config") : words.index("--config") + 2]
+    assert isinstance(cli._parse(name, command, words), command.config)
+
+
+def test_help(capsys):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in [*cli.COMMANDS, "models", "explainers"]:
+        assert name in shown
+    assert cli.main([]) == 2
+    assert cli.main(["models", "--help"]) == 0
+    capsys.readouterr()
+    assert cli.main(["reliability", "--help"]) == 0
+    assert "reliability predict" in capsys.readouterr().out
+    refused(capsys, ["explode", "--help"], "unknown command 'explode'")
+
+
+def test_listings(capsys, monkeypatch, model):
+    monkeypatch.setattr(cli, "bundled_models", lambda: {"tiny": model})
+    assert cli.main(["models"]) == 0
+    assert cli.main(["explainers"]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny" in shown
+    assert "background, bright, never" in shown
+    assert "held-out Dice 0.5" in shown
+    assert "misure " in shown
+    assert "Average treatment effect" in shown
+
+
+# Settings
+
+
+def test_flags_come_on_top_of_the_file(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('model = "m"\nseed = 3\n[ate]\nthreshold = 1\nblock_size = 16\n')
+    arguments = ["--seed", "4", "--config", str(path), "--ate.block-size", "32"]
+    config = cli._parse("sweep", cli.COMMANDS["sweep"], arguments)
+    assert (config.model, config.seed, config.ate.block_size) == ("m", 4, 32)
+    assert config.ate.threshold == 1.0
+    assert isinstance(config.ate.threshold, float)
+    joined = cli._parse("sweep", cli.COMMANDS["sweep"], [f"--config={path}"])
+    assert (joined.seed, joined.ate.block_size) == (3, 16)
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("fooo = 1", ["unknown key fooo", "the keys are out, model"]),
+        ("[ate]\nblock = 1", ["unknown key ate.block", "block_size"]),
+        ("[data.window]\nlo = 1", ["data.window", "valid array"]),
+        ("seed = ", ["not TOML", "Invalid value"]),
+        ("seed = 'a'", ["seed is 'a'", "integer"]),
+        ("batch_size = 1.5", ["batch_size is 1.5", "integer"]),
+        ("misure = 3", ["misure is 3", "object"]),
+        ("classes = 'bright'", ["classes is 'bright'", "valid array"]),
+        ("pad = 'wrap'", ["pad is 'wrap'", "'refuse', 'edge', 'reflect' or 'constant'"]),
+        ("batch_size = 0", ["batch_size=0", "at least 1"]),
+        ("[roi]\nside = 0", ["roi.side=0"]),
+        ("[misure]\ntau = 1.5", ["misure.tau is 1.5", "(0, 1]"]),
+        ("[misure]\ntau = nan", ["misure.tau is nan"]),
+        ("[ate]\nblock_size = 0", ["ate.block_size is 0"]),
+        ("seed = -1", ["seed", "negative"]),
+        ("explainers = ['lime']", ["unknown explainer lime", "misure, misure_paper, ate"]),
+        ("explainers = []", ["unknown explainer (none given)"]),
+        ("classes = ['dog']", ["unknown class dog", "background, bright, never"]),
+        ("[data]\nlimit = -1", ["data.limit"]),
+        ("[data]\nitems = ['i9']", ["no item i9", "i0, i1, i2"]),
+        ("[data]\nwindow = [1, 1]", ["window", "lo must be below hi"]),
+        ("[data]\nsource = 'nowhere'", ["nowhere", "folder"]),
+        ("model = 'nowhere'", ["nowhere", "no such model", "model.json"]),
+        ("pool_source = 'nowhere'", ["nowhere", "folder"]),
+        ("pool_patches = 1", ["pool_patches=1", "2"]),
+        ("[ate]\nblock_size = 64", ["32x32, smaller than the block (64)", "block_size"]),
+    ],
+)
+def test_bad_settings(toml, words, capsys, tmp_path, model, images):
+    path, out = tmp_path / "c.toml", tmp_path / "s.zarr"
+    path.write_text(toml)
+    flags = [] if toml.startswith("model") else ["--model", model]
+    flags += [] if "\nsource" in toml else ["--data.source", images]
+    refused(capsys, ["sweep", "--config", path, "--out", out, *flags], *words)
+    assert not out.exists()
+
+
+def test_the_configuration_file_must_be_there(capsys, tmp_path):
+    refused(capsys, ["sweep", "--config", tmp_path / "no.toml"], "no.toml", "No such file")
+    refused(capsys, ["sweep", "--config"], "--config needs the path")
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    refused(capsys, ["sweep", "--config", tmp_path / "b.toml"], "b.toml: not TOML")
+
+
+@pytest.mark.parametrize("flags", [["--fooo"], ["--seed", "x"], ["--pad", "wrap"], ["--seed"]])
+def test_bad_flags(flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["sweep", *flags])
+    assert stop.value.code == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+def test_unknown_commands(capsys):
+    refused(capsys, ["explode"], "unknown command 'explode'", "demo, explain, sweep")
+    refused(capsys, ["models", "now"], "takes no arguments")
+    refused(capsys, ["train", "--steps", "0"], "steps is 0")
+
+
+# Images that cannot be used
+
+
+@pytest.fixture(scope="module")
+def bad(model, tmp_path_factory):
+    """A sweep over good and bad images: exit code, errors printed, rows by explainer and image."""
+    root = tmp_path_factory.mktemp("bad")
+    folder = tiny.write_images(root / "data", GOOD, labels=False) / "images"
+    whole = (folder / "i0.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.png").write_text("not an image")
+    (folder / "notes.docx").write_text("not an image")
+    Image.fromarray(tiny.picture(3)[0][..., 0]).save(folder / "grey.png")
+    Image.fromarray(tiny.picture(4, 31)[0]).save(folder / "odd.png")
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(folder / "constant.png")
+    holed = tiny.picture(5)[0] / np.float32(255)
+    holed[3, 4] = np.nan
+    np.savez(folder / "nan.npz", image=holed)
+    out = root / "s.zarr"
+    with contextlib.redirect_stderr(io.StringIO()) as error:
+        code = sweep(model, folder, out)
+    store = ExplanationStore.open(out)
+    return code, error.getvalue(), {(e.explainer, e.plan.image_id): e for e in store}
+
+
+REASONS = {
+    "truncated": ["truncated.png", "again"],
+    "text": ["text.png"],
+    "notes.docx": ["notes.docx", "convert it to one of"],
+    "grey": ["grey.png", "1 channels, but 3 are needed", "convert"],
+    "odd": ["odd: 31x31 is not a multiple of the model's stride 2", "set pad to edge"],
+    "constant": ["constant.png", "constant image", "leave it out"],
+    "nan": ["nan.npz", "NaN or infinite", "nan_to_num"],
+}
+
+
+def test_bad_images_do_not_stop_the_good_ones(bad):
+    code, error, rows = bad
+    assert code == 1
+    assert "Traceback" not in error
+    assert len(rows) == 2 * (len(GOOD) + len(REASONS))
+    for (_, name), row in rows.items():
+        assert row.status is (Status.OK if name in GOOD else Status.FAILED)
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_bad_image_is_recorded_with_its_reason(name, bad):
+    _, error, rows = bad
+    for explainer in ("misure", "ate"):
+        row = rows[explainer, name]
+        assert row.attribution is None
+        for word in REASONS[name]:
+            assert word in row.reason, row.reason
+        assert f"failed: {row.reason}" in error.splitlines()
+
+
+def test_padding_gives_maps_of_the_original_size(model, tmp_path):
+    folder = tmp_path / "data"
+    tiny.write_images(folder, ["i0"], size=(30, 31))
+    assert sweep(model, folder, tmp_path / "s.zarr", "--pad", "edge", "--explainers", "misure") == 0
+    store = ExplanationStore.open(tmp_path / "s.zarr")
+    row = store.read("misure", 0)
+    assert row.status is Status.OK
+    assert row.attribution.shape == row.maps["prediction"].shape == (30, 31)
+    assert store.read_image(0).prediction.shape == (30, 31)
+
+
+def test_the_region_of_interest(model, images, tmp_path, capsys):
+    outside = tmp_path / "outside.zarr"
+    assert sweep(model, images, outside, "--roi.corner", "30", "30") == 1
+    assert "does not lie in the 32x32 image; change roi.side or roi.corner" in (
+        capsys.readouterr().err
+    )
+    assert ExplanationStore.open(outside).counts() == {"misure": {"OK": 3}, "ate": {"FAILED": 3}}
+    empty = tmp_path / "empty.zarr"
+    flags = ["--explainers", "ate", "--roi.corner", "0", "0", "--data.items", "i0"]
+    assert not tiny.picture(0)[1][:8, :8].any()
+    assert sweep(model, images, empty, *flags) == 0
+    assert ExplanationStore.open(empty).counts() == {"ate": {"EMPTY_TARGET": 1}}
+
+
+def test_one_image_is_no_pool(model, tmp_path, capsys):
+    folder = tiny.write_images(tmp_path / "one", ["i0"])
+    flags = ["sweep", "--model", model, "--data.source", folder, *tiny.FLAGS]
+    words = ["patch pool", "at least two are needed", "pool_source"]
+    refused(capsys, [*flags, "--out", tmp_path / "s.zarr"], *words)
+
+
+# Models and stores that cannot be used
+
+
+def test_weights_of_another_architecture(model, images, tmp_path, capsys):
+    other = shutil.copytree(model, tmp_path / "other")
+    card = json.loads((other / "model.json").read_text())
+    card["config"]["norm"] = "batch"
+    (other / "model.json").write_text(json.dumps(card))
+    flags = ["sweep", "--data.source", images, "--out", tmp_path / "s.zarr", "--model"]
+    refused(capsys, [*flags, other], "weights.safetensors", "another architecture")
+    (other / "weights.safetensors").write_bytes(b"1234")
+    refused(capsys, [*flags, other], "weights.safetensors", "damaged")
+    (other / "model.json").write_text("{")
+    refused(capsys, [*flags, other], "model.json")
+
+
+@pytest.mark.parametrize("command", ["sweep", "explain"])
+def test_output_that_cannot_be_written(command, model, images, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    flags = ["--model", model, "--data.source", images, *tiny.FLAGS]
+    refused(capsys, [command, *flags, "--out", tmp_path / "file" / "x"], "file/x", "check the path")
+
+
+def test_other_outputs_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "x"
+    refused(capsys, ["train", "--size", "32", "--out", out], "file/x", "choose another out")
+
+
+def test_a_folder_that_is_not_a_store(model, images, tmp_path, capsys):
+    (tmp_path / "keep").write_text("precious")
+    flags = ["--model", model, "--data.source", images, *tiny.FLAGS, "--out", tmp_path]
+    for overwrite in ([], ["--overwrite"]):
+        refused(capsys, ["sweep", *flags, *overwrite], tmp_path, "not an explanation store")
+    assert (tmp_path / "keep").read_text() == "precious"
+
+
+def test_a_report_needs_a_store(tmp_path, capsys):
+    refused(capsys, ["report", "--store", tmp_path / "no.zarr"], "no.zarr does not exist")
+
+
+# The way through
+
+
+def test_sweep_explain_and_report(model, images, tmp_path, capsys):
+    out = tmp_path / "s.zarr"
+    flags = ["--data.limit", "2"]
+    assert sweep(model, images, out, *flags) == 0
+    shown = capsys.readouterr().out
+    assert "misure: 2 OK; 2 computed in" in shown
+    assert f"store: {out}" in shown
+    assert sweep(model, images, out, *flags) == 0
+    assert "misure: 2 OK\n" in capsys.readouterr().out  # nothing was left to do
+    again = ["sweep", "--model", model, "--data.source", images, "--out", out, *tiny.FLAGS]
+    words = ["holds another sweep", "data.limit was 2, is 0", "--overwrite"]
+    refused(capsys, again, *words)
+    assert sweep(model, images, out, *flags, "--seed", "1", "--overwrite") == 0
+    capsys.readouterr()
+    page = tmp_path / "r.html"
+    assert cli.main(["report", "--store", str(out), "--out", str(page)]) == 0
+    assert page.read_text().count("data:image/png") >= 4
+    assert capsys.readouterr().out.strip() == str(page)
+    (tmp_path / "file").write_text("")
+    refused(capsys, ["report", "--store", out, "--out", tmp_path / "file" / "x"], "file/x")
+
+
+def test_explaining_one_file_takes_the_patches_from_its_folder(model, images, tmp_path, capsys):
+    flags = [*tiny.FLAGS, "--classes", "bright", "--out", str(tmp_path)]
+    source = str(images / "images" / "i1.png")
+    assert cli.main(["explain", "--model", str(model), "--data.source", source, *flags]) == 0
+    names = {"i1-bright-misure.png", "i1-bright-ate.png"}
+    assert {path.name for path in (tmp_path / "figures").glob("*.png")} == names
+    assert "i1-bright-ate.png" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_says_that_it_continues(
+    model, images, tmp_path, monkeypatch, capsys
+):
+    out, write = tmp_path / "s.zarr", ExplanationStore.write
+
+    def interrupted(self, explainer, row, *rest, **options):
+        if row == 1:
+            raise KeyboardInterrupt
+        return write(self, explainer, row, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExplanationStore, "write", interrupted)
+        assert sweep(model, images, out) == 130
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1] == "jaxseg-xai: interrupted; the same command continues"
+    assert list(ExplanationStore.open(out).pending("misure")) == [1, 2]
+    assert sweep(model, images, out) == 0
+
+
+def test_out_of_memory_is_one_line(model, images, tmp_path, monkeypatch, capsys):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(run.jax, "device_get", exhausted)
+    monkeypatch.setattr(run, "checksum", lambda _: 0)
+    assert sweep(model, images, tmp_path / "s.zarr") == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1].startswith("jaxseg-xai: out of memory; lower batch_size")
+    assert "Traceback" not in "".join(error)
+
+
+def test_main_keeps_compiled_programs_in_the_users_cache(monkeypatch, tmp_path):
+    found = {}
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cli.jax.config, "update", found.__setitem__)
+    cli._keep_compiled_programs()
+    assert found == {"jax_compilation_cache_dir": str(tmp_path / "jaxseg_xai" / "xla")}
+
+
+def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
+    def buggy():
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(cli._LISTINGS, "models", buggy)
+    assert cli.main(["models"]) == cli.EXIT_BUG
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--misure.learning-rate", "inf"], ["misure.learning_rate is inf", "finite"]),
+        (["--ate.threshold", "nan"], ["ate.threshold is nan", "finite"]),
+        (
+            ["--explainers", "misure_paper", "--misure-paper.cut", "2"],
+            ["misure_paper.cut is 2.0"],
+        ),
+        (["--misure.max-dilations", "2000000000"], ["misure.max_dilations"]),
+        (["--seed", "99999999999999999999"], ["seed"]),
+    ],
+)
+def test_numbers_that_make_no_sense(flags, words, capsys, tmp_path):
+    refused(capsys, ["sweep", "--out", tmp_path / "s.zarr", *flags], *words)
+
+
+def test_report_of_a_folder_without_a_name(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, ["report", "--store", "."], "store")

@@ -1,0 +1,103 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from jaxseg_xai.ops import layers
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (2, 5)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((0, 2), (3, 1))])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
+def test_convolution_and_both_gradients_equal_lax(size, padding, dilation):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 17, 19, 3))
+    kernel = jax.random.normal(keys[1], (*size, 3, 4))
+    ours = functools.partial(
+        layers.conv_general_dilated,
+        window_strides=(1, 1),
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=NHWC,
+    )
+    theirs = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=NHWC,
+    )
+    value, pullback = jax.vjp(ours, x, kernel)
+    expected, expected_pullback = jax.vjp(theirs, x, kernel)
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+    cotangent = jax.random.normal(keys[2], value.shape)
+    for found, wanted in zip(pullback(cotangent), expected_pullback(cotangent), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+def test_input_gradient_is_a_forward_convolution_without_weight_gradient_in_a_scan():
+    conv = nnx.Conv(
+        3, 4, (3, 3), conv_general_dilated=layers.conv_general_dilated, rngs=nnx.Rngs(0)
+    )
+
+    def loop(x):
+        gradient = jax.grad(lambda y: jnp.sum(conv(y) ** 2))
+        return lax.scan(lambda y, _: (y - 0.1 * gradient(y), None), x, length=3)[0]
+
+    text = jax.jit(loop).lower(jnp.ones((1, 8, 8, 3))).compile().as_text()
+    convolutions = [line for line in text.splitlines() if " convolution(" in line]
+    # Forward and input gradient; a third would be the gradient of the frozen weights.
+    assert len(convolutions) == 2
+    assert not any("rhs_reversal" in line or "lhs_dilate" in line for line in convolutions)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"strides": 2}, {"feature_group_count": 3}, {"input_dilation": 2}],
+)
+def test_other_convolutions_go_to_lax(options):
+    options = options | {"padding": 1}  # lax refuses names of paddings with input dilation
+    ours = nnx.Conv(
+        3, 6, (3, 3), conv_general_dilated=layers.conv_general_dilated, rngs=nnx.Rngs(0), **options
+    )
+    theirs = nnx.Conv(3, 6, (3, 3), rngs=nnx.Rngs(0), **options)
+    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+    np.testing.assert_array_equal(ours(x), theirs(x))
+
+
+def test_max_pool_equals_reduce_window_with_ties():
+    x = jnp.round(jax.random.normal(jax.random.key(0), (2, 8, 6, 3)))
+    cotangent = jax.random.normal(jax.random.key(1), (2, 4, 3, 3))
+    for found, wanted in zip(
+        *(_value_and_pullback(f, x, cotangent) for f in (layers.max_pool_2x2, _reference_pool)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def _reference_pool(x):
+    return nnx.max_pool(x, (2, 2), (2, 2))
+
+
+def _value_and_pullback(function, x, cotangent):
+    value, pullback = jax.vjp(function, x)
+    return value, pullback(cotangent)[0]
+
+
+def test_upsampling_equals_torch():
+    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
+    nchw = torch.from_numpy(x.transpose(0, 3, 1, 2))
+    bilinear = torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)(nchw)
+    nearest = torch.nn.Upsample(scale_factor=2, mode="nearest")(nchw)
+    for ours, theirs in (
+        (layers.upsample_2x_bilinear(x), bilinear),
+        (layers.upsample_2x_nearest(jnp.asarray(x)), nearest),
+    ):
+        np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-6)

@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxseg_xai.ops.replacements import MADE, made_draws
+
+SIDE = 4
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((2, 10, 12, 3)).astype(np.float32)
+
+
+def draws_of(kind, images):
+    keys = jax.random.split(jax.random.key(0), len(images))
+    return made_draws(kind, jnp.asarray(images), keys, SIDE, screen=2, full=5)
+
+
+def block_of(draws, image, block, draw=0):
+    return draws.patches[draws.full[image, block, draw]]
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_every_block_of_every_image_has_a_replacement(kind, images):
+    draws = draws_of(kind, images)
+    assert draws.patches.shape[1:] == (SIDE, SIDE, 3)
+    assert draws.full.shape[:2] == (2, 3 * 3)
+    assert draws.full.shape[2] == (5 if kind == "noise" else 1)
+    assert draws.screen.shape[2] == (2 if kind == "noise" else 0)
+    assert 0 <= int(draws.full.min()) <= int(draws.full.max()) < len(draws.patches)
+
+
+def test_zero_and_mean(images):
+    assert not draws_of("zero", images).patches.any()
+    for image in (0, 1):
+        patch = block_of(draws_of("mean", images), image, 5)
+        np.testing.assert_allclose(
+            patch, np.broadcast_to(images[image].mean((0, 1)), patch.shape), rtol=1e-5
+        )
+
+
+def test_blur_is_the_blurred_block(images):
+    draws = draws_of("blur", images)
+    for image in (0, 1):
+        blurred = ndimage.gaussian_filter(images[image], (2, 2, 0), mode="nearest", truncate=3.0)
+        inner = block_of(draws, image, 4)  # row 1, column 1
+        np.testing.assert_allclose(inner, blurred[4:8, 4:8], atol=2e-3)
+
+
+def test_noise_has_the_images_moments_and_differs(images):
+    draws = draws_of("noise", images)
+    assert not np.array_equal(block_of(draws, 0, 0, 0), block_of(draws, 0, 0, 1))
+    assert not np.array_equal(block_of(draws, 0, 0), block_of(draws, 1, 0))
+    own = draws.patches[np.unique(draws.full[1])]
+    assert float(own.mean()) == pytest.approx(images[1].mean(), abs=0.1)
+    assert float(own.std()) == pytest.approx(images[1].std(), rel=0.25)

@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.program.sites import find_sites
+from jaxseg_xai.program.trace import trace
+from tests.explainers import models
+from tests.explainers.test_components import SIZE, unet
+
+
+def test_the_layers_and_skips_of_a_unet_are_found_by_name():
+    config = UNetConfig.of_width(2, 3)
+    predict, variables = from_nnx(nnx.eval_shape(lambda: config.build(nnx.Rngs(0))))
+    sites = find_sites(trace(predict, variables, (1, 16, 16, 3), np.float32))
+    blocks = [f"encoder/{i}" for i in range(4)] + [f"decoder/{i}" for i in range(3)]
+    layers = [f"{block}/conv{k}" for block in blocks for k in (1, 2)]
+    assert [s.name for s in sites if s.kind == "layer"] == [*layers, "head"]
+    assert [s.name for s in sites if s.kind == "skip"] == [
+        f"encoder/{2 - i}/conv2 -> decoder/{i}/conv1" for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "transposed"])
+def test_skips_are_found_whatever_the_up_sampling(upsample):
+    predict, variables = from_nnx(unet(upsample=upsample, skip_first=False))
+    sites = find_sites(trace(predict, variables, (1, SIZE, SIZE, 1), np.float32))
+    (skip,) = (site for site in sites if site.kind == "skip")
+    assert skip.name == "encoder/0/conv2 -> decoder/0/conv1"
+    assert ("up/0" in [site.name for site in sites]) == (upsample == "transposed")
+
+
+def test_additions_are_skips_and_layers_used_twice_are_told_apart():
+    kernel = jnp.ones((3, 3, 1, 1)) / 9
+
+    def conv(x, weight, stride=1):
+        return jax.lax.conv_general_dilated(
+            x, weight, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def predict(variables, images):
+        fine = conv(images, variables["w"])
+        coarse = conv(fine, variables["w"], 2)
+        return models.two_classes((fine + jax.image.resize(coarse, fine.shape, "nearest"))[..., 0])
+
+    sites = find_sites(trace(predict, {"w": kernel}, (1, SIZE, SIZE, 1), np.float32))
+    assert [site.name for site in sites] == ["w", "w#2", "w -> logits"]
