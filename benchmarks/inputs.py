@@ -37,7 +37,7 @@ _SMALL_OBJECTS, _MARGIN = 9, 16
 
 
 class Pictures:
-    """Triangle images with as many channels as the model takes, as a `Dataset`.
+    """Triangle images with as many channels as the model takes, as a `Source`.
 
     One channel is the mean of the colours; further ones repeat them.
     """

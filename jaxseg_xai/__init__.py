@@ -11,7 +11,7 @@ Whole data sets: `jaxseg_xai.sweep.run.run_sweep`, or `jaxseg-xai sweep` on the 
 from importlib.metadata import version
 
 from jaxseg_xai.core.errors import JaxsegError
-from jaxseg_xai.core.types import Dataset, Explanation, Predict, Sample, SegmentTarget, Status
+from jaxseg_xai.core.types import Source, Explanation, Predict, Sample, SegmentTarget, Status
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id, open_dataset
 from jaxseg_xai.devices.mesh import device_mesh, use_cpu_cores
 from jaxseg_xai.explainers import (
@@ -38,7 +38,7 @@ __all__ = [
     "Batch",
     "Bundle",
     "Confidence",
-    "Dataset",
+    "Source",
     "Explainer",
     "Explanation",
     "FlaxPredict",

@@ -33,5 +33,7 @@ def _programs(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    with compiled_programs_kept(folder / "xla"):
+    # A developer who runs parts of the tests again and again names a folder that stays.
+    kept = os.environ.get("JAXSEG_TEST_PROGRAMS")
+    with compiled_programs_kept(Path(kept) if kept else folder / "xla"):
         yield

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
-from jaxseg_xai.core.types import Dataset, Sample
+from jaxseg_xai.core.types import Source, Sample
 from jaxseg_xai.data import image_id
 from jaxseg_xai.devices.mesh import device_mesh, pad_batch
 from jaxseg_xai.explainers.parts.components import ComponentAte
@@ -125,7 +125,7 @@ def run_components(config: ComponentsConfig) -> dict[str, ComponentTable]:
     return tables
 
 
-def _read(dataset: Dataset, chosen: list[int], channels: int) -> list[Sample]:
+def _read(dataset: Source, chosen: list[int], channels: int) -> list[Sample]:
     samples = [dataset[index] for index in chosen]
     if not samples:
         raise DataError("the data set has no image to explain")
@@ -139,7 +139,7 @@ def _read(dataset: Dataset, chosen: list[int], channels: int) -> list[Sample]:
     return samples
 
 
-def _other_images(sample: Sample, pool: Dataset, config: ComponentsConfig) -> np.ndarray:
+def _other_images(sample: Sample, pool: Source, config: ComponentsConfig) -> np.ndarray:
     """[num_others, H, W, C]; they depend on the seed and the image's id, not on the other items."""
     rng = np.random.default_rng([config.seed, image_id(sample.id)])
     names = [(index, pool.ids[index]) for index in map(int, rng.permutation(len(pool)))]

@@ -1,5 +1,6 @@
 """What flows through the library: samples and targets go in, explanations come out.
 
+Arrays are rank-free: S stands for two axes (H, W) of an image or three (D, H, W) of a volume.
 `SegmentTarget` and `Explanation` are pytrees; their leaves carry a leading batch axis [B] wherever
 a function says that it takes a batch.
 """
@@ -21,7 +22,7 @@ class Status(enum.IntEnum):
     """Why an explanation is, or is not, what it should be."""
 
     OK = 0
-    #: The explained class has no pixel (MiSuRe: in the prediction; ATE: in the reference).
+    #: The explained class has no pixel in the region.
     EMPTY_TARGET = 1
     #: The explained region has no pixel.
     EMPTY_REGION = 2
@@ -39,26 +40,33 @@ class Predict(Protocol):
     """A segmentation model as a pure function; hashable by value so that jit caches hold."""
 
     def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
-        """Map images [B, H, W, C] to logits [B, H, W, K], K >= 2."""
+        """Map images [B, *S, C] to logits [B, *S, K]."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One item of a data set, on the host, as the model takes it.
+    """One item of a source, on the host, on the grid of its file.
 
     Attributes:
-      id: unique name within the data set.
-      image: float32 [H, W, C], normalised (for the built-in data sets: in [0, 1]).
-      labels: int32 [H, W] label map, or None where there is no ground truth.
+      id: unique name within the source.
+      image: float32 [*S, C], scaled (for the built-in sources: to [0, 1]).
+      labels: ground truth, or None: a label map int32 [*S] where classes exclude each other, planes
+        bool [*S, K] where they may overlap.
+      group: name of what items belong together to (a volume, a patient); "" stands for the id.
+      spacing: size of a pixel along each axis in millimetres, or None.
+      affine: float64 [4, 4] from voxel indices to millimetres, or None.
     """
 
     id: str
     image: np.ndarray
     labels: np.ndarray | None = None
+    group: str = ""
+    spacing: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
 
 
-class Dataset(Protocol):
+class Source(Protocol):
     """Random access to samples; `[i]` raises `DataError` for an item that cannot be used."""
 
     class_names: tuple[str, ...]
@@ -84,14 +92,19 @@ class SegmentTarget:
 
     Attributes:
       class_index: int32 [], the class c.
-      region: bool [H, W], the output pixels R that count.
-      reference: bool [H, W], the segmentation of c that the outcome is measured against
-        (ground truth, or the model's own prediction). MiSuRe uses the prediction and ignores it.
+      region: bool [*S], the output pixels R that count.
+      reference: bool [*S], the segmentation of c that is explained: the model's own prediction, or
+        the ground truth, or a part of either (its false positives, say).
     """
 
     class_index: Array
     region: Array
     reference: Array
+
+    @property
+    def segment(self) -> Array:
+        """The reference in the region, bool [*S]."""
+        return self.reference & self.region
 
 
 @jax.tree_util.register_dataclass
@@ -100,10 +113,11 @@ class Explanation:
     """What an explainer returns.
 
     Attributes:
-      attribution: float32 [H, W]; range, unit and sign are the explainer's.
+      attribution: float32 [*S]; range, unit and sign are the explainer's, see its `meta`.
       status: int32 [], a `Status`. Maps are finite whatever it says.
       scores: name -> float32 [] (NaN where a score is not defined).
-      maps: name -> [H, W], further maps of the explainer (bool or float).
+      maps: name -> [*S], further maps of the explainer (bool or float), and `prediction`: the
+        model's label map int32 [*S], or planes bool [*S, K] of classes that may overlap.
       traces: name -> float32 [T], one-dimensional records (losses, Dice per dilation; NaN-padded).
     """
 
@@ -112,3 +126,10 @@ class Explanation:
     scores: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     maps: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     traces: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+
+
+def plane_of(segmentation: np.ndarray, class_index: int, rank: int) -> np.ndarray:
+    """The pixels of one class, bool [*S], in a label map [*S] or planes [*S, K]."""
+    if segmentation.ndim == rank:
+        return segmentation == class_index
+    return segmentation[..., class_index].astype(bool)

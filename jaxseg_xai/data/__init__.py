@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg_xai.core.errors import ConfigError, DataError
-from jaxseg_xai.core.types import Dataset
+from jaxseg_xai.core.types import Source
 from jaxseg_xai.data.checks import check_split
 from jaxseg_xai.data.degraded import DegradedDataset
 from jaxseg_xai.data.pool import build_patch_pool
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: Any) -> Dataset:
+def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: Any) -> Source:
     """Open a data set by name or path.
 
     A name that is also a folder means the built-in data set; write "./brain" for the folder.

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import Dataset, Sample
+from jaxseg_xai.core.types import Source, Sample
 from jaxseg_xai.ops.patches import image_id
 
 Kind = Literal["noise", "blur", "contrast"]
@@ -39,7 +39,7 @@ class DegradedDataset:
       ids: of the data set underneath.
     """
 
-    def __init__(self, dataset: Dataset, degradation: Degradation, severity: int) -> None:
+    def __init__(self, dataset: Source, degradation: Degradation, severity: int) -> None:
         """Wrap a data set.
 
         Args:

@@ -1,29 +1,23 @@
-"""Explanation methods, one a file; `EXPLAINERS` lists them by name."""
+"""Explanation methods, one a file; a further one is a file and a line here."""
 
-from jaxseg_xai.explainers.ate.ate import Ate
-from jaxseg_xai.explainers.ate.gradient import AteGradient
-from jaxseg_xai.explainers.base import Batch, Explainer, explain
-from jaxseg_xai.explainers.cam.grad_cam import GradCam
-from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
-from jaxseg_xai.explainers.misure.paper import MisurePaper
-from jaxseg_xai.explainers.misure.search import Misure
-from jaxseg_xai.explainers.uncertainty.confidence import Confidence
+from jaxseg_xai.core.registry import Registry
+from jaxseg_xai.explainers.base import Batch, Example, Explainer, Meta, Parts, Problem
+from jaxseg_xai.explainers.runner import explain
 
-EXPLAINERS: dict[str, type[Explainer]] = {
-    cls.name: cls
-    for cls in (Misure, MisurePaper, Ate, AteGradient, IntegratedGradients, GradCam, Confidence)
-}
+EXPLAINERS = Registry(
+    "jaxseg_xai.explainers",
+    "explainer",
+    {
+        "misure": "jaxseg_xai.explainers.misure.search:Misure",
+        "misure_paper": "jaxseg_xai.explainers.misure.paper:MisurePaper",
+        "ate": "jaxseg_xai.explainers.ate.ate:Ate",
+        "ate_gradient": "jaxseg_xai.explainers.ate.gradient:AteGradient",
+        "components": "jaxseg_xai.explainers.parts.components:ComponentAte",
+        "integrated_gradients": "jaxseg_xai.explainers.gradient.integrated_gradients:"
+        "IntegratedGradients",
+        "grad_cam": "jaxseg_xai.explainers.cam.grad_cam:GradCam",
+        "confidence": "jaxseg_xai.explainers.uncertainty.confidence:Confidence",
+    },
+)
 
-__all__ = [
-    "EXPLAINERS",
-    "Ate",
-    "AteGradient",
-    "Batch",
-    "Confidence",
-    "Explainer",
-    "GradCam",
-    "IntegratedGradients",
-    "Misure",
-    "MisurePaper",
-    "explain",
-]
+__all__ = ["EXPLAINERS", "Batch", "Example", "Explainer", "Meta", "Parts", "Problem", "explain"]

@@ -1,104 +1,194 @@
-"""The contract between explainers and whoever runs them over many images."""
+"""The contract of an explanation method, and what it is given and gives back.
+
+A method is one file: a frozen dataclass derived from `Explainer`, registered as a pytree, with a
+name, a `meta` and `explain_one`; and one line in `explainers/__init__.py`. What all methods need
+(batches, memory, devices, keys, prediction, status, NaN) is the runner's.
+"""
 
 import dataclasses
-import functools
-import math
-from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 from jax.sharding import Mesh
 
-from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import Array, Explanation, Predict, SegmentTarget
-from jaxseg_xai.devices.mesh import shard_examples
+from jaxseg_xai.core.segmenter import Segmenter
+from jaxseg_xai.core.types import Array, Explanation, SegmentTarget
 from jaxseg_xai.ops.patches import PatchPool
+
+Need = Literal["gradient", "patches", "others"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What everybody else may know of a method; figures and tables go by it, never by a name.
+
+    Attributes:
+      target: what is explained by itself: "prediction", the model's own segment in the whole image,
+        or "reference", the class in a region, against the ground truth where there is one.
+      figure: kind of picture: "heat" (a map over the image), "effects" (signed effects of blocks),
+        "regions" (nested regions), "uncertainty" or "parts" (of the network).
+      unit: of the attribution; "{outcome}" stands for the unit of the setting `outcome`.
+      signed: whether the attribution has two signs.
+      needs: "gradient" of the model, "patches" of other images, "others": whole other images.
+      note: how to read the map, one sentence or two for a person.
+      caption: a line about the scores, a format string of their names: "Dice {dice_minimal:.2f}".
+      scores: name -> meaning and unit, of the scores.
+      features: whether the scores describe a whole predicted segment, so that reliability may learn
+        from them.
+      revision: raised when the same settings give other numbers than before.
+    """
+
+    target: Literal["prediction", "reference"] = "prediction"
+    figure: Literal["heat", "effects", "regions", "uncertainty", "parts"] = "heat"
+    unit: str
+    signed: bool
+    needs: frozenset[Need] = frozenset()
+    note: str = ""
+    caption: str = ""
+    scores: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    features: bool = False
+    revision: int = 1
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What all examples share.
+
+    Attributes:
+      segmenter: the model.
+      variables: its weights.
+      key: from `ops.random.make_key`; what is drawn for an image folds its id and class into it.
+      pool: patches of other images, for methods that need them.
+    """
+
+    segmenter: Segmenter = dataclasses.field(metadata={"static": True})
+    variables: Any
+    key: jax.Array
+    pool: PatchPool | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What an explainer is given at once.
+    """Examples to explain at once.
 
     Attributes:
-      images: float32 [B, H, W, C].
+      images: float32 [B, *S, C], prepared for the model.
       targets: [B, ...].
+      image_ids: uint32 [B, 2], `ops.random.image_id` of the images' names.
       valid: bool [B], False where an example only fills up the batch; its result means nothing.
-      image_ids: uint32 [B], `data.image_id` of the images' names.
-      pool: patches of other images, for explainers that need them.
-      key: `jax.random.key`; an explainer folds the image's id and the class into it, so that no
-        result depends on the batch, its order or the number of devices.
+      others: float32 [B, N, *S, C], other images for each, for methods that need them; or None.
     """
 
     images: Array
     targets: SegmentTarget
-    valid: Array
     image_ids: Array
-    pool: PatchPool | None
-    key: jax.Array
+    valid: Array
+    others: Array | None = None
 
 
-class Explainer(Protocol):
-    """A frozen pytree dataclass: static fields change the program, numbers are traced."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image and what is explained in it.
 
-    name: ClassVar[str]
-    #: Whether it explains the predicted class in the whole image; else the reference in a region.
-    whole_image: ClassVar[bool]
-
-    @property
-    def needs_pool(self) -> bool:
-        """Whether `Batch.pool` must be there."""
-        ...
-
-    def validate(self) -> None:
-        """Raise `ConfigError` naming the first value out of its range."""
-        ...
-
-    def explain_batch(
-        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
-    ) -> Explanation:
-        """Explain a batch, B a multiple of the mesh's size; leaves of the result are [B, ...]."""
-        ...
-
-
-def check_finite(explainer: Any) -> None:
-    """Raise `ConfigError` for a setting that is NaN or infinite."""
-    for field in dataclasses.fields(explainer):
-        value = getattr(explainer, field.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{explainer.name}.{field.name} is {value}; it must be finite")
-
-
-def explain_each(
-    one: Callable[[Any, jax.Array, SegmentTarget], Explanation],
-    shared: Any,
-    batch: Batch,
-    mesh: Mesh,
-    at_a_time: int,
-) -> Explanation:
-    """`one(shared, image, target)` for every example, the examples split over the mesh.
-
-    Args:
-      one: explains an image [H, W, C].
-      shared: pytree of what all examples need.
-      batch: B a multiple of the mesh's size.
-      mesh: from `device_mesh`.
-      at_a_time: images that a device looks at together.
+    Attributes:
+      image: float32 [*S, C], prepared for the model.
+      target: class, region and reference, leaves [*S].
+      image_id: uint32 [2].
+      key: the problem's, with the image's id and the class folded in.
+      logits: float32 [*S, K] of the image.
+      others: float32 [N, *S, C], or None.
     """
 
-    def part(shared: Any, examples: tuple) -> Explanation:
-        return jax.lax.map(
-            lambda example: one(shared, *example),
-            examples,
-            batch_size=min(at_a_time, examples[0].shape[0]),
-        )
-
-    return shard_examples(part, mesh)(shared, (batch.images, batch.targets))
+    image: jax.Array
+    target: SegmentTarget
+    image_id: jax.Array
+    key: jax.Array
+    logits: jax.Array
+    others: jax.Array | None = None
 
 
-@functools.partial(jax.jit, static_argnames=("predict", "mesh"))
-def explain(
-    explainer: Any, variables: Any, batch: Batch, *, predict: Predict, mesh: Mesh
-) -> Explanation:
-    """Any explainer's `explain_batch`, compiled once per shape and static setting."""
-    return explainer.explain_batch(predict, variables, batch, mesh)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a method finds; the runner makes an `Explanation` of it.
+
+    Attributes:
+      attribution: float32 [*S]; None of a method that explains no pixels.
+      scores: name -> float32 [].
+      maps: name -> [*S].
+      traces: name -> float32 [T].
+      finite: bool [], whether everything behind it is, where its own values do not tell; or None.
+      status: int32 [], instead of OK where the method has something to say; or None.
+      logits: of the image, where the method computes them anyway; or None.
+    """
+
+    attribution: jax.Array | None
+    scores: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    maps: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    traces: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    finite: jax.Array | None = None
+    status: jax.Array | None = None
+    logits: jax.Array | None = None
+
+
+class Explainer:
+    """Base of all methods: a frozen pytree dataclass of settings (`core.fields.setting`).
+
+    Static settings change the program, numbers are traced. A subclass has `explain_one`, or, where
+    one example at a time would be slow, an `explain_batch` of its own.
+    """
+
+    name: ClassVar[str]
+    meta: ClassVar[Meta]
+    #: Whether `explain_batch` may be traced; else it compiles what it needs by itself.
+    traceable: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be there, with these settings."""
+        return self.meta.needs
+
+    @property
+    def patch_side(self) -> int:
+        """Side of the patches that it draws, in pixels; asked where "patches" are needed."""
+        return getattr(self, "block_size")  # noqa: B009
+
+    @property
+    def num_others(self) -> int:
+        """How many other images each needs; asked where "others" are needed."""
+        return getattr(self, "others")  # noqa: B009
+
+    def in_box(self, side: int) -> Self:
+        """The same for regions that fit into a box of a side; faster for those that can use it."""
+        del side
+        return self
+
+    def check_model(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
+        """Raise `JaxsegError` for settings that do not fit the model, before anything is computed.
+
+        Args:
+          segmenter: the model.
+          variables: its weights, or their shapes.
+          shape: (*S, C) of an image that the model takes.
+        """
+
+    def describe(
+        self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """What a reader of the results must know beside them, as JSON values (names of parts)."""
+        del segmenter, variables, shape
+        return {}
+
+    def explain_one(self, problem: Problem, example: Example) -> Parts:
+        """Explain one example; traced, vmapped, and never given a batch."""
+        raise NotImplementedError(f"{type(self).__name__} has neither explain_one nor its own batch")
+
+    def explain_batch(self, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
+        """Explain a batch, B a multiple of the mesh's size; leaves of the result are [B, ...]."""
+        from jaxseg_xai.explainers.runner import run_each  # which is about explainers
+
+        return run_each(self, problem, batch, mesh)

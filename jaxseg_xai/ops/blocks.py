@@ -1,73 +1,110 @@
-"""The grid of square blocks on an image; those at the bottom and right edge may be cut off."""
+"""The grid of cubic blocks on an image or volume; those at the end of an axis may be cut off.
+
+S stands for two or three axes, G for as many numbers of blocks along them.
+"""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 
-def grid_shape(height: int, width: int, side: int) -> tuple[int, int]:
-    """Rows and columns of blocks of `side` pixels that cover an image."""
-    return -(-height // side), -(-width // side)
+def grid_shape(shape: Sequence[int], side: int) -> tuple[int, ...]:
+    """G: how many blocks of `side` pixels cover each axis of S.
+
+    >>> grid_shape((20, 16), 8)
+    (3, 2)
+    """
+    return tuple(-(-size // side) for size in shape)
 
 
 def any_in_block(region: jax.Array, side: int) -> jax.Array:
-    """Which blocks touch a region: bool [H, W] -> bool [rows, columns]."""
-    height, width = region.shape
-    rows, columns = grid_shape(height, width, side)
-    return jnp.any(_fill_up(region, side).reshape(rows, side, columns, side), axis=(1, 3))
+    """Which blocks touch a region: bool [*S] -> bool [*G]."""
+    return jnp.any(_in_blocks(region, side), axis=tuple(range(1, 2 * region.ndim, 2)))
 
 
 def sum_in_block(values: jax.Array, side: int) -> jax.Array:
-    """Sum over the pixels of every block: [H, W] -> [rows, columns]."""
-    rows, columns = grid_shape(values.shape[0], values.shape[1], side)
-    return jnp.sum(_fill_up(values, side).reshape(rows, side, columns, side), axis=(1, 3))
+    """Sum over the pixels of every block: [*S] -> [*G]."""
+    return jnp.sum(_in_blocks(values, side), axis=tuple(range(1, 2 * values.ndim, 2)))
 
 
-def tile_patches(patches: jax.Array, height: int, width: int) -> jax.Array:
-    """An image made of one patch per block: [rows * columns, side, side, C] -> [H, W, C]."""
-    _, side, _, channels = patches.shape
-    rows, columns = grid_shape(height, width, side)
-    grid = patches.reshape(rows, columns, side, side, channels).swapaxes(1, 2)
-    return grid.reshape(rows * side, columns * side, channels)[:height, :width]
+def tile_patches(patches: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """An image made of one patch per block: [blocks, *(side,), C] -> [*S, C]."""
+    rank, (side, channels) = len(shape), (patches.shape[1], patches.shape[-1])
+    grid = grid_shape(shape, side)
+    tiles = patches.reshape(*grid, *(side,) * rank, channels)
+    order = [axis for d in range(rank) for axis in (d, rank + d)]
+    whole = tiles.transpose(*order, 2 * rank).reshape(*(n * side for n in grid), channels)
+    return whole[tuple(slice(size) for size in shape)]
 
 
-def paint_blocks(values: jax.Array, side: int, height: int, width: int) -> jax.Array:
-    """Give every pixel the value of its block: [rows, columns] -> [H, W]."""
-    return jnp.repeat(jnp.repeat(values, side, 0), side, 1)[:height, :width]
+def split_blocks(image: jax.Array, side: int) -> jax.Array:
+    """The blocks of [*S, C] as [blocks, *(side,), C]; those cut off repeat the last pixel."""
+    shape, rank = image.shape[:-1], image.ndim - 1
+    extra = [(0, -size % side) for size in shape]
+    image = jnp.pad(image, [*extra, (0, 0)], mode="edge")
+    split = [n for g in grid_shape(shape, side) for n in (g, side)]
+    order = [*range(0, 2 * rank, 2), *range(1, 2 * rank, 2), 2 * rank]
+    tiles = image.reshape(*split, image.shape[-1]).transpose(order)
+    return tiles.reshape(-1, *(side,) * rank, image.shape[-1])
+
+
+def paint_blocks(values: jax.Array, side: int, shape: Sequence[int]) -> jax.Array:
+    """Give every pixel the value of its block: [*G] -> [*S]."""
+    for axis in range(len(shape)):
+        values = jnp.repeat(values, side, axis)
+    return values[tuple(slice(size) for size in shape)]
+
+
+def block_corner(block: jax.Array, grid: Sequence[int]) -> jax.Array:
+    """Number of a block, counted row by row, as int32 [rank] positions in the grid G."""
+    positions = []
+    for size in reversed(grid):
+        positions.append(block % size)
+        block = block // size
+    return jnp.stack(positions[::-1])
 
 
 def replace_block(image: jax.Array, patch: jax.Array, block: jax.Array) -> jax.Array:
     """Put a patch in the place of a block.
 
     Args:
-      image: [H, W, C].
-      patch: [side, side, C].
+      image: [*S, C].
+      patch: [*(side,), C].
       block: int32 [], number of the block, row by row.
 
     Returns:
-      [H, W, C].
+      [*S, C].
     """
-    height, width, _ = image.shape
-    side = patch.shape[0]
-    _, columns = grid_shape(height, width, side)
-    corner = (block // columns * side, block % columns * side, 0)
-    return lax.dynamic_update_slice(_fill_up(image, side), patch, corner)[:height, :width]
-
-
-def _fill_up(image: jax.Array, side: int) -> jax.Array:
-    """Pad [H, W, ...] at the bottom and right to whole blocks."""
-    extra = [(0, -size % side) for size in image.shape[:2]]
-    return jnp.pad(image, extra + [(0, 0)] * (image.ndim - 2))
+    shape, side = image.shape[:-1], patch.shape[0]
+    corner = side * block_corner(block, grid_shape(shape, side))
+    filled = _fill_up(image, len(shape), side)
+    found = lax.dynamic_update_slice(filled, patch, (*corner, 0))
+    return found[tuple(slice(size) for size in shape)]
 
 
 def bounding_box(region: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """First and one past the last row and column of a region [H, W]; int32 [2] each."""
+    """First and one past the last pixel of a region [*S] along each axis; int32 [rank] each."""
     lows, highs = [], []
-    for other, size in ((1, region.shape[0]), (0, region.shape[1])):
-        along = jnp.any(region, axis=other)
+    for axis, size in enumerate(region.shape):
+        along = jnp.any(region, axis=tuple(d for d in range(region.ndim) if d != axis))
         lows.append(jnp.argmax(along))
         highs.append(size - jnp.argmax(along[::-1]))
     # Of an empty region: nothing.
     some = jnp.any(region)
     low, high = (jnp.stack(ends).astype(jnp.int32) for ends in (lows, highs))
     return jnp.where(some, low, 0), jnp.where(some, high, 0)
+
+
+def _in_blocks(values: jax.Array, side: int) -> jax.Array:
+    """[*S] as [g, side, g, side, ...], filled up with zeros."""
+    grid = grid_shape(values.shape, side)
+    split = [n for g in grid for n in (g, side)]
+    return _fill_up(values, values.ndim, side).reshape(split)
+
+
+def _fill_up(image: jax.Array, rank: int, side: int) -> jax.Array:
+    """Pad [*S, ...] at the end of each axis to whole blocks."""
+    extra = [(0, -size % side) for size in image.shape[:rank]]
+    return jnp.pad(image, extra + [(0, 0)] * (image.ndim - rank))

@@ -6,7 +6,6 @@ draw u from the N - (hi - lo) others is the pool index u, or u + (hi - lo) where
 """
 
 import dataclasses
-import zlib
 from collections.abc import Iterable
 
 import jax
@@ -15,15 +14,7 @@ import numpy as np
 
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.types import Array
-
-
-def image_id(name: str) -> int:
-    """A stable number for a sample id: crc32 of its UTF-8 bytes, in [0, 2**32).
-
-    Two names share a number with probability 2**-32; then neither gets the other's patches.
-    Under `jit`, pass it as `numpy.uint32`: it need not fit a JAX default int32.
-    """
-    return zlib.crc32(name.encode())
+from jaxseg_xai.ops.random import fold_words, image_id, random_word
 
 
 @jax.tree_util.register_dataclass
@@ -32,8 +23,8 @@ class PatchPool:
     """Patches and where they come from.
 
     Attributes:
-      patches: float32 [N, b, b, C].
-      sources: uint32 [N], ascending; the `image_id` of the image each patch was cut from.
+      patches: float32 [N, *(b,), C], b as often as the images have axes.
+      sources: uint32 [N, 2], ascending; the `image_id` of the image each patch was cut from.
     """
 
     patches: Array
@@ -49,27 +40,23 @@ class PatchPool:
         """b, the side of a patch in pixels."""
         return self.patches.shape[1]
 
-    def check(self, image_ids: Iterable[int], *, min_patches: int = 1) -> None:
-        """On the host: raise `DataError` unless every image finds enough patches of others.
+    def check(self, names: Iterable[str]) -> None:
+        """On the host: raise `DataError` unless every image finds a patch of another.
 
         Args:
-          image_ids: the `image_id`s of the images that will draw.
-          min_patches: how many patches of other images each must find, >= 1.
+          names: ids of the samples that will draw.
         """
         sources = np.asarray(self.sources)
-        for number in image_ids:
-            wanted = np.uint32(number)
-            own = np.searchsorted(sources, wanted, "right") - np.searchsorted(sources, wanted)
-            if len(sources) - own < min_patches:
+        for name in names:
+            if (sources == image_id(name)).all(axis=1).all():
                 raise DataError(
-                    f"patch pool smaller than needed: {len(sources) - own} of {len(sources)}"
-                    f" patches come from images other than {number}, {min_patches} are needed;"
-                    " build the pool from more images, or with more patches"
+                    f"patch pool smaller than needed: all {len(sources)} patches come from {name} "
+                    "itself; build the pool from more images, or with more patches"
                 )
 
 
 def draw_patches(
-    key: jax.Array, image_id: Array | int, pool: PatchPool, num_blocks: int, num_draws: int
+    key: jax.Array, image: Array, pool: PatchPool, num_blocks: int, num_draws: int
 ) -> jax.Array:
     """Draw, for every block, pool indices of patches of other images.
 
@@ -79,7 +66,7 @@ def draw_patches(
 
     Args:
       key: from `jax.random.key`.
-      image_id: uint32 [], of the image that draws; see `image_id`.
+      image: uint32 [2], `image_id` of the image that draws.
       pool: must hold a patch of another image, which `pool.check` makes sure of on the host; else
         the draws are of the image's own patches, since indices always lie in the pool.
       num_blocks: K.
@@ -88,19 +75,19 @@ def draw_patches(
     Returns:
       int32 [K, D] in [0, N).
     """
-    sources = jnp.asarray(pool.sources)
-    number = jnp.asarray(image_id, sources.dtype)
-    low = jnp.searchsorted(sources, number, side="left").astype(jnp.int32)
-    own = jnp.searchsorted(sources, number, side="right").astype(jnp.int32) - low
+    # The pool is sorted: an image's own patches are neighbours.
+    own = jnp.all(jnp.asarray(pool.sources) == image, axis=1)
+    low, count = jnp.argmax(own), jnp.sum(own)
     # At least 1, so that the remainder exists in a pool that `check` would have refused.
-    others = jnp.maximum(pool.num_patches - own, 1).astype(jnp.uint32)
-    image_key = jax.random.fold_in(key, number)
+    others = jnp.maximum(pool.num_patches - count, 1).astype(jnp.uint32)
+    image_key = fold_words(key, image)
 
-    def draw(block: jax.Array, count: jax.Array) -> jax.Array:
-        draw_key = jax.random.fold_in(jax.random.fold_in(image_key, block), count)
-        return jax.random.bits(draw_key) % others
+    def draw(block: jax.Array, number: jax.Array) -> jax.Array:
+        draw_key = jax.random.fold_in(jax.random.fold_in(image_key, block), number)
+        return random_word(draw_key) % others
 
     per_block = jax.vmap(draw, in_axes=(None, 0))
     blocks, draws = jnp.arange(num_blocks), jnp.arange(num_draws)
     drawn = jax.vmap(per_block, in_axes=(0, None))(blocks, draws).astype(jnp.int32)
-    return jnp.minimum(jnp.where(drawn >= low, drawn + own, drawn), pool.num_patches - 1)
+    found = jnp.where((count > 0) & (drawn >= low), drawn + count, drawn)
+    return jnp.minimum(found, pool.num_patches - 1)

@@ -7,28 +7,30 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.devices.mesh import shard_examples
 from jaxseg_xai.program.memory import images_that_fit
 
 
-@functools.partial(jax.jit, static_argnames=("predict", "mesh"))
-def predict_labels(
-    predict: Any, variables: Any, images: jax.Array, mesh: Mesh
+@functools.partial(jax.jit, static_argnames=("segmenter", "mesh"))
+def predict_batch(
+    segmenter: Segmenter, variables: Any, images: jax.Array, mesh: Mesh
 ) -> tuple[jax.Array, jax.Array]:
-    """Label maps int32 [B, H, W] of images [B, H, W, C]; B a multiple of the mesh's size.
+    """Segmentations of images [B, *S, C], prepared for the model; B a multiple of the mesh's size.
 
     A device looks at as many images at a time as it has room for.
 
     Returns:
-      (labels, whether the logits are finite: bool [B]).
+      (label maps int32 [B, *S], or planes bool [B, *S, K] of classes that may overlap; whether the
+      logits are finite: bool [B]).
     """
-    at_a_time = images_that_fit(mesh.devices.flat[0], predict, variables, images.shape[1:])
+    at_a_time = images_that_fit(mesh.devices.flat[0], segmenter, variables, images.shape[1:])
 
     def part(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def labels(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits = predict(variables, image[None])[0]
-            return jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.all(jnp.isfinite(logits))
+        def one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits = segmenter.logits(variables, image[None])[0]
+            return segmenter.output.prediction(logits), jnp.all(jnp.isfinite(logits))
 
-        return jax.lax.map(labels, images, batch_size=at_a_time)
+        return jax.lax.map(one, images, batch_size=at_a_time)
 
     return shard_examples(part, mesh)(variables, images)

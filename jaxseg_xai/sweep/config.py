@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.parse import from_table
-from jaxseg_xai.core.types import Dataset
+from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import DegradedDataset, open_dataset
 from jaxseg_xai.data.degraded import Degradation
 from jaxseg_xai.explainers import (
@@ -58,7 +58,7 @@ class DataConfig:
 
     def open(
         self, class_names: tuple[str, ...], channels: int, *, read_labels: bool = True
-    ) -> tuple[Dataset, list[int]]:
+    ) -> tuple[Source, list[int]]:
         """The data set for a model of these classes and channels, and which of its items to use."""
         source, items = Path(self.source).expanduser(), self.items
         if source.is_file():
@@ -82,7 +82,7 @@ class DataConfig:
         dataset = self._degraded(open_dataset(str(source), self.split, **options))
         return dataset, self._select(dataset, items)
 
-    def open_pool(self, source: str, channels: int) -> Dataset:
+    def open_pool(self, source: str, channels: int) -> Source:
         """Another data set that only gives patches, its images read as these are."""
         if source in _BUILT_IN:
             return self._degraded(open_dataset(source, self.split))
@@ -90,12 +90,12 @@ class DataConfig:
         pool = dataclasses.replace(self, source=source, **unset)
         return pool.open((), channels, read_labels=False)[0]
 
-    def _degraded(self, dataset: Dataset) -> Dataset:
+    def _degraded(self, dataset: Source) -> Source:
         if self.degrade == "none":
             return dataset
         return DegradedDataset(dataset, self.degrade, self.severity)
 
-    def _select(self, dataset: Dataset, items: tuple[str, ...]) -> list[int]:
+    def _select(self, dataset: Source, items: tuple[str, ...]) -> list[int]:
         chosen = list(range(len(dataset)))
         if items:
             known = {name: index for index, name in enumerate(dataset.ids)}

@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from jaxseg_xai.core.errors import ConfigError, DataError
-from jaxseg_xai.core.types import Dataset
+from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import PatchPool, build_patch_pool, image_id
 from jaxseg_xai.explainers import GradCam
 from jaxseg_xai.models.bundle import Bundle
@@ -32,7 +32,7 @@ def class_indices(config: SweepConfig, bundle: Bundle) -> list[int]:
     return [names.index(name) for name in dict.fromkeys(config.classes) or names[1:]]
 
 
-def check_classes(config: SweepConfig, bundle: Bundle, dataset: Dataset) -> None:
+def check_classes(config: SweepConfig, bundle: Bundle, dataset: Source) -> None:
     """Label maps are compared with predictions by number: the numbers must mean the same."""
     ours, theirs = bundle.card.class_names, dataset.class_names
     if config.needs_labels and theirs not in ((), ours):
@@ -52,7 +52,7 @@ def check_layer(config: SweepConfig, bundle: Bundle) -> None:
 
 
 def make_pool(
-    config: SweepConfig, bundle: Bundle, dataset: Dataset, chosen: list[int]
+    config: SweepConfig, bundle: Bundle, dataset: Source, chosen: list[int]
 ) -> PatchPool | None:
     """The patches, if an explainer needs any; DataError if there are not enough of them."""
     if not any(getattr(config, name).needs_pool for name in config.explainers):

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 import jaxseg_xai
 from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
-from jaxseg_xai.core.types import Dataset, Explanation, Sample, SegmentTarget, Status
+from jaxseg_xai.core.types import Source, Explanation, Sample, SegmentTarget, Status
 from jaxseg_xai.data import PatchPool, image_id
 from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, replicate
 from jaxseg_xai.explainers import EXPLAINERS, Batch, explain
@@ -154,7 +154,7 @@ class _Sweep:
         self,
         config: SweepConfig,
         bundle: Bundle,
-        dataset: Dataset,
+        dataset: Source,
         chosen: list[int],
         plan: dict[str, list[PlanRow]],
         store: ExplanationStore,

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.core.types import Dataset
+from jaxseg_xai.core.types import Source
 
 _MAX_SHIFT = 16
 
 
 def training_batches(
-    dataset: Dataset, batch_size: int, *, seed: int, augment: bool, first_step: int = 0
+    dataset: Source, batch_size: int, *, seed: int, augment: bool, first_step: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless (images float32 [B, H, W, C], labels int32 [B, H, W]) from step `first_step` on.
 
@@ -28,7 +28,7 @@ def training_batches(
             yield batch
 
 
-def _batch(dataset: Dataset, batch_size: int, seed: int, augment: bool, step: int):
+def _batch(dataset: Source, batch_size: int, seed: int, augment: bool, step: int):
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     images, labels = [], []
     for place in places:

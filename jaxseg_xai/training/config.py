@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import Dataset
+from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import open_dataset
 from jaxseg_xai.models.zoo.unet import Norm, UNetConfig, Upsample
 
@@ -61,7 +61,7 @@ class TrainConfig:
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise ConfigError("learning_rate must be positive and weight_decay not negative")
 
-    def open(self, split: str, channels: int | None = None) -> Dataset:
+    def open(self, split: str, channels: int | None = None) -> Source:
         """A split of the data; the images of a folder must have so many channels."""
         if self.data in ("triangle", "triangle-cue"):
             return open_dataset(self.data, split, size=self.size)

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.core.types import Dataset, Predict, Sample
+from jaxseg_xai.core.types import Source, Predict, Sample
 from jaxseg_xai.devices.mesh import device_mesh, pad_batch
 from jaxseg_xai.ops.dice import hard_dice
 from jaxseg_xai.program.predict import predict_labels
 
 
 def evaluate(
-    predict: Predict, variables: Any, dataset: Dataset, *, batch_size: int = 16
+    predict: Predict, variables: Any, dataset: Source, *, batch_size: int = 16
 ) -> dict[str, float]:
     """Mean Dice per foreground class over the images in which it occurs (truth or prediction).
 

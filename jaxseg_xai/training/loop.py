@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
-from jaxseg_xai.core.types import Dataset
+from jaxseg_xai.core.types import Source
 from jaxseg_xai.devices.mesh import AXIS, device_mesh
 from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
 from jaxseg_xai.models.predict import from_nnx
@@ -163,7 +163,7 @@ def _schedule(config: TrainConfig) -> optax.Schedule:
     )
 
 
-def _inspect(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
+def _inspect(dataset: Source, config: TrainConfig) -> tuple[int, int]:
     if not len(dataset):
         raise DataError(f"{config.data}: no training images")
     sample = dataset[0]

@@ -43,7 +43,7 @@ SHAPES = _unit_corners()
 
 
 class ShapesDataset(TriangleDataset):
-    """Stars, crosses and turned squares as a `Dataset`, the shape drawn for each image.
+    """Stars, crosses and turned squares as a `Source`, the shape drawn for each image.
 
     Attributes:
       class_names: ("background", "triangle"), those of Triangle, whose models it is for.

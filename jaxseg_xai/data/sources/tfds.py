@@ -1,4 +1,4 @@
-"""Any TFDS data source as a `Dataset`; neither tensorflow nor the network is touched."""
+"""Any TFDS data source as a `Source`; neither tensorflow nor the network is touched."""
 
 import os
 from collections.abc import Mapping, Sequence

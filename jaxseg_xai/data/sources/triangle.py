@@ -124,7 +124,7 @@ def causal_mask(labels: np.ndarray, info: TriangleInfo) -> np.ndarray:
 
 
 class TriangleDataset:
-    """Triangle or Triangle-Cue as a `Dataset`; items are made when they are asked for.
+    """Triangle or Triangle-Cue as a `Source`; items are made when they are asked for.
 
     Attributes:
       class_names: ("background", "triangle"), or the three classes of Triangle-Cue.

@@ -1,0 +1,198 @@
+"""Runs any method over many examples: batches, memory, devices, keys, prediction, status, NaN."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxseg_xai.core.errors import ConfigError, ModelError
+from jaxseg_xai.core.fields import check
+from jaxseg_xai.core.segmenter import Segmenter
+from jaxseg_xai.core.types import Array, Explanation, SegmentTarget, Status
+from jaxseg_xai.devices.mesh import shard_examples
+from jaxseg_xai.explainers.base import Batch, Example, Explainer, Parts, Problem
+from jaxseg_xai.ops.random import fold_words, one_stream
+from jaxseg_xai.outcomes import get_outcome
+from jaxseg_xai.program.memory import gradients_that_fit, images_that_fit
+
+
+def explain(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
+    """Explain a batch with any method, compiled once per shape and static setting.
+
+    Args:
+      explainer: the method and its settings.
+      problem: model, weights, key, patches.
+      batch: B examples, B a multiple of the mesh's size.
+      mesh: from `device_mesh`.
+
+    Returns:
+      Explanations, leaves [B, ...].
+
+    Raises:
+      ConfigError: a setting out of its bounds, or something missing that the method needs.
+      ModelError: the model cannot be applied, or has no gradient where one is needed.
+    """
+    check_problem(explainer, problem, batch)
+    run = _compiled if explainer.traceable else _as_it_is
+    return run(explainer, problem, batch, mesh=mesh)
+
+
+def lower(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh):
+    """`explain` lowered by JAX, to be compiled apart; only of traceable explainers."""
+    check_problem(explainer, problem, batch)
+    return _compiled.lower(explainer, problem, batch, mesh=mesh)
+
+
+def check_problem(explainer: Explainer, problem: Problem, batch: Batch) -> None:
+    """Raise `ConfigError` or `ModelError` for what cannot work, before anything is compiled."""
+    check(explainer, explainer.name)
+    if "patches" in explainer.needs:
+        _check_pool(explainer, problem, batch)
+    if "others" in explainer.needs and batch.others is None:
+        raise ConfigError(f"{explainer.name} needs other images; give others=, images like these")
+    shape = tuple(batch.images.shape[1:])
+    if batch.targets.region.shape[-len(shape) + 1 :] != shape[:-1]:
+        raise ConfigError(
+            f"regions {tuple(batch.targets.region.shape)} for images {tuple(batch.images.shape)}; "
+            "give one value a pixel"
+        )
+    if "gradient" in explainer.needs:
+        outcome = getattr(explainer, "outcome", "")
+        if outcome and not get_outcome(outcome).differentiable:
+            raise ConfigError(
+                f"{explainer.name}.outcome is {outcome!r}, which has no gradient; use "
+                f"{get_outcome(outcome).soft}"
+            )
+        check_gradient(explainer.name, problem.segmenter, problem.variables, shape)
+    explainer.check_model(problem.segmenter, problem.variables, shape)
+
+
+def check_gradient(
+    name: str, segmenter: Segmenter, variables: object, shape: tuple[int, ...]
+) -> None:
+    """Raise `ModelError` where the model has no gradient with respect to images [*S, C]."""
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    reason = "it is described so" if not segmenter.differentiable else ""
+    jax.eval_shape(segmenter, variables, image)  # its own errors first
+    if not reason:
+        try:
+            jax.eval_shape(
+                lambda v, x: jax.grad(lambda x: jnp.sum(segmenter(v, x)))(x), variables, image
+            )
+        except Exception as error:  # whatever JAX says of somebody's model
+            reason = str(error).strip().split("\n")[0]
+    if reason:
+        raise ModelError(
+            f"{name} needs the model's gradient, and it has none ({reason}); use a method that "
+            "only runs the model forward, such as occlusion"
+        )
+
+
+def run_each(explainer: Explainer, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
+    """`explain_one` for every example, split over the mesh, as many at a time as fit a device."""
+    fit = gradients_that_fit if "gradient" in explainer.needs else images_that_fit
+    device, shape = mesh.devices.flat[0], batch.images.shape[1:]
+    at_a_time = fit(device, problem.segmenter, problem.variables, shape)
+
+    def part(shared: tuple[Explainer, Problem], examples: tuple) -> Explanation:
+        return jax.lax.map(
+            lambda example: explain_example(*shared, *example),
+            examples,
+            batch_size=min(at_a_time, examples[0].shape[0]),
+        )
+
+    examples = (batch.images, batch.targets, batch.image_ids, batch.others)
+    return shard_examples(part, mesh)((explainer, problem), examples)
+
+
+def explain_example(
+    explainer: Explainer,
+    problem: Problem,
+    image: Array,
+    target: SegmentTarget,
+    image_id: Array,
+    others: Array | None = None,
+) -> Explanation:
+    """Explain one image [*S, C]; `vmap` it over images, targets and ids."""
+    # Methods that compute the logits anyway give them back; the compiler then drops these.
+    logits = problem.segmenter.logits(problem.variables, image[None])[0]
+    key = jax.random.fold_in(fold_words(problem.key, image_id), target.class_index)
+    example = Example(
+        image=image, target=target, image_id=image_id, key=key, logits=logits, others=others
+    )
+    with one_stream():
+        parts = explainer.explain_one(problem, example)
+    return finish(problem.segmenter, example, parts)
+
+
+def first_status(target: SegmentTarget, finite: jax.Array) -> jax.Array:
+    """Status int32 [] by what is asked: OK, EMPTY_TARGET, EMPTY_REGION or NON_FINITE.
+
+    Args:
+      target: leaves [*S].
+      finite: bool [], whether image and logits are.
+    """
+    status = jnp.where(jnp.any(target.segment), Status.OK, Status.EMPTY_TARGET)
+    status = jnp.where(jnp.any(target.region), status, Status.EMPTY_REGION)
+    return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
+
+
+def all_finite(*arrays: Array) -> jax.Array:
+    """Whether every number of some arrays is finite, bool []."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]))
+
+
+def finish(segmenter: Segmenter, example: Example, parts: Parts) -> Explanation:
+    """The explanation with its status and the prediction.
+
+    Where the status is one without a result, maps are zeros, scores and traces NaN.
+    """
+    logits = example.logits if parts.logits is None else parts.logits
+    finite = all_finite(example.image, logits)
+    if parts.attribution is not None:
+        finite &= all_finite(parts.attribution)
+    if parts.finite is not None:
+        finite &= parts.finite
+    status = first_status(example.target, finite)
+    if parts.status is not None:
+        status = jnp.where(status == Status.OK, parts.status, status).astype(jnp.int32)
+    usable = (status == Status.OK) | (status == Status.NOT_REACHED)
+
+    def masked(values: jax.Array) -> jax.Array:
+        return jnp.where(usable, values, jnp.zeros_like(values))
+
+    labels = segmenter.output.prediction(jnp.where(jnp.isfinite(logits), logits, 0.0))
+    attribution = parts.attribution
+    return Explanation(
+        attribution=None if attribution is None else masked(attribution),
+        status=status,
+        scores={name: jnp.where(usable, value, jnp.nan) for name, value in parts.scores.items()},
+        maps={name: masked(value) for name, value in parts.maps.items()} | {"prediction": labels},
+        traces={name: jnp.where(usable, value, jnp.nan) for name, value in parts.traces.items()},
+    )
+
+
+def _check_pool(explainer: Explainer, problem: Problem, batch: Batch) -> None:
+    pool, side = problem.pool, explainer.patch_side
+    if pool is None:
+        raise ConfigError(
+            f"{explainer.name} needs patches of other images; give others=, images like these, or "
+            'set perturbation="zero" where the method has it'
+        )
+    wanted = (*(side,) * (batch.images.ndim - 2), batch.images.shape[-1])
+    if tuple(pool.patches.shape[1:]) != wanted:
+        raise ConfigError(
+            f"the pool's patches are {tuple(pool.patches.shape[1:])}, but {explainer.name} and the "
+            f"images need {wanted} (block_size, ..., channels); build the pool from images like "
+            "these"
+        )
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _compiled(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
+    return explainer.explain_batch(problem, batch, mesh)
+
+
+def _as_it_is(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
+    return explainer.explain_batch(problem, batch, mesh)
