@@ -1,63 +1,44 @@
-"""Explain segmentation models at scale: MiSuRe and PdCR's ATE in JAX.
+"""Explain segmentation models at scale, in JAX: jitted, vmapped, sharded over all devices.
 
-    bundle = load_model("brain")
-    dataset = open_dataset("brain", "test")
-    misure = jax.jit(Misure().explain, static_argnums=0)
-    explanation = misure(bundle.predict, bundle.variables, dataset[0].image, target)
+    import jaxseg_xai
 
-Whole data sets: `jaxseg_xai.sweep.run.run_sweep`, or `jaxseg-xai sweep` on the command line.
+    found = jaxseg_xai.explain("brain", "scan.png", "white matter", "misure")
+    print(found)
+    found.plot()
+
+Nothing heavy is imported before it is used.
 """
 
+import importlib
 from importlib.metadata import version
-
-from jaxseg_xai.core.errors import JaxsegError
-from jaxseg_xai.core.types import Source, Explanation, Predict, Sample, SegmentTarget, Status
-from jaxseg_xai.data import PatchPool, build_patch_pool, image_id, open_dataset
-from jaxseg_xai.devices.mesh import device_mesh, use_cpu_cores
-from jaxseg_xai.explainers import (
-    EXPLAINERS,
-    Ate,
-    AteGradient,
-    Batch,
-    Confidence,
-    Explainer,
-    GradCam,
-    IntegratedGradients,
-    Misure,
-    explain,
-)
-from jaxseg_xai.models.bundle import Bundle, load_model
-from jaxseg_xai.models.predict import FlaxPredict, from_linen, from_nnx
+from typing import Any
 
 __version__ = version("jaxseg-xai")
 
-__all__ = [
-    "EXPLAINERS",
-    "Ate",
-    "AteGradient",
-    "Batch",
-    "Bundle",
-    "Confidence",
-    "Source",
-    "Explainer",
-    "Explanation",
-    "FlaxPredict",
-    "GradCam",
-    "IntegratedGradients",
-    "JaxsegError",
-    "Misure",
-    "PatchPool",
-    "Predict",
-    "Sample",
-    "SegmentTarget",
-    "Status",
-    "build_patch_pool",
-    "device_mesh",
-    "explain",
-    "from_linen",
-    "from_nnx",
-    "image_id",
-    "load_model",
-    "open_dataset",
-    "use_cpu_cores",
-]
+#: Public name -> the module that has it.
+_PLACES = {
+    "JaxsegError": "jaxseg_xai.core.errors",
+    "Explanation": "jaxseg_xai.core.types",
+    "Sample": "jaxseg_xai.core.types",
+    "SegmentTarget": "jaxseg_xai.core.types",
+    "Source": "jaxseg_xai.core.types",
+    "Status": "jaxseg_xai.core.types",
+    "InputSpec": "jaxseg_xai.core.segmenter",
+    "OutputSpec": "jaxseg_xai.core.segmenter",
+    "Segmenter": "jaxseg_xai.core.segmenter",
+}
+
+__all__ = [*_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, and every registered method by the name of its class: `jaxseg_xai.Ate`."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name[:1].isupper():
+        from jaxseg_xai.explainers import EXPLAINERS
+
+        for line, place in EXPLAINERS.built_in.items():
+            if place.rpartition(":")[2] == name:
+                return EXPLAINERS.get(line)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,7 +42,9 @@ def batch_of(problem, images, *, class_index=1, region=None, reference=None, oth
     regions = np.ones(images.shape[:-1], bool) if region is None else np.asarray(region)
     if reference is None:
         logits = problem.segmenter.logits(problem.variables, images)
-        of_class = [problem.segmenter.output.segment_of(x, c) for x, c in zip(logits, classes)]
+        of_class = [
+            problem.segmenter.output.segment_of(x, c) for x, c in zip(logits, classes, strict=True)
+        ]
         reference = np.stack([np.asarray(plane) for plane in of_class])
     return Batch(
         images=images,
