@@ -1,13 +1,14 @@
-"""The demonstration: real brain MRI slices, a bundled model, both explainers, one report."""
+"""`jaxseg-xai demo`: real brain MRI slices, a bundled model, two methods, one report."""
 
 import dataclasses
 import time
 from pathlib import Path
 
-from jaxseg_xai.explainers import Ate, Misure
-from jaxseg_xai.store.store import ExplanationStore
-from jaxseg_xai.sweep.config import DataConfig, SweepConfig
-from jaxseg_xai.sweep.run import SweepResult, run_sweep
+from jaxseg_xai.cli.command import EXIT_OK, EXIT_SOME_FAILED, Command
+from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.sweep.config import SweepConfig, make_job
+from jaxseg_xai.sweep.data import DataConfig
+from jaxseg_xai.sweep.run import run_sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,34 +26,41 @@ class DemoConfig:
     def sweep(self) -> SweepConfig:
         """The sweep it stands for."""
         full = not self.quick
+        misure = {"method": "misure"} | ({} if full else {"num_iterations": 20})
+        ate = {"method": "ate", "block_size": 16, "num_patches": 50 if full else 10}
         return SweepConfig(
             out=self.out / ("demo.zarr" if full else "quick.zarr"),
-            data=DataConfig(limit=3 if full else 2),
+            model="brain",
+            data=DataConfig(source="brain", limit=3 if full else 2),
             classes=("grey matter", "white matter") if full else ("white matter",),
-            misure=Misure() if full else Misure(num_iterations=20),
-            ate=Ate(block_size=16, num_patches=50 if full else 10),
+            explain=(make_job(misure), make_job(ate)),
             batch_size=2,
         )
 
 
-def run_demo(config: DemoConfig) -> SweepResult:
+def run(config: DemoConfig, command: str) -> int:
     """Run the sweep, write the report, say where the time went."""
+    del command
     from jaxseg_xai.report.gallery import write_report
 
     sweep = config.sweep()
     start = time.perf_counter()
     result = run_sweep(sweep)
     swept = time.perf_counter()
-    report = write_report(ExplanationStore.open(sweep.out), config.out / "report.html")
+    report = write_report(ZarrStore.open(sweep.out), config.out / "report.html")
     done = time.perf_counter()
-    compute = sum(result.compute_seconds.values())
+    times = result.times
+    compute = sum(times.compute_seconds.values())
     print(
-        f"compile {result.compile_seconds:.1f} s, compute {compute:.1f} s, "
-        f"data and store {swept - start - compute - result.compile_seconds:.1f} s, "
+        f"compile {times.compile_seconds:.1f} s, compute {compute:.1f} s, "
+        f"data and store {swept - start - compute - times.compile_seconds:.1f} s, "
         f"report {done - swept:.1f} s"
     )
-    for name, count in result.computed.items():
+    for label, count in times.computed.items():
         if count:
-            print(f"{name}: {count / result.compute_seconds[name]:.2f} explanations/s")
+            print(f"{label}: {count / times.compute_seconds[label]:.2f} explanations/s")
     print(f"report: {report.resolve()}")
-    return result
+    return EXIT_SOME_FAILED if result.num_failed else EXIT_OK
+
+
+COMMAND = Command(config=DemoConfig, run=run, example="jaxseg-xai demo")

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+from jaxseg_xai.cli.command import EXIT_OK, Command
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.fields import check, setting
+from jaxseg_xai.core.segmenter import Pad
 from jaxseg_xai.incremental import make_plan
-from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.models.predict import Pad
+from jaxseg_xai.models import load_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,32 +21,51 @@ class PlanConfig:
       block_size: side of the blocks that are intervened on.
       region_side: side of the box in the output that matters.
       num_patches: interventions on one block that are evaluated at once.
-      pad: what to do with sizes that the model does not take: "refuse", "edge", "reflect" or
-        "constant".
+      pad: what to do with sizes that the model does not take: "refuse", or pad to the next one that
+        it takes ("edge", "reflect", "constant").
     """
 
     model: str = "brain"
-    height: int = 256
-    width: int = 256
-    block_size: int = 8
-    region_side: int = 32
-    num_patches: int = 10
+    height: int = setting(256, at_least=1)
+    width: int = setting(256, at_least=1)
+    block_size: int = setting(8, at_least=1)
+    region_side: int = setting(32, at_least=1)
+    num_patches: int = setting(10, at_least=1)
     pad: Pad = "refuse"
 
 
 def plan_text(config: PlanConfig) -> str:
     """The table that the command prints."""
-    for name in ("height", "width", "block_size", "region_side", "num_patches"):
-        if (value := getattr(config, name)) < 1:
-            raise ConfigError(f"{name} is {value}; it must be at least 1")
-    bundle = load_model(config.model, pad=config.pad)
-    channels = bundle.card.architecture_config().in_channels
+    check(config)
+    bundle = load_model(config.model)
+    spec = bundle.segmenter.input
+    size = [n + -n % spec.multiple_of for n in (config.height, config.width)]
+    if config.pad == "refuse" and size != [config.height, config.width]:
+        raise ConfigError(
+            f"{config.height}x{config.width} is not a multiple of the model's stride "
+            f"{spec.multiple_of}; set pad to edge, reflect or constant"
+        )
     plan = make_plan(
-        bundle.predict,
+        bundle.segmenter,
         bundle.variables,
-        (config.height, config.width, channels),
+        (*size, spec.channels),
         block=(config.block_size, config.block_size),
         region=(config.region_side, config.region_side),
         num_patches=config.num_patches,
     )
     return str(plan)
+
+
+def run(config: PlanConfig, command: str) -> int:
+    """Print the table."""
+    del command
+    print(plan_text(config))
+    return EXIT_OK
+
+
+COMMAND = Command(
+    config=PlanConfig,
+    run=run,
+    example="jaxseg-xai plan --model brain --height 192 --width 192 --block-size 8 "
+    "--region-side 32",
+)

@@ -1,280 +1,251 @@
-"""What can be set about a sweep, from a TOML file or from flags; both are validated here."""
+"""What can be set about a sweep, from a TOML file, from flags, or in Python."""
 
 import dataclasses
+import json
+import re
 import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.fields import check, idle_fields, setting
 from jaxseg_xai.core.parse import from_table
-from jaxseg_xai.core.types import Source
-from jaxseg_xai.data import DegradedDataset, open_dataset
-from jaxseg_xai.data.degraded import Degradation
-from jaxseg_xai.explainers import (
-    EXPLAINERS,
-    Ate,
-    AteGradient,
-    Confidence,
-    Explainer,
-    GradCam,
-    IntegratedGradients,
-    Misure,
-    MisurePaper,
-)
-from jaxseg_xai.models.predict import Dtype, Pad
+from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
+from jaxseg_xai.explainers import EXPLAINERS, Explainer
+from jaxseg_xai.sweep.data import DataConfig
+from jaxseg_xai.sweep.regions import Region, parse_region
+from jaxseg_xai.sweep.targets import Reference, check_reference
 
-_BUILT_IN = ("brain", "triangle", "triangle-cue", "shapes")
+_OUT = Path("runs/sweep.zarr")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which images.
+class Job:
+    """A method with its settings, under a label; a sweep may have one method several times.
 
     Attributes:
-      source: brain, triangle, triangle-cue, shapes, a folder of images, or one image file (its
-        siblings in the folder then give the patches for the ATE).
-      split: train, validation or test, where the data set has splits.
-      items: names of the only images to explain; all where empty.
-      limit: at most so many images, evenly spaced; 0 means all.
-      labels: folder of label maps, for a folder of images.
-      window: two intensities that become 0 and 1, for a folder of images.
-      size: side of the generated images; 0 means the usual one (triangle data sets, shapes).
-      num: how many images are generated; 0 means the usual number (triangle data sets, shapes).
-      degrade: make every image worse, see `jaxseg_xai.data.degraded`: by noise, blur, loss of
-        contrast, or one of them per image (mixed).
-      severity: how much worse, 1 to 5; mixed draws from 0 to this for each image.
+      label: names the results: a group of the store, a column of the report.
+      explainer: the method and its settings.
+      region: what it is about; None for the method's usual region.
+      target: which pixels of the class; None for the method's usual ones.
     """
 
-    source: str = "brain"
-    split: Literal["train", "validation", "test"] = "test"
-    items: tuple[str, ...] = ()
-    limit: int = 0
-    labels: Path | None = None
-    window: tuple[float, float] | None = None
-    size: int = 0
-    num: int = 0
-    degrade: Degradation | Literal["none"] = "none"
-    severity: int = 3
+    label: str
+    explainer: Explainer
+    region: Region | None = None
+    target: Reference | None = None
 
-    def open(
-        self, class_names: tuple[str, ...], channels: int, *, read_labels: bool = True
-    ) -> tuple[Source, list[int]]:
-        """The data set for a model of these classes and channels, and which of its items to use."""
-        source, items = Path(self.source).expanduser(), self.items
-        if source.is_file():
-            name = source.name.removesuffix(".gz")
-            source, items = source.parent, (*items, Path(name).stem)
-            if source.name == "images":  # its label maps are in labels/ beside it
-                source = source.parent
-        options: dict[str, Any] = {}
-        if self.labels is not None:
-            options["labels"] = self.labels
-        if self.window is not None:
-            options["window"] = self.window
-        if self.size:
-            options["size"] = self.size
-        if self.num:
-            options["num"] = self.num
-        if source.is_dir() and self.source not in _BUILT_IN:
-            options |= {"class_names": class_names, "channels": channels}
-            options["read_labels"] = read_labels
-            source = source.absolute()  # a Path forgets the "./" of "./brain"
-        dataset = self._degraded(open_dataset(str(source), self.split, **options))
-        return dataset, self._select(dataset, items)
-
-    def open_pool(self, source: str, channels: int) -> Source:
-        """Another data set that only gives patches, its images read as these are."""
-        if source in _BUILT_IN:
-            return self._degraded(open_dataset(source, self.split))
-        unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
-        pool = dataclasses.replace(self, source=source, **unset)
-        return pool.open((), channels, read_labels=False)[0]
-
-    def _degraded(self, dataset: Source) -> Source:
-        if self.degrade == "none":
-            return dataset
-        return DegradedDataset(dataset, self.degrade, self.severity)
-
-    def _select(self, dataset: Source, items: tuple[str, ...]) -> list[int]:
-        chosen = list(range(len(dataset)))
-        if items:
-            known = {name: index for index, name in enumerate(dataset.ids)}
-            # A volume's slices are named volume#017: its name alone means all of them.
-            families = {
-                item: [i for n, i in known.items() if n.split("#")[0] == item] for item in items
-            }
-            unknown = [item for item in items if item not in known and not families[item]]
-            if unknown:
-                raise ConfigError(
-                    f"no item {', '.join(unknown)} in {self.source}; it has "
-                    f"{', '.join(dataset.ids[:3])}, ... ({len(dataset)} items)"
-                )
-            named = [[known[item]] if item in known else families[item] for item in items]
-            # Once each, however often it was named.
-            chosen = list(dict.fromkeys(i for group in named for i in group))
-        if self.limit and self.limit < len(chosen):
-            step = len(chosen) / self.limit
-            chosen = [chosen[int((k + 0.5) * step)] for k in range(self.limit)]
-        return chosen
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for its results to be continued, as JSON values."""
+        settings: dict[str, Any] = dataclasses.asdict(self.explainer)  # pyright: ignore[reportArgumentType]
+        for name in idle_fields(self.explainer):
+            settings.pop(name, None)
+        found = {"method": self.explainer.name, "revision": self.explainer.meta.revision}
+        for name in ("region", "target"):
+            value = getattr(self, name)
+            if value is not None:
+                found[name] = value.name if isinstance(value, Region) else value
+        return found | settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoiConfig:
-    """The region R of the output whose Dice the ATE is about.
+    """The region of methods that explain a region, where an entry does not say its own.
 
     Attributes:
       kind: "box" around the innermost pixel of the class's largest component, or that "component".
       side: of the box in pixels.
-      corner: top and left of the box, to put it elsewhere.
-      reference: the segmentation T that Dice is measured against: "truth" where there are label
-        maps (else the prediction), or always the "prediction".
+      corner: first pixel of the box along each axis, to put it elsewhere.
+      reference: the segmentation that Dice is measured against: "truth" where there are label maps
+        (else the prediction), or always the "prediction".
     """
 
     kind: Literal["box", "component"] = "box"
-    side: int = 32
-    corner: tuple[int, int] | None = None
+    side: int = setting(32, at_least=1)
+    corner: tuple[int, ...] | None = None
     reference: Literal["truth", "prediction"] = "truth"
+
+    def region(self) -> Region:
+        """As a region."""
+        return Region(kind=self.kind, side=self.side, corner=self.corner)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """A model, the images and classes to explain, and how.
+class SweepSettings:
+    """Everything of a sweep but its methods.
 
     Attributes:
       out: the store to write (Zarr); the same configuration continues where it stopped.
       model: a bundled model (see `jaxseg-xai models`) or a folder with model.json.
       data: which images.
       classes: names of the classes to explain; all but the background where empty.
-      explainers: which methods (see `jaxseg-xai explainers`).
-      misure: settings of MiSuRe.
-      misure_paper: settings of MiSuRe with the published loss.
-      ate: settings of the ATE.
-      ate_gradient: settings of its gradient form.
-      integrated_gradients: settings of integrated gradients.
-      grad_cam: settings of Grad-CAM.
-      confidence: settings of the confidence scores.
-      roi: the region the ATE is about.
-      pool_source: data set that gives the patches; that of the images where empty.
-      pool_patches: patches in the pool.
+      roi: the region of methods that explain a region.
+      others_source: data set that gives the patches and whole images which methods put in the place
+        of others; that of the images where empty.
+      num_patches: how many patches such a pool has.
       batch_size: explanations at a time, over all devices.
-      pad: what to do with sizes that the model's stride does not divide.
+      pad: what to do with sizes that the model does not take: "refuse" them, or pad them.
+      channels: what to do with grey images for a model of more channels: "refuse" or "repeat".
       dtype: what the model computes in.
-      store_labels: read label maps into the store even where no explainer looks at them, for
+      store_labels: read label maps into the store even where no method looks at them, for
         `jaxseg-xai reliability`. (Those of the generated data sets always are there.)
-      seed: of the patches and their draws.
+      seed: of all draws.
       overwrite: delete an existing store first.
       retry_failed: try the images again that an earlier run recorded as failed.
     """
 
-    out: Path = Path("runs/sweep.zarr")
-    model: str = "brain"
+    out: Path = setting(_OUT, idle=True)
+    model: str = ""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     classes: tuple[str, ...] = ()
-    explainers: tuple[str, ...] = ("misure", "ate")
-    misure: Misure = dataclasses.field(default_factory=Misure)
-    misure_paper: MisurePaper = dataclasses.field(default_factory=MisurePaper)
-    ate: Ate = dataclasses.field(default_factory=Ate)
-    ate_gradient: AteGradient = dataclasses.field(default_factory=AteGradient)
-    integrated_gradients: IntegratedGradients = dataclasses.field(
-        default_factory=IntegratedGradients
-    )
-    grad_cam: GradCam = dataclasses.field(default_factory=GradCam)
-    confidence: Confidence = dataclasses.field(default_factory=Confidence)
     roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
-    pool_source: str = ""
-    pool_patches: int = 1000
-    batch_size: int = 8
+    others_source: str = ""
+    num_patches: int = setting(1000, at_least=2)
+    batch_size: int = setting(8, idle=True, at_least=1)
     pad: Pad = "refuse"
+    channels: Grey = "refuse"
     dtype: Dtype = "float32"
     store_labels: bool = False
-    seed: int = 0
-    overwrite: bool = False
-    retry_failed: bool = False
+    seed: int = setting(0, at_least=0, below=2**32)
+    overwrite: bool = setting(False, idle=True)
+    retry_failed: bool = setting(False, idle=True)
 
-    def validate(self) -> None:
-        """Raise `ConfigError` naming the first value out of its range."""
-        unknown = [name for name in self.explainers if name not in EXPLAINERS]
-        if unknown or not self.explainers:
-            raise ConfigError(
-                f"unknown explainer {', '.join(unknown) or '(none given)'}; "
-                f"there is {', '.join(EXPLAINERS)}"
-            )
-        for name in self.explainers:
-            getattr(self, name).validate()
-        sizes = (self.ate.block_size, self.ate_gradient.block_size)
-        if {"ate", "ate_gradient"} <= set(self.explainers) and sizes[0] != sizes[1]:
-            raise ConfigError(
-                f"ate.block_size is {sizes[0]} and ate_gradient.block_size {sizes[1]}; one sweep "
-                "has patches of one size"
-            )
-        if self.batch_size < 1 or self.roi.side < 1 or self.pool_patches < 2:
-            raise ConfigError(
-                f"batch_size={self.batch_size}, roi.side={self.roi.side}, "
-                f"pool_patches={self.pool_patches}: at least 1, 1 and 2"
-            )
-        if self.data.limit < 0 or self.data.size < 0 or not 0 <= self.seed < 2**32:
-            raise ConfigError("data.limit and data.size must not be negative, seed in [0, 2**32)")
 
-    def explainer(self, name: str) -> Explainer:
-        """An explainer with its settings; the ATE need not look beyond the region's box."""
-        if name == "ate" and self.roi.kind == "box":
-            return dataclasses.replace(self.ate, region_side=self.roi.side)
-        return getattr(self, name)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig(SweepSettings):
+    """A model, the images and classes to explain, and how.
 
-    def settings(self, name: str) -> dict[str, Any]:
-        """Name -> value of an explainer's settings."""
-        explainer: Any = self.explainer(name)
-        return dataclasses.asdict(explainer)
+    Attributes:
+      explain: the methods, each under a label of its own.
+    """
 
-    @property
-    def needs_labels(self) -> bool:
-        """Whether ground truth is looked at, or kept."""
-        regional = any(not EXPLAINERS[name].whole_image for name in self.explainers)
-        return self.store_labels or (regional and self.roi.reference == "truth")
+    explain: tuple[Job, ...] = ()
 
-    @property
-    def block_size(self) -> int:
-        """Of the patches, for the explainers that need any."""
-        return next(
-            (
-                getattr(self, name).block_size
-                for name in self.explainers
-                if getattr(self, name).needs_pool
-            ),
-            self.ate.block_size,
-        )
+    def check_together(self) -> None:
+        """Raise `ConfigError` for entries that cannot stand together, or out of their bounds."""
+        check_jobs(self.explain)
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a sweep to be continued, as JSON values."""
-        fields = dataclasses.asdict(self)
-        # Neither where the results go nor which or how many are computed at once changes them.
-        for name in ("out", "overwrite", "retry_failed", "batch_size"):
-            del fields[name]
-        del fields["ate"]["batch_size"]
-        for name in ("misure", "misure_paper"):
-            for idle in ("lanes", "windows", "region_side"):
-                del fields[name][idle]
-        # Settings of methods that are not run may change.
-        for name in EXPLAINERS.keys() - set(self.explainers):
-            del fields[name]
-        return _as_json(fields)
+        names = {field.name for field in dataclasses.fields(SweepSettings)}
+        found = {name: getattr(self, name) for name in names.difference(idle_fields(self))}
+        found |= {name: dataclasses.asdict(found[name]) for name in ("data", "roi")}
+        found["explain"] = {job.label: job.identity() for job in self.explain}
+        return json.loads(json.dumps(found, default=str, sort_keys=True))
 
 
-def read_toml(path: Path, cls: type) -> Any:
-    """Read a configuration dataclass from TOML; unknown keys and wrong types are errors."""
+def check_jobs(jobs: Sequence[Job]) -> None:
+    """Raise `ConfigError` for no job at all, a label used twice, or a setting out of its bounds."""
+    if not jobs:
+        raise ConfigError(
+            f"no method to explain with; name one or more of {', '.join(EXPLAINERS.names())}"
+        )
+    labels = [job.label for job in jobs]
+    for job in jobs:
+        if labels.count(job.label) > 1:
+            raise ConfigError(
+                f"two entries are labelled {job.label!r}; give one another label "
+                f'(label = "{job.label}2", or {job.label}2={job.explainer.name})'
+            )
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", job.label) or job.label == "images":
+            raise ConfigError(
+                f"label {job.label!r} cannot name a group of the store; use letters and digits"
+            )
+        check(job.explainer, job.label)
+
+
+def make_job(value: Any) -> Job:
+    """A job from what a person writes.
+
+    Args:
+      value: the name of a method ("ate"), a label and a name ("ate16=ate"), an explainer, a pair
+        (label, explainer), a table {"method": "ate", "label": "ate16", "block_size": 16,
+        "region": "box 48", "target": "prediction"}, or a `Job`.
+
+    Raises:
+      ConfigError: an unknown method or setting, or something else.
+    """
+    match value:
+        case Job():
+            return value
+        case Explainer():
+            return Job(label=value.name, explainer=value)
+        case (str() as label, Explainer() as explainer):
+            return Job(label=label, explainer=explainer)
+        case str():
+            label, _, name = value.rpartition("=")
+            return Job(label=label or name, explainer=EXPLAINERS.get(name)())
+        case Mapping():
+            return _job_of_table(value)
+    raise ConfigError(
+        f"explain holds {value!r}; give names of methods, explainers, (label, explainer) or tables "
+        "with method = ..."
+    )
+
+
+def read_config(path: Path) -> SweepConfig:
+    """Read a sweep from TOML; unknown keys and wrong types are errors."""
     try:
-        return from_table(cls, tomllib.loads(path.read_text()))
+        table = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; check the path of --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    try:
+        return config_of(table)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _as_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_as_json(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def config_of(table: Mapping[str, Any]) -> SweepConfig:
+    """A sweep from a parsed TOML table."""
+    for key in table:
+        if spelling := _new_spelling(key, table[key]):
+            raise ConfigError(spelling)
+    rest = {key: value for key, value in table.items() if key != "explain"}
+    entries = table.get("explain", [])
+    if not isinstance(entries, list):
+        raise ConfigError(f"explain is {entries!r}; write [[explain]] tables with method = ...")
+    settings = from_table(SweepSettings, rest)
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return SweepConfig(**fields, explain=tuple(make_job(entry) for entry in entries))
+
+
+def _job_of_table(table: Mapping[str, Any]) -> Job:
+    rest = dict(table)
+    name, label = rest.pop("method", None), rest.pop("label", None)
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"an [[explain]] table has no method; write method = one of "
+            f"{', '.join(EXPLAINERS.names())}"
+        )
+    region, target = rest.pop("region", None), rest.pop("target", None)
+    if target is not None:
+        check_reference(target)
+    cls = EXPLAINERS.get(name)
+    try:
+        explainer = from_table(cls, rest)
+    except ConfigError as error:
+        raise ConfigError(f"{label or name}: {error}") from None
+    return Job(
+        label=label or name,
+        explainer=explainer,
+        region=None if region is None else parse_region(region),
+        target=target,
+    )
+
+
+def _new_spelling(key: str, value: Any) -> str | None:
+    """What to write instead of a key of version 0.1, in one line; None for any other key."""
+    if key == "explainers":
+        names: Iterable[Any] = value if isinstance(value, list) else [value]
+        tables = " ".join(f'[[explain]] method = "{name}"' for name in names)
+        return f"explainers is now a list of tables; write {tables}"
+    if key in EXPLAINERS and isinstance(value, dict):
+        settings = ", ".join(f"{name} = {item!r}" for name, item in value.items())
+        return f'[{key}] is now an entry of explain; write [[explain]] with method = "{key}"' + (
+            f", {settings}" if settings else ""
+        )
+    renamed = {"pool_source": "others_source", "pool_patches": "num_patches"}
+    return f"{key} is now {renamed[key]}; rename it" if key in renamed else None

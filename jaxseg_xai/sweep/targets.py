@@ -1,71 +1,134 @@
-"""From label maps to what is explained in them."""
+"""From segmentations to what is explained in them."""
+
+from typing import Literal, get_args
 
 import numpy as np
-from scipy import ndimage
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import SegmentTarget
-from jaxseg_xai.explainers import EXPLAINERS
-from jaxseg_xai.sweep.config import RoiConfig
+from jaxseg_xai.core.inputs import Grid
+from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.types import SegmentTarget, plane_of
+from jaxseg_xai.sweep.regions import Region, find_region
+
+#: Which pixels of the class are explained: those predicted, those of the ground truth, those
+#: predicted that are none, and those that are some and not predicted.
+Reference = Literal["prediction", "truth", "false_positives", "false_negatives"]
 
 
-def make_target(
-    explainer: str,
+def check_reference(reference: str) -> None:
+    """Raise `ConfigError` for an unknown kind of reference."""
+    if reference not in get_args(Reference):
+        raise ConfigError(f"target is {reference!r}; use {', '.join(get_args(Reference))}")
+
+
+def reference_plane(
     class_index: int,
     prediction: np.ndarray,
     labels: np.ndarray | None,
-    roi: RoiConfig,
-) -> SegmentTarget | None:
-    """The target of one explanation, or None where the class has no pixel to explain.
-
-    MiSuRe explains the predicted class in the whole image; the ATE the class in a region of
-    interest of its reference.
+    reference: Reference,
+    rank: int,
+) -> np.ndarray:
+    """The pixels of a class that are explained, bool [*S].
 
     Args:
-      explainer: name of the explainer.
       class_index: the class.
-      prediction: int [H, W], the model's label map.
-      labels: int [H, W], ground truth, or None.
-      roi: how to find the region.
+      prediction: of the model, a label map [*S] or planes [*S, K].
+      labels: ground truth in the same form, or None.
+      reference: which pixels.
+      rank: number of axes S.
 
     Raises:
-      ConfigError: the box does not lie in the image.
+      ConfigError: ground truth is asked for and there is none.
     """
-    whole = EXPLAINERS[explainer].whole_image
-    if whole or labels is None or roi.reference == "prediction":
-        labels = prediction
-    reference = labels == class_index
-    if not reference.any():
-        return None
-    region = np.ones(reference.shape, bool) if whole else find_region(reference, roi)
-    if not (reference & region).any():
-        return None
-    return SegmentTarget(class_index=np.int32(class_index), region=region, reference=reference)
-
-
-def find_region(mask: np.ndarray, roi: RoiConfig) -> np.ndarray:
-    """The region of interest, bool [H, W], of a class's pixels [H, W] (not empty)."""
-    shape = mask.shape
-    if roi.corner is None:
-        parts = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
-        largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-        if roi.kind == "component":
-            return largest
-        # Padded, so that the image border counts as outside of the object.
-        depth = np.asarray(ndimage.distance_transform_edt(np.pad(largest, 1)))[1:-1, 1:-1]
-        centre = np.unravel_index(np.argmax(depth), shape)
-        corner = [
-            int(np.clip(c - roi.side // 2, 0, max(0, size - roi.side)))
-            for c, size in zip(centre, shape, strict=True)
-        ]
-    else:
-        corner = list(roi.corner)
-    top, left = corner
-    if top < 0 or left < 0 or top + roi.side > shape[0] or left + roi.side > shape[1]:
+    predicted = plane_of(prediction, class_index, rank)
+    if reference == "prediction":
+        return predicted
+    if labels is None:
         raise ConfigError(
-            f"region of interest: a box of side {roi.side} at ({top}, {left}) does not lie in the "
-            f"{shape[0]}x{shape[1]} image; change roi.side or roi.corner"
+            f"{reference.replace('_', ' ')} need ground truth, and this image has no labels; give "
+            "labels, or explain the prediction"
         )
-    region = np.zeros(shape, bool)
-    region[top : top + roi.side, left : left + roi.side] = True
-    return region
+    truth = plane_of(labels, class_index, rank)
+    match reference:
+        case "truth":
+            return truth
+        case "false_positives":
+            return predicted & ~truth
+        case _:
+            return truth & ~predicted
+
+
+def make_target(
+    class_index: int,
+    prediction: np.ndarray,
+    labels: np.ndarray | None,
+    grid: Grid,
+    *,
+    region: Region,
+    reference: Reference,
+) -> SegmentTarget | None:
+    """The target of one explanation, or None where there is nothing to explain.
+
+    Args:
+      class_index: the class.
+      prediction: of the model on the prepared grid.
+      labels: ground truth on the prepared grid, or None.
+      grid: of the sample; padding belongs to no region.
+      region: how the region is found.
+      reference: which pixels of the class.
+
+    Returns:
+      The target, leaves on the prepared grid.
+
+    Raises:
+      ConfigError: the region does not lie in the image, or ground truth is missing.
+    """
+    rank = len(grid.prepared)
+    plane = reference_plane(class_index, prediction, labels, reference, rank)
+    inside = tuple(slice(size) for size in grid.resized)
+    cut = plane[inside]
+    if not cut.any():
+        return None
+    if region.kind == "mask":  # it lies on the grid of the sample
+        mask = np.asarray(region.mask, bool)
+        if mask.shape != grid.sample:
+            raise ConfigError(
+                f"region: a mask {mask.shape} for an image {grid.sample}; give one value a pixel"
+            )
+        found = grid.forward(mask)
+    else:
+        found = np.zeros(grid.prepared, bool)
+        found[inside] = find_region(cut, region)
+    if not (plane & found).any():
+        return None
+    valid = np.zeros(grid.prepared, bool)
+    valid[inside] = True
+    return SegmentTarget(class_index=np.int32(class_index), region=found, reference=plane & valid)
+
+
+def as_planes(labels: np.ndarray | None, output: OutputSpec, rank: int) -> np.ndarray | None:
+    """Ground truth in the form of the model's predictions.
+
+    For classes that may overlap a label map becomes planes: number n > 0 is class n - 1, and 0 none
+    of them. Planes stay planes, and a model of classes that exclude each other takes a label map.
+
+    Raises:
+      ConfigError: planes for a model whose classes exclude each other, or too few of them.
+    """
+    if labels is None:
+        return None
+    if not output.overlapping:
+        if labels.ndim != rank:
+            raise ConfigError(
+                "labels are planes of classes that may overlap, but the model's classes exclude "
+                "each other; give a label map"
+            )
+        return labels
+    if labels.ndim == rank:
+        return labels[..., None] == np.arange(1, output.num_classes + 1)
+    if labels.shape[-1] != output.num_classes:
+        raise ConfigError(
+            f"labels have {labels.shape[-1]} planes, the model {output.num_classes} classes; give "
+            "one plane a class"
+        )
+    return labels.astype(bool)

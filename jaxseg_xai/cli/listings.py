@@ -1,0 +1,58 @@
+"""`jaxseg-xai models`, `explainers` and `data`: what there is, built in and by plug-ins."""
+
+import dataclasses
+import sys
+
+import tyro
+
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.registry import Registry
+from jaxseg_xai.data import SOURCES
+from jaxseg_xai.explainers import EXPLAINERS
+from jaxseg_xai.models import MODELS, bundled_models
+from jaxseg_xai.models.bundle import read_card
+
+
+def models(arguments: list[str]) -> None:
+    """The bundled models, then the architectures that a folder may name."""
+    _none("models", arguments)
+    for name, folder in bundled_models().items():
+        card = read_card(folder)
+        dice = card.about.get("dice", {}).get("mean")
+        print(f"{name:20} {card.architecture}, classes {', '.join(card.class_names)}")
+        print(f"{'':20} trained on {card.about.get('data')}, held-out Dice {dice}")
+    print("architectures for a model.json of your own:")
+    _list(MODELS)
+
+
+def explainers(arguments: list[str]) -> None:
+    """The methods; with a name, the settings of one."""
+    if len(arguments) == 1:
+        cls = EXPLAINERS.get(arguments[0])
+        try:
+            tyro.cli(cls, args=["--help"], prog=f"--{cls.name}.", description=cls.__doc__)
+        except SystemExit:
+            return
+    _none("explainers", arguments)
+    _list(EXPLAINERS)
+
+
+def data(arguments: list[str]) -> None:
+    """The data sets."""
+    _none("data", arguments)
+    _list(SOURCES)
+
+
+def _list(registry: Registry) -> None:
+    for name, found in registry.usable():
+        doc = (found.__doc__ or "").strip()
+        # A dataclass without a docstring has its signature there.
+        told = doc and not (dataclasses.is_dataclass(found) and doc.startswith(found.__name__))
+        print(f"{name:20} {doc.splitlines()[0] if told else ''}")
+    for problem in registry.problems():
+        print(f"jaxseg-xai: {problem}", file=sys.stderr)
+
+
+def _none(name: str, arguments: list[str]) -> None:
+    if arguments:
+        raise ConfigError(f"{name} takes no arguments, not {' '.join(arguments)}")

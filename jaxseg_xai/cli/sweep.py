@@ -1,0 +1,22 @@
+"""`jaxseg-xai sweep`: a data set x classes x methods into a store."""
+
+from jaxseg_xai.cli.command import Command, show_result
+from jaxseg_xai.cli.sweep_flags import parse_sweep
+from jaxseg_xai.sweep.config import SweepConfig
+from jaxseg_xai.sweep.run import run_sweep
+
+
+def run(config: SweepConfig, command: str) -> int:
+    """Run the sweep and say what came of it."""
+    del command
+    code = show_result(run_sweep(config))
+    print(f"store: {config.out}")
+    return code
+
+
+COMMAND = Command(
+    config=SweepConfig,
+    run=run,
+    parse=parse_sweep,
+    example="jaxseg-xai sweep --config sweep.toml --data.limit 100 --out runs/sweep.zarr",
+)

@@ -1,0 +1,94 @@
+"""Flags of a sweep: its settings, its methods, and the methods' settings."""
+
+import dataclasses
+from typing import Any
+
+import tyro
+
+from jaxseg_xai.cli.command import Command, config_file
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.explainers import EXPLAINERS
+from jaxseg_xai.sweep.config import Job, SweepConfig, SweepSettings, make_job, read_config
+
+
+def parse_sweep(command: Command, arguments: list[str], program: str, description: str) -> Any:
+    """A `SweepConfig` (or a class derived from it) from flags over `--config`.
+
+    `--explain misure ate16=ate` names the methods; without it they are those of the file.
+    `--ate.block-size 16` applies to every entry of that method, whatever its label.
+    """
+    if "--explainers" in arguments:
+        names = " ".join(arguments[arguments.index("--explainers") + 1 :]).split(" --")[0]
+        raise ConfigError(f"--explainers is now --explain; write --explain {names}")
+    path, rest = config_file(arguments)
+    default = command.config() if path is None else _derived(command.config, read_config(path))
+    rest, of_method = _split(rest)
+    flags = _flags_of(command.config)
+    names = [field.name for field in dataclasses.fields(SweepSettings)]
+    given = tyro.cli(
+        flags,
+        args=rest,
+        default=flags(**{name: getattr(default, name) for name in names}),
+        prog=program,
+        description=f"{description}\n\n--METHOD.SETTING VALUE sets something of a method, for "
+        "every entry of it; `jaxseg-xai explainers METHOD` lists a method's settings.",
+    )
+    jobs = [make_job(name) for name in given.explain] or list(default.explain)
+    for method, words in of_method.items():
+        jobs = _with_settings(jobs, method, words)
+    return command.config(**{name: getattr(given, name) for name in names}, explain=tuple(jobs))
+
+
+def _flags_of(config: type) -> type:
+    """The settings of a sweep as flags, with the methods by name."""
+    settings = dataclasses.make_dataclass(
+        config.__name__,
+        [("explain", tuple[str, ...], dataclasses.field(default=()))],
+        bases=(SweepSettings,),
+        frozen=True,
+        kw_only=True,
+    )
+    settings.__doc__ = (SweepSettings.__doc__ or "").rstrip() + (
+        "\n      explain: the methods (see `jaxseg-xai explainers`), each as NAME or LABEL=NAME.\n"
+    )
+    return settings
+
+
+def _derived(cls: type, config: SweepConfig) -> SweepConfig:
+    return cls(**{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+
+
+def _split(arguments: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Flags of methods apart from the others: `--ate.block-size 16` -> ate: [--block-size, 16]."""
+    rest: list[str] = []
+    of_method: dict[str, list[str]] = {}
+    place = rest
+    for word in arguments:
+        if word.startswith("--"):
+            name, dot, flag = word[2:].partition(".")
+            method = name.replace("-", "_")
+            if dot and method in EXPLAINERS:
+                place = of_method.setdefault(method, [])
+                word = f"--{flag}"
+            else:
+                place = rest
+        place.append(word)
+    return rest, of_method
+
+
+def _with_settings(jobs: list[Job], method: str, words: list[str]) -> list[Job]:
+    """The jobs, with some settings of every one of a method changed."""
+    if method not in [job.explainer.name for job in jobs]:
+        raise ConfigError(
+            f"--{method}.{words[0][2:]} sets something of {method}, which is not among the methods "
+            f"({', '.join(job.label for job in jobs) or 'none given'}); add it to --explain"
+        )
+    found = []
+    for job in jobs:
+        if job.explainer.name == method:
+            explainer = tyro.cli(
+                type(job.explainer), args=words, default=job.explainer, prog=f"--{method}."
+            )
+            job = dataclasses.replace(job, explainer=explainer)
+        found.append(job)
+    return found

@@ -1,0 +1,145 @@
+"""`jaxseg_xai.explain`: images, a class and a method to maps."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
+from jaxseg_xai.data import as_source
+from jaxseg_xai.explainers import EXPLAINERS, Explainer
+from jaxseg_xai.facade.result import Explanations
+from jaxseg_xai.models import Bundle, as_model, load_model
+from jaxseg_xai.store import MemoryStore
+from jaxseg_xai.sweep.config import Job
+from jaxseg_xai.sweep.engine import Engine
+from jaxseg_xai.sweep.regions import parse_region
+from jaxseg_xai.sweep.run import attributes, entry_of
+from jaxseg_xai.sweep.targets import check_reference
+from jaxseg_xai.sweep.work import Work, class_indices
+
+
+def explain(
+    model: Any,
+    images: Any,
+    classes: str | int | Sequence[str | int],
+    method: str | Explainer,
+    *,
+    labels: Any = None,
+    region: Any = None,
+    target: str | None = None,
+    others: Any = None,
+    seed: int = 0,
+    pad: Pad | None = None,
+    channels: Grey | None = None,
+    dtype: Dtype | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Explanations:
+    """Explain what a model segments.
+
+        found = jaxseg_xai.explain("brain", "scan.png", "white matter", "misure")
+        found.plot()
+
+    Args:
+      model: name of a bundled model ("brain"), a folder with model.json, or what
+        `jaxseg_xai.as_model` returns for a Flax module or a JAX function of your own.
+      images: one image [H, W, C] (or volume [D, H, W, C]), many of them [N, H, W, C], the path of
+        a file or folder, a list of arrays or paths, or a `Source`.
+      classes: what is explained: a class's name or number, or several.
+      method: name of a method ("ate"), or an explainer with its settings (`jaxseg_xai.Ate()`).
+      labels: ground truth for the images: label maps [H, W], or planes [H, W, K] of classes that
+        may overlap.
+      region: which output pixels it is about: "image", "box", "box 48", "component",
+        "component 2", a point (y, x) inside a component, or a mask bool [H, W]. Left out, methods
+        that explain a region take a box around the middle of the class, the others the whole image.
+      target: which pixels of the class: "prediction", "truth", "false_positives" or
+        "false_negatives"; the last three need `labels`. Left out, it is the method's usual one.
+      others: images like these, from which methods take what they put in the place of an image's
+        own content; in the forms of `images`. Left out, the other images of `images` give it.
+      seed: of everything that is drawn.
+      pad: what to do with sizes that the model does not take: "refuse", "edge", "reflect" or
+        "constant".
+      channels: "repeat" shows a grey image to a model of three channels.
+      dtype: what the model computes in.
+      batch_size: explanations at a time, over all devices.
+      progress: show a bar.
+      **settings: of the method, block_size=8 for instance.
+
+    Returns:
+      One explanation per image and class, in that order; maps on the images' own grid.
+
+    Raises:
+      JaxsegError: the model, an image, a class or a setting cannot be used; in one line, with the
+        remedy. (Of several images, those that cannot be used have status FAILED and a reason.)
+    """
+    bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
+    spec, output = bundle.segmenter.input, bundle.segmenter.output
+    source = as_source(images, labels, rank=spec.rank)
+    explainer = make_explainer(method, settings)
+    if target is not None:
+        check_reference(target)
+    job = Job(
+        label=explainer.name,
+        explainer=explainer,
+        region=None if region is None else parse_region(region),
+        target=target,  # pyright: ignore[reportArgumentType]
+    )
+    names = [classes] if isinstance(classes, str | int) else classes
+    work = Work(
+        bundle=bundle,
+        source=source,
+        chosen=tuple(range(len(source))),
+        jobs=(job,),
+        classes=class_indices(names, output, bundle.name),
+        others=None if others is None else as_source(others, rank=spec.rank),
+        batch_size=batch_size or max(8, jax.local_device_count()),
+        seed=seed,
+        keep_labels=labels is not None,
+    )
+    work.check()
+    needs = explainer.needs & {"patches", "others"}
+    if needs and others is None and len(source) < 2:
+        zero = hasattr(explainer, "perturbation")
+        remedy = ', or set perturbation="zero"' if zero else ""
+        raise ConfigError(
+            f"{explainer.name} puts parts of other images into one, and there is one image only; "
+            f"give others= images like it{remedy}"
+        )
+    pools = {side: work.make_pool(side) for side in work.patch_sides()}
+    store = MemoryStore(plan=work.plan(), entries=[entry_of(work, job)], attrs=attributes(work))
+    Engine(work, store, pools, progress=progress).run()
+    found = Explanations(store)
+    if len(source) == 1 and all(row.status_name == "FAILED" for row in found):
+        raise ConfigError(found[0].reason)
+    return found
+
+
+def open_model(
+    model: Any, *, pad: Pad | None = None, grey: Grey | None = None, dtype: Dtype | None = None
+) -> Bundle:
+    """A model by name or folder, or described by `as_model`, with some options set."""
+    bundle = load_model(model) if isinstance(model, str | Path) else as_model(model)
+    given = {"pad": pad, "grey": grey, "dtype": dtype}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(bundle, segmenter=bundle.segmenter.replace(**changes))
+
+
+def make_explainer(method: str | Explainer, settings: dict[str, Any]) -> Explainer:
+    """A method by name with its settings, or an explainer, with some of its settings changed."""
+    if isinstance(method, str):
+        return from_table(EXPLAINERS.get(method), settings)
+    if not isinstance(method, Explainer):
+        raise ConfigError(
+            f"method is {method!r}; give a name ({', '.join(EXPLAINERS.names())}) or an explainer"
+        )
+    known = {field.name for field in dataclasses.fields(method)}  # pyright: ignore[reportArgumentType]
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"unknown key {name}; the keys are {', '.join(sorted(known))}")
+    return dataclasses.replace(method, **settings)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,243 @@
+"""What `jaxseg_xai.explain` gives back: explanations that print, plot, convert and save."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from jaxseg_xai.core.display import class_name
+from jaxseg_xai.core.errors import ConfigError, MissingExtraError
+from jaxseg_xai.store import (
+    Entry,
+    Row,
+    Store,
+    StoredExplanation,
+    StoredImage,
+    ZarrStore,
+    copy_store,
+)
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+
+class Explained:
+    """One explanation of one class in one image.
+
+    Attributes:
+      attribution: float32 [*S] on the image's own grid; None of methods that explain parts of the
+        network. Unit and sign: `unit`, `note`.
+      maps: name -> [*S], further maps.
+      scores: name -> float, NaN where a score is not defined.
+      traces: name -> float32 [T].
+      region: bool [*S], the output pixels that it is about.
+      reference: bool [*S], the pixels of the class that are explained.
+    """
+
+    def __init__(self, store: Store, row: Row) -> None:
+        self._store, self._row = store, row
+        self._stored: StoredExplanation = store.read(row)
+        found = self._stored
+        self.attribution, self.maps = found.attribution, found.maps
+        self.scores, self.traces = found.scores, found.traces
+        self.region, self.reference = found.region, found.reference
+
+    @property
+    def image_id(self) -> str:
+        """Name of the image."""
+        return self._row.image_id
+
+    @property
+    def class_name(self) -> str:
+        """Name of the class."""
+        return class_name(self._row.class_index, self._store.class_names)
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self._row.method
+
+    @property
+    def status_name(self) -> str:
+        """ "OK", or why there is no explanation, or not the one expected."""
+        return "PENDING" if self._row.status is None else self._row.status.name
+
+    @property
+    def reason(self) -> str:
+        """Why it failed; "" where it did not."""
+        return self._row.reason
+
+    @property
+    def unit(self) -> str:
+        """Unit of the attribution."""
+        return str(self._entry.meta.get("unit", "")).format(**self._words)
+
+    @property
+    def note(self) -> str:
+        """How to read the map."""
+        return str(self._entry.meta.get("note", ""))
+
+    @property
+    def image(self) -> StoredImage | None:
+        """The image as it is shown, with labels and the model's prediction."""
+        return self._store.read_image(self._row)
+
+    def plot(self) -> "Figure":
+        """The figure, as a matplotlib `Figure`; needs the extra `report`."""
+        from jaxseg_xai.report.figures import draw
+
+        return draw(self._stored, self.image, self._store.class_names, self._entry)
+
+    @property
+    def _entry(self) -> Entry:
+        return self._store.entry(self._row.label)
+
+    @property
+    def _words(self) -> dict[str, str]:
+        return {"outcome": str(self._entry.settings.get("outcome", ""))}
+
+    def __repr__(self) -> str:
+        """One line: what of what, the status, and the range of the map."""
+        head = f"{self.method} of {self.class_name} in {self.image_id}: {self.status_name}"
+        if self.reason:
+            return f"{head} ({self.reason})"
+        if self.attribution is None or self.status_name not in ("OK", "NOT_REACHED"):
+            return head
+        low, high = float(self.attribution.min()), float(self.attribution.max())
+        size = "x".join(map(str, self.attribution.shape))
+        return f"{head}, {size}, {low:.3g} to {high:.3g} {self.unit}".rstrip()
+
+
+class Explanations(Sequence[Explained]):
+    """Explanations of some images and classes, in order; one that is alone acts for itself.
+
+    `found[0]` is an `Explained`; `found.plot()`, `found.attribution` and its other attributes are
+    those of the only one, where there is one.
+    """
+
+    def __init__(self, store: Store, *, done_only: bool = False) -> None:
+        self._store, self._rows = store, store.rows(done_only=done_only)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Explained: ...
+    @overload
+    def __getitem__(self, index: slice) -> "list[Explained]": ...
+    def __getitem__(self, index: int | slice) -> "Explained | list[Explained]":
+        """One explanation, or a list of some."""
+        if isinstance(index, slice):
+            return [Explained(self._store, row) for row in self._rows[index]]
+        return Explained(self._store, self._rows[index])
+
+    def __iter__(self) -> Iterator[Explained]:
+        """One after the other."""
+        return (Explained(self._store, row) for row in self._rows)
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the only explanation."""
+        if name.startswith("_") or (not hasattr(Explained, name) and name not in _VALUES):
+            raise AttributeError(name)
+        if len(self) != 1:
+            raise AttributeError(f"there are {len(self)} explanations; choose one, found[0].{name}")
+        return getattr(self[0], name)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """All maps and scores with named dimensions; needs the extra `xarray`.
+
+        Returns:
+          Variables `attribution` and `map_<name>` [explanation, (z,) y, x], `score_<name>` and
+          `status` [explanation]; coordinates `image` and `class`. The images must be of one size.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise MissingExtraError("to_xarray()", "xarray") from error
+        arrays = self._arrays()
+        axes = ("z", "y", "x")
+        variables: dict[str, Any] = {}
+        for name, values in arrays.items():
+            kind = name.partition("_")[0]
+            rank = values.ndim - 1
+            if kind == "score" or rank == 0:
+                dims: tuple[str, ...] = ("explanation",)
+            elif kind == "trace":
+                dims = ("explanation", f"t_{name.partition('_')[2]}")
+            else:
+                dims = ("explanation", *axes[-min(rank, 3) :])
+            variables[name] = (dims, values)
+        coordinates = {name: variables.pop(name) for name in ("image", "class")}
+        return xarray.Dataset(variables, coords=coordinates)
+
+    def save(self, path: str | Path) -> Path:
+        """Save all of them.
+
+        Args:
+          path: ending with .png (figures; of several, their number is put before the ending), .npz
+            (arrays named as in `to_xarray`) or .zarr (a store, as a sweep writes it).
+
+        Returns:
+          The path; of several figures, that of the first.
+        """
+        path = Path(path)
+        match path.suffix:
+            case ".png":
+                from jaxseg_xai.report.panels import to_png
+
+                paths = (
+                    [path]
+                    if len(self) == 1
+                    else [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(len(self))]
+                )
+                for one, place in zip(self, paths, strict=True):
+                    place.write_bytes(to_png(one.plot()))
+                return paths[0] if paths else path
+            case ".npz":
+                np.savez_compressed(path, **self._arrays())
+            case ".zarr":
+                copy_store(self._store, path)
+            case _:
+                raise ConfigError(f"{path}: save as .png, .npz or .zarr")
+        return path
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        found: dict[str, list[Any]] = {"image": [], "class": [], "status": []}
+        for one in self:
+            row: dict[str, Any] = {"image": one.image_id, "class": one.class_name}
+            row["status"] = one.status_name
+            row |= {f"score_{name}": value for name, value in one.scores.items()}
+            if one.attribution is not None:
+                row["attribution"] = one.attribution
+            row |= {f"map_{name}": value for name, value in one.maps.items()}
+            row |= {f"trace_{name}": value for name, value in one.traces.items()}
+            for name, value in row.items():
+                found.setdefault(name, []).append(value)
+        shapes = {np.shape(value) for value in found.get("attribution", [])}
+        if len(shapes) > 1:
+            raise ConfigError(
+                f"the images have {len(shapes)} sizes; convert or save them one by one (found[0]), "
+                "or save as .zarr"
+            )
+        # What failed has no maps: only what all have can be stacked.
+        return {n: np.array(values) for n, values in found.items() if len(values) == len(self)}
+
+    def __repr__(self) -> str:
+        """A line for each."""
+        return "\n".join(map(repr, self)) if len(self) else "no explanation"
+
+
+#: Attributes of an `Explained` that are set in its constructor.
+_VALUES = ("attribution", "maps", "scores", "traces", "region", "reference")
+
+
+def open_store(path: str | Path) -> Explanations:
+    """What a sweep stored, as explanations that print and plot; rows that are pending left out.
+
+    Raises:
+      JaxsegError: there is no store at `path`.
+    """
+    return Explanations(ZarrStore.open(path), done_only=True)

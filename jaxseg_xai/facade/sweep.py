@@ -1,0 +1,121 @@
+"""`jaxseg_xai.sweep`: many images into a store, from Python objects."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxseg_xai.core.fields import check
+from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
+from jaxseg_xai.core.types import Source
+from jaxseg_xai.data import as_source
+from jaxseg_xai.facade.explain import open_model
+from jaxseg_xai.sweep.config import RoiConfig, SweepConfig, make_job
+from jaxseg_xai.sweep.data import DataConfig
+from jaxseg_xai.sweep.run import SweepResult, run_into_zarr
+from jaxseg_xai.sweep.work import Work, class_indices
+
+
+def sweep(
+    *,
+    model: Any,
+    data: Any,
+    explain: Sequence[Any],
+    out: str | Path,
+    classes: Sequence[str | int] = (),
+    labels: Any = None,
+    others: Any = None,
+    roi: RoiConfig | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    num_patches: int = 1000,
+    pad: Pad | None = None,
+    channels: Grey | None = None,
+    dtype: Dtype | None = None,
+    store_labels: bool = False,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> SweepResult:
+    """Explain many images with some methods and store what is found; resumable.
+
+        jaxseg_xai.sweep(
+            model="brain",
+            data=my_source,
+            explain=["misure", ("ate16", jaxseg_xai.Ate(block_size=16))],
+            out="runs/mine.zarr",
+        )
+
+    Args:
+      model: as for `jaxseg_xai.explain`.
+      data: images as for `jaxseg_xai.explain`, a `Source`, or the name of a data set.
+      explain: methods: names, explainers, pairs (label, explainer), or tables with "method" and
+        its settings.
+      out: the store to write (Zarr). The same call continues where it stopped.
+      classes: names or numbers; all but the background where empty.
+      labels: ground truth, where `data` has none.
+      others: images that give patches and whole images to put in; those of `data` where left out.
+      roi: the region of methods that explain a region.
+      seed: of all draws.
+      batch_size: explanations at a time, over all devices.
+      num_patches: how many patches a pool has.
+      pad: what to do with sizes that the model does not take.
+      channels: "repeat" shows grey images to a model of three channels.
+      dtype: what the model computes in.
+      store_labels: keep ground truth in the store even where no method looks at it.
+      overwrite: delete an existing store first.
+      retry_failed: try the images again that an earlier run recorded as failed.
+      progress: show a bar.
+
+    Returns:
+      Counts by status, where the time went, and why images failed.
+
+    Raises:
+      JaxsegError: the model, the data, the store or a setting cannot be used at all.
+    """
+    bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
+    spec, output = bundle.segmenter.input, bundle.segmenter.output
+    source = _open(data, labels, bundle, spec.rank)
+    jobs = tuple(make_job(entry) for entry in explain)
+    config = SweepConfig(
+        out=Path(out),
+        model=bundle.name,
+        data=DataConfig(source=str(data) if isinstance(data, str | Path) else _name(source)),
+        classes=tuple(output.class_names[i] for i in class_indices(classes, output, bundle.name)),
+        explain=jobs,
+        roi=roi or RoiConfig(),
+        num_patches=num_patches,
+        batch_size=batch_size,
+        pad=bundle.segmenter.input.pad,
+        channels=bundle.segmenter.input.grey,
+        dtype=bundle.segmenter.dtype,
+        store_labels=store_labels or labels is not None,
+        seed=seed,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+    )
+    check(config)
+    work = Work(
+        bundle=bundle,
+        source=source,
+        chosen=tuple(range(len(source))),
+        jobs=jobs,
+        classes=class_indices(classes, output, bundle.name),
+        roi=config.roi,
+        others=None if others is None else as_source(others, rank=spec.rank),
+        num_patches=num_patches,
+        batch_size=batch_size,
+        seed=seed,
+        keep_labels=config.store_labels,
+    )
+    return run_into_zarr(work, config, progress=progress)
+
+
+def _open(data: Any, labels: Any, bundle: Any, rank: int) -> Source:
+    if isinstance(data, str | Path) and labels is None:
+        names = bundle.class_names
+        return DataConfig(source=str(data)).open(names, bundle.segmenter.input.channels)[0]
+    return as_source(data, labels, rank=rank)
+
+
+def _name(source: Source) -> str:
+    return f"{type(source).__name__} of {len(source)} items"

@@ -1,0 +1,118 @@
+"""Which images a sweep explains, as a person names them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.types import Source
+from jaxseg_xai.data import SOURCES, DegradedDataset, open_dataset
+from jaxseg_xai.data.degraded import Degradation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images.
+
+    Attributes:
+      source: a data set (see `jaxseg-xai data`), a folder of images, or one image file (its
+        siblings in the folder then give the patches that some methods draw).
+      split: train, validation or test, where the data set has splits.
+      items: names of the only images to explain; all where empty.
+      limit: at most so many images, evenly spaced; 0 means all.
+      labels: folder of label maps, for a folder of images.
+      window: two intensities that become 0 and 1, for a folder of images.
+      size: side of the generated images; 0 means the usual one (synthetic data sets).
+      num: how many images are generated; 0 means the usual number (synthetic data sets).
+      degrade: make every image worse, see `jaxseg_xai.data.degraded`: by noise, blur, loss of
+        contrast, or one of them per image (mixed).
+      severity: how much worse, 1 to 5; mixed draws from 0 to this for each image.
+    """
+
+    source: str = ""
+    split: Literal["train", "validation", "test"] = "test"
+    items: tuple[str, ...] = ()
+    limit: int = setting(0, at_least=0)
+    labels: Path | None = None
+    window: tuple[float, float] | None = None
+    size: int = setting(0, at_least=0)
+    num: int = setting(0, at_least=0)
+    degrade: Degradation | Literal["none"] = "none"
+    severity: int = 3
+
+    def open(
+        self, class_names: tuple[str, ...], channels: int | None, *, read_labels: bool = True
+    ) -> tuple[Source, list[int]]:
+        """The data set for a model, and which of its items to use.
+
+        Args:
+          class_names: of the label maps in a folder.
+          channels: that the images of a folder must have; None takes any.
+          read_labels: whether label maps are read where they are files.
+
+        Raises:
+          ConfigError: no such data set, item or option.
+          DataError: the folder cannot be used.
+        """
+        if not self.source:
+            raise ConfigError(
+                f"data.source is empty: name a data set ({', '.join(SOURCES.names())}), a folder "
+                "of images or an image file"
+            )
+        source, items = Path(self.source).expanduser(), self.items
+        if source.is_file():
+            name = source.name.removesuffix(".gz")
+            source, items = source.parent, (*items, Path(name).stem)
+            if source.name == "images":  # its label maps are in labels/ beside it
+                source = source.parent
+        options: dict[str, Any] = {}
+        if self.labels is not None:
+            options["labels"] = self.labels
+        if self.window is not None:
+            options["window"] = self.window
+        if self.size:
+            options["size"] = self.size
+        if self.num:
+            options["num"] = self.num
+        if source.is_dir() and self.source not in SOURCES:
+            options |= {"class_names": class_names, "channels": channels}
+            options["read_labels"] = read_labels
+            source = source.absolute()  # a Path forgets the "./" of "./brain"
+        found = self._degraded(open_dataset(str(source), self.split, **options))
+        return found, self._select(found, items)
+
+    def open_pool(self, source: str, channels: int | None) -> Source:
+        """Another data set that only gives patches, its images read as these are."""
+        if source in SOURCES:
+            return self._degraded(open_dataset(source, self.split))
+        unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
+        pool = dataclasses.replace(self, source=source, **unset)
+        return pool.open((), channels, read_labels=False)[0]
+
+    def _degraded(self, source: Source) -> Source:
+        if self.degrade == "none":
+            return source
+        return DegradedDataset(source, self.degrade, self.severity)
+
+    def _select(self, source: Source, items: tuple[str, ...]) -> list[int]:
+        chosen = list(range(len(source)))
+        if items:
+            known = {name: index for index, name in enumerate(source.ids)}
+            # A volume's slices are named volume#017: its name alone means all of them.
+            families = {
+                item: [i for n, i in known.items() if n.split("#")[0] == item] for item in items
+            }
+            unknown = [item for item in items if item not in known and not families[item]]
+            if unknown:
+                raise ConfigError(
+                    f"no item {', '.join(unknown)} in {self.source}; it has "
+                    f"{', '.join(source.ids[:3])}, ... ({len(source)} items)"
+                )
+            found = [known[i] if i in known else families[i] for i in items]
+            flat = [n for item in found for n in (item if isinstance(item, list) else [item])]
+            chosen = list(dict.fromkeys(flat))
+        if 0 < self.limit < len(chosen):
+            step = len(chosen) / self.limit
+            chosen = [chosen[int((i + 0.5) * step)] for i in range(self.limit)]
+        return chosen

@@ -1,0 +1,319 @@
+"""Runs a sweep into a store: reads, predicts, batches by size, explains, writes what it finds."""
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm.auto import tqdm
+
+from jaxseg_xai.core.display import to_display
+from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.core.inputs import Grid, Prepared, prepare
+from jaxseg_xai.core.types import Explanation, Sample, SegmentTarget, Status
+from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, replicate
+from jaxseg_xai.explainers import Batch, Problem
+from jaxseg_xai.explainers.runner import explain, lower
+from jaxseg_xai.ops.patches import PatchPool
+from jaxseg_xai.ops.random import image_id, make_key
+from jaxseg_xai.program.predict import predict_batch
+from jaxseg_xai.store import Store, StoredImage
+from jaxseg_xai.sweep.others import OtherImages
+from jaxseg_xai.sweep.targets import as_planes, make_target
+from jaxseg_xai.sweep.work import Work
+
+#: Explanations that may wait for others of their size, in batches.
+_MAX_WAITING = 8
+
+
+@dataclasses.dataclass(kw_only=True)
+class Times:
+    """Where the time of a run went.
+
+    Attributes:
+      compile_seconds: spent compiling.
+      compute_seconds: label -> seconds spent computing, reading and writing apart.
+      computed: label -> explanations computed.
+      num_images: images explained.
+    """
+
+    compile_seconds: float = 0.0
+    compute_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    computed: dict[str, int] = dataclasses.field(default_factory=dict)
+    num_images: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Item:
+    """An image that was read: as its file has it, and as the model takes it."""
+
+    position: int
+    sample: Sample
+    prepared: Prepared
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """One row that is ready to compute."""
+
+    row: int
+    item: _Item
+    target: SegmentTarget
+
+
+class Engine:
+    """One run of a sweep."""
+
+    def __init__(
+        self,
+        work: Work,
+        store: Store,
+        pools: dict[int, PatchPool],
+        *,
+        retry_failed: bool = False,
+        progress: bool = True,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+          work: what is explained, checked.
+          store: where it goes; rows that it has are not computed again.
+          pools: side -> patches of that side.
+          retry_failed: compute failed rows again.
+          progress: show a bar.
+        """
+        self._work, self._store, self._progress_shown = work, store, progress
+        self._segmenter, self._mesh = work.bundle.segmenter, device_mesh()
+        # On every device once, not with every batch.
+        self._variables, pools = replicate((work.bundle.variables, pools), self._mesh)
+        self._problems = {
+            job.label: Problem(
+                segmenter=self._segmenter,
+                variables=self._variables,
+                key=make_key(work.seed),
+                pool=pools[job.explainer.patch_side] if "patches" in job.explainer.needs else None,
+            )
+            for job in work.jobs
+        }
+        self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
+        self._jobs = {job.label: job for job in work.jobs}
+        self._others = OtherImages(work)
+        self._compiled: dict[Any, Callable] = {}
+        self._queues: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
+        labels = list(self._jobs)
+        self._times = Times(
+            compute_seconds=dict.fromkeys(labels, 0.0), computed=dict.fromkeys(labels, 0)
+        )
+        plan = work.plan()
+        # image position -> label -> pending rows
+        self._pending: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for label, rows in plan.items():
+            todo = store.pending(label)
+            if retry_failed:
+                failed = np.flatnonzero(store.statuses(label) == Status.FAILED)
+                todo = np.union1d(todo, failed)
+            for row in todo:
+                self._pending[rows[row].image_index][label].append(int(row))
+        # No larger than the plan: what only fills up a batch costs time too. (The plan, not what
+        # is left of it: a sweep that was interrupted ends with the same batches' rounding.)
+        size = min(work.batch_size, max(map(len, plan.values())))
+        self._size = -(-max(1, size) // self._mesh.size) * self._mesh.size
+        self._classes = {label: [row.class_index for row in rows] for label, rows in plan.items()}
+
+    def run(self) -> Times:
+        """Explain what is pending."""
+        positions = sorted(self._pending)
+        total = sum(len(rows) for todo in self._pending.values() for rows in todo.values())
+        self._times.num_images = len(positions)
+        with tqdm(
+            total=total, unit="explanation", desc="explain", disable=not self._progress_shown
+        ) as self._progress:
+            try:
+                for group in self._read_ahead(positions):
+                    self._take(group)
+                for key in list(self._queues):
+                    self._compute(key)
+            finally:
+                self._store.flush()
+        return self._times
+
+    def _read_ahead(self, positions: list[int]) -> Iterator[list[tuple[int, _Item | JaxsegError]]]:
+        """Images, a batch at a time, the next one read while this one is explained."""
+        groups = [positions[i : i + self._size] for i in range(0, len(positions), self._size)]
+        # One thread: a source need not be safe to read from two.
+        with ThreadPoolExecutor(1) as pool:
+            ahead: list[list[tuple[int, Future]]] = []
+            for group in groups:
+                ahead.append([(position, pool.submit(self._read, position)) for position in group])
+                if len(ahead) == 2:
+                    yield [(position, future.result()) for position, future in ahead.pop(0)]
+            for futures in ahead:
+                yield [(position, future.result()) for position, future in futures]
+
+    def _read(self, position: int) -> _Item | JaxsegError:
+        spec = self._segmenter.input
+        try:
+            sample = self._work.source[self._work.chosen[position]]
+            labels = as_planes(sample.labels, self._segmenter.output, spec.rank)
+            sample = dataclasses.replace(sample, labels=labels)
+            return _Item(position=position, sample=sample, prepared=prepare(sample, spec))
+        except JaxsegError as error:
+            return error
+
+    def _take(self, group: list[tuple[int, _Item | JaxsegError]]) -> None:
+        """Predict a group of images and queue their targets, size by size."""
+        by_shape: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
+        for position, item in group:
+            if isinstance(item, JaxsegError):
+                for label, rows in self._pending[position].items():
+                    for row in rows:
+                        self._fail(label, row, str(item))
+            else:
+                by_shape[item.prepared.image.shape].append(item)
+        for shape, items in by_shape.items():
+            images = pad_batch(np.stack([item.prepared.image for item in items]), self._size)
+            run = self._compile(
+                ("predict", shape),
+                lambda images=images: predict_batch.lower(
+                    self._segmenter, self._variables, images, self._mesh
+                ),
+            )
+            predictions, finite = jax.device_get(run(variables=self._variables, images=images))
+            for item, prediction, usable in zip(items, predictions, finite, strict=False):
+                self._write_image(item, prediction)
+                self._queue(item, prediction, usable)
+        self._store.flush()
+
+    def _write_image(self, item: _Item, prediction: np.ndarray) -> None:
+        image = StoredImage(
+            id=item.sample.id,
+            image=to_display(item.sample.image),
+            labels=item.sample.labels,
+            prediction=item.prepared.grid.back(prediction),
+        )
+        self._store.write_image(item.position, image)
+
+    def _queue(self, item: _Item, prediction: np.ndarray, finite: bool) -> None:
+        for label, rows in self._pending[item.position].items():
+            job = self._jobs[label]
+            reference = self._work.reference_of(job)
+            if reference == "truth" and item.prepared.labels is None and job.target is None:
+                reference = "prediction"
+            for row in rows:
+                class_index = self._classes[label][row]
+                try:
+                    target = make_target(
+                        class_index,
+                        prediction,
+                        item.prepared.labels,
+                        item.prepared.grid,
+                        region=self._work.region_of(job),
+                        reference=reference,
+                    )
+                except ConfigError as error:
+                    self._fail(label, row, f"{item.sample.id}: {error}")
+                    continue
+                if target is None or not finite:  # nothing to compute: no lane is spent on it
+                    status = Status.EMPTY_TARGET if finite else Status.NON_FINITE
+                    self._write(label, row, item, *_nothing(class_index, prediction, item, status))
+                    continue
+                key = (label, item.prepared.image.shape)
+                self._queues[key].append(_Waiting(row=row, item=item, target=target))
+                if len(self._queues[key]) == self._size:
+                    self._compute(key)
+        # Images of many sizes wait in many queues: bound what is held in memory.
+        while sum(map(len, self._queues.values())) > _MAX_WAITING * self._size:
+            self._compute(max(self._queues, key=lambda key: len(self._queues[key])))
+
+    def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
+        """Explain what is queued, filled up to the one batch size there is."""
+        waiting, (label, shape) = self._queues.pop(key), key
+        explainer, problem = self._explainers[label], self._problems[label]
+        examples: dict[str, Any] = {
+            "images": np.stack([one.item.prepared.image for one in waiting]),
+            "targets": jax.tree.map(lambda *x: np.stack(x), *[one.target for one in waiting]),
+            "image_ids": np.stack([image_id(one.item.sample.id) for one in waiting]),
+        }
+        if "others" in explainer.needs:
+            try:
+                count = explainer.num_others
+                examples["others"] = np.stack(
+                    [self._others.of(one.item.sample, shape, count) for one in waiting]
+                )
+            except JaxsegError as error:
+                for one in waiting:
+                    self._fail(label, one.row, str(error))
+                return
+        dealt, which = deal_batch(examples, self._size, self._mesh)
+        batch = Batch(**dealt, valid=which < len(waiting))
+        if explainer.traceable:
+            compiled = self._compile(key, lambda: lower(explainer, problem, batch, mesh=self._mesh))
+            start = time.perf_counter()
+            found = jax.device_get(compiled(explainer, problem, batch))
+        else:  # compiles its own programs
+            start = time.perf_counter()
+            found = jax.device_get(explain(explainer, problem, batch, mesh=self._mesh))
+        self._times.compute_seconds[label] += time.perf_counter() - start
+        self._times.computed[label] += len(waiting)
+        if description := explainer.describe(self._segmenter, self._variables, shape):
+            self._store.set_description(label, description)
+        for place, one in zip(np.argsort(which), waiting, strict=False):
+            explanation = jax.tree.map(lambda leaf, place=place: leaf[place], found)
+            self._write(label, one.row, one.item, explanation, one.target)
+        self._store.flush()
+
+    def _write(
+        self,
+        label: str,
+        row: int,
+        item: _Item,
+        explanation: Explanation,
+        target: SegmentTarget,
+    ) -> None:
+        grid = item.prepared.grid
+        if grid.sample != grid.prepared:
+            explanation, target = _back(grid, explanation), _back(grid, target)
+        self._store.write(label, row, explanation, target, flush=False)
+        self._progress.update()
+
+    def _compile(self, key: Any, lowered: Callable[[], Any]) -> Callable:
+        """Compile once per key, timed apart from the computing."""
+        if key not in self._compiled:
+            start = time.perf_counter()
+            self._compiled[key] = lowered().compile()
+            self._times.compile_seconds += time.perf_counter() - start
+        return self._compiled[key]
+
+    def _fail(self, label: str, row: int, reason: str) -> None:
+        self._store.fail(label, row, reason, flush=False)
+        self._progress.update()
+
+
+def _back(grid: Grid, tree: Any) -> Any:
+    """Every map of a pytree on the sample's grid; other leaves as they are."""
+    rank = len(grid.prepared)
+
+    def one(leaf: Any) -> Any:
+        is_map = np.ndim(leaf) >= rank and np.shape(leaf)[:rank] == grid.prepared
+        return grid.back(leaf) if is_map else leaf
+
+    return jax.tree.map(one, tree)
+
+
+def _nothing(
+    class_index: int, prediction: np.ndarray, item: _Item, status: Status
+) -> tuple[Explanation, SegmentTarget]:
+    """The explanation of what cannot be explained: zeros, with the status that says why."""
+    size = item.prepared.grid.prepared
+    empty = np.zeros(size, bool)
+    target = SegmentTarget(class_index=np.int32(class_index), region=empty, reference=empty)
+    explanation = Explanation(
+        attribution=np.zeros(size, np.float32),
+        status=np.int32(status),
+        maps={"prediction": prediction},
+    )
+    return explanation, target

@@ -1,0 +1,171 @@
+"""What a sweep explains, as objects: checked, with its plan, before the first image is read."""
+
+import dataclasses
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.types import Source
+from jaxseg_xai.data.pool import build_patch_pool
+from jaxseg_xai.explainers import Explainer
+from jaxseg_xai.explainers.runner import check_gradient
+from jaxseg_xai.models import Bundle
+from jaxseg_xai.ops.patches import PatchPool
+from jaxseg_xai.store.records import PlanRow
+from jaxseg_xai.sweep.config import Job, RoiConfig, check_jobs
+from jaxseg_xai.sweep.regions import Region
+from jaxseg_xai.sweep.targets import Reference
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """A model, images, classes and methods.
+
+    Attributes:
+      bundle: the model.
+      source: the images.
+      chosen: which of them.
+      jobs: the methods.
+      classes: numbers of the classes to explain.
+      roi: the region of methods that explain a region.
+      others: where patches and other images come from; None: from `source`.
+      num_patches: size of a pool of patches.
+      batch_size: explanations at a time, over all devices.
+      seed: of all draws.
+      keep_labels: whether ground truth is read and stored where no method needs it.
+    """
+
+    bundle: Bundle
+    source: Source
+    chosen: tuple[int, ...]
+    jobs: tuple[Job, ...]
+    classes: tuple[int, ...]
+    roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
+    others: Source | None = None
+    num_patches: int = 1000
+    batch_size: int = 8
+    seed: int = 0
+    keep_labels: bool = False
+
+    def check(self) -> None:
+        """Raise `JaxsegError` for what cannot be explained, whatever the images."""
+        check_jobs(self.jobs)
+        if not self.chosen:
+            raise DataError("the data set has no image to explain")
+        check_classes(self.bundle, self.source, needed=self.needs_labels)
+        segmenter = self.bundle.segmenter
+        spec = segmenter.input
+        shape = (*spec.example_size(), spec.channels)
+        for job in self.jobs:
+            if "gradient" in job.explainer.needs:
+                check_gradient(job.label, segmenter, self.bundle.variables, shape)
+            job.explainer.check_model(segmenter, self.bundle.variables, shape)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether ground truth is looked at, or kept."""
+        return self.keep_labels or any(self.reference_of(job) != "prediction" for job in self.jobs)
+
+    def region_of(self, job: Job) -> Region:
+        """The region that a job explains."""
+        if job.region is not None:
+            return job.region
+        return Region() if job.explainer.meta.target == "prediction" else self.roi.region()
+
+    def reference_of(self, job: Job) -> Reference:
+        """Which pixels a job explains; "truth" stands for the prediction where there is none."""
+        if job.target is not None:
+            return job.target
+        return "prediction" if job.explainer.meta.target == "prediction" else self.roi.reference
+
+    def explainer_of(self, job: Job) -> Explainer:
+        """The job's explainer; one that knows how to need not look beyond the region's box."""
+        region = self.region_of(job)
+        return job.explainer.in_box(region.side) if region.kind == "box" else job.explainer
+
+    def plan(self) -> dict[str, list[PlanRow]]:
+        """Label -> its rows: every image x class, in order."""
+        return {
+            job.label: [
+                PlanRow(
+                    image_index=position,
+                    image_id=self.source.ids[index],
+                    class_index=class_index,
+                    region_name=self.region_of(job).name,
+                )
+                for position, index in enumerate(self.chosen)
+                for class_index in self.classes
+            ]
+            for job in self.jobs
+        }
+
+    def patch_sides(self) -> tuple[int, ...]:
+        """Sides of the patches that are drawn, ascending."""
+        explainers = [job.explainer for job in self.jobs]
+        return tuple(sorted({e.patch_side for e in explainers if "patches" in e.needs}))
+
+    def make_pool(self, side: int) -> PatchPool:
+        """Patches of a side; DataError where there are not enough images to cut them from."""
+        try:
+            pool = build_patch_pool(
+                self.others or self.source,
+                self.bundle.segmenter.input,
+                block_size=side,
+                num_patches=self.num_patches,
+                seed=self.seed,
+            )
+            pool.check([self.source.ids[index] for index in self.chosen])
+        except DataError as error:
+            raise DataError(
+                f"{error} (others= or others_source names images that give patches; "
+                'perturbation="zero" needs none)'
+            ) from error
+        return pool
+
+
+def class_indices(names: Any, output: OutputSpec, model: str) -> tuple[int, ...]:
+    """Numbers of the classes to explain.
+
+    Args:
+      names: names or numbers; where empty, all classes but the background.
+      output: of the model.
+      model: its name, for the message.
+
+    Raises:
+      ConfigError: a class that the model does not know.
+    """
+    known = output.class_names
+    found = []
+    for name in names:
+        if isinstance(name, int | np.integer) and 0 <= name < len(known):
+            found.append(int(name))
+        elif name in known:
+            found.append(known.index(name))
+        else:
+            raise ConfigError(f"unknown class {name}; {model} knows {', '.join(known)}")
+    return tuple(dict.fromkeys(found)) or output.foreground
+
+
+def check_classes(bundle: Bundle, source: Source, *, needed: bool) -> None:
+    """Label maps are compared with predictions by number: the numbers must mean the same."""
+    ours, theirs = bundle.segmenter.output.class_names, tuple(source.class_names)
+    # A label map of classes that may overlap still has a background.
+    same = theirs in ((), ours) or (bundle.segmenter.output.overlapping and theirs[1:] == ours)
+    if needed and not same:
+        raise ConfigError(
+            f"the images are labelled {', '.join(theirs)}, but {bundle.name} segments "
+            f"{', '.join(ours)}; set roi.reference to prediction (and leave out store_labels), or "
+            "choose another model"
+        )
+
+
+def checksum(tree: Any) -> int:
+    """crc32 of arrays: weights trained anew must not continue a store."""
+    found = 0
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        found = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), found)
+    return found
