@@ -1,19 +1,27 @@
-"""From the input of a model to a picture; numpy only."""
+"""What people see instead of numbers: a picture of a model's input, the name of a class."""
+
+from collections.abc import Sequence
 
 import numpy as np
+
+
+def class_name(class_index: int, class_names: Sequence[str]) -> str:
+    """Name of a class, or "class 3" where it has none."""
+    known = 0 <= class_index < len(class_names)
+    return class_names[class_index] if known else f"class {class_index}"
 
 
 def to_display(image: np.ndarray) -> np.ndarray:
     """Model input to something to look at.
 
     Args:
-      image: [H, W, C], uint8 or float; floats in [0, 1] are shown as they are, others are stretched
+      image: [*S, C], uint8 or float; floats in [0, 1] are shown as they are, others are stretched
         from their minimum to their maximum. NaN and infinity become black.
 
     Returns:
-      uint8 [H, W, 3] for C = 3, else [H, W, 1]: the first channel (the first contrast of a scan).
+      uint8 [*S, 3] for C = 3, else [*S, 1]: the first channel (the first contrast of a scan).
     """
-    image = image if image.shape[2] == 3 else image[:, :, :1]
+    image = image if image.shape[-1] == 3 else image[..., :1]
     if image.dtype == np.uint8:
         return image
     image = np.asarray(image, np.float32)

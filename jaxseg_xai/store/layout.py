@@ -1,9 +1,8 @@
 """The store on disk: making it, recognising it, and comparing it with a plan."""
 
 import json
-import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,17 @@ import zarr
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.store.records import Plan, PlanRow
+from jaxseg_xai.store.base import PENDING
+from jaxseg_xai.store.records import Entry, Plan, PlanRow, check_plan, image_ids
 from jaxseg_xai.store.tables import Table, consolidate
 
-PENDING = -1
-#: Columns that a table has from its creation, by its rows' dimension.
+#: Rank of the images -> the axes of a map, and the columns that hold its size along them.
+AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
+SIZES = {2: ("height", "width"), 3: ("depth", "height", "width")}
+#: Columns that a table has from its creation, beside the sizes, by its rows' dimension.
 _COLUMNS = {
-    "image": {"id", "height", "width"},
-    "explanation": {"image_index", "class_index", "region_name", "id", "reason", "status"}
-    | {"height", "width"},
+    "image": {"id"},
+    "explanation": {"image_index", "class_index", "region_name", "id", "reason", "status"},
 }
 _MARK = "jaxseg_xai_store"
 _FORMAT = 1
@@ -43,8 +44,9 @@ def read_attrs(path: Path) -> dict[str, Any]:
     raise JaxsegError(f"{path} {what}; name a folder made by a sweep, or a new one for a sweep")
 
 
-def open_table(path: Path, name: str, row_dim: str, mode: str) -> Table:
+def open_table(path: Path, name: str, row_dim: str, mode: str, rank: int) -> Table:
     """The table in group `name` of the store at `path`; JaxsegError where its plan is not whole."""
+    needed = _COLUMNS[row_dim] | {*SIZES[rank]}
     try:
         # Consolidated metadata may be stale after a crash; the arrays' own are not.
         group = zarr.open_group(
@@ -57,8 +59,8 @@ def open_table(path: Path, name: str, row_dim: str, mode: str) -> Table:
         assert isinstance(height, zarr.Array)
         table = Table(group, row_dim, height.shape[0])
     except (FileNotFoundError, KeyError, ValueError):  # ValueError: JSON that is cut off
-        raise _damaged(path, name, _COLUMNS[row_dim]) from None
-    if missing := _COLUMNS[row_dim] - table.columns.keys():
+        raise _damaged(path, name, needed) from None
+    if missing := needed - table.columns.keys():
         raise _damaged(path, name, missing)
     return table
 
@@ -73,37 +75,54 @@ def _damaged(path: Path, name: str, missing: set[str]) -> JaxsegError:
 
 def create(
     path: Path,
+    entries: Sequence[Entry],
     plan: Plan,
     config: Mapping[str, Any],
     attrs: Mapping[str, Any],
-    parameters: Mapping[str, Mapping[str, Any]],
+    rank: int,
 ) -> None:
     """Write an empty store with its plan; `path` appears only when it is complete."""
-    for name in plan:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name == "images":
-            raise ConfigError(f"{name!r} cannot name a group of the store; use letters and digits")
+    check_plan(entries, plan)
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     root = zarr.create_group(
         str(partial),
         zarr_format=3,
         attributes=plain(attrs)
-        | {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan)},
+        | {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan), "rank": rank},
     )
-    rows = [row for explainer in plan.values() for row in explainer]
-    ids = np.full(max((row.image_index for row in rows), default=-1) + 1, "", object)
-    for row in rows:
-        ids[row.image_index] = row.image_id
+    ids = np.array(image_ids(plan), object)
     images = Table(root.create_group("images"), "image", len(ids))
     images.add_column("id", ids, "")
-    _add_sizes(images)
-    for name, rows in plan.items():
-        group = root.create_group(name, attributes={"parameters": plain(parameters.get(name, {}))})
-        _add_plan(Table(group, "explanation", len(rows)), rows)
+    _add_sizes(images, rank)
+    for entry in entries:
+        # `parameters` is what the settings were called when labels were methods.
+        attributes = {
+            "method": entry.method,
+            "parameters": plain(entry.settings),
+            "meta": plain(entry.meta),
+            "describe": plain(entry.describe),
+        }
+        group = root.create_group(entry.label, attributes=attributes)
+        rows = plan[entry.label]
+        table = Table(group, "explanation", len(rows))
+        _add_plan(table, rows)
+        _add_sizes(table, rank)
     consolidate(partial, ["images", *plan])
     if path.exists():
         path.rmdir()  # empty: `create` is called for nothing else
     partial.rename(path)
+
+
+def entry_of(label: str, table: Table) -> Entry:
+    """The entry of a group, as stored; in stores older than entries the label is the method."""
+    return Entry(
+        label=label,
+        method=table.attrs.get("method", label),
+        settings=table.attrs.get("parameters", {}),
+        meta=table.attrs.get("meta", {}),
+        describe=table.attrs.get("describe", {}),
+    )
 
 
 def clear_unfinished(path: Path, groups: Iterable[str]) -> None:
@@ -138,6 +157,7 @@ def check_same(
     images: Table,
     tables: Mapping[str, Table],
     old_config: Mapping[str, Any],
+    entries: Sequence[Entry],
     plan: Plan,
     config: Mapping[str, Any],
 ) -> None:
@@ -149,9 +169,12 @@ def check_same(
         if old.get(key, "absent") != new.get(key, "absent")
     ]
     if list(plan) != list(tables):
-        changes.append(f"explainers were {', '.join(tables)}, are {', '.join(plan)}")
-    for name in [name for name in tables if name in plan]:
-        table, rows = tables[name], plan[name]
+        changes.append(f"entries were {', '.join(tables)}, are {', '.join(plan)}")
+    for entry in [entry for entry in entries if entry.label in tables]:
+        name, table, rows = entry.label, tables[entry.label], plan[entry.label]
+        method = entry_of(name, table).method
+        if method != entry.method:
+            changes.append(f"{name} was {method}, is {entry.method}")
         if table.num_rows != len(rows):
             changes.append(f"{name} had {table.num_rows} rows, has {len(rows)}")
             continue
@@ -176,19 +199,19 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
         yield prefix, value
 
 
-def _add_sizes(table: Table) -> None:
-    for name in ("height", "width"):
+def _add_sizes(table: Table, rank: int) -> None:
+    for name in SIZES[rank]:
         table.add_column(name, np.zeros(table.num_rows, np.int32), 0)
 
 
-def _add_plan(table: Table, rows: Iterable[PlanRow]) -> None:
-    rows = list(rows)
+def _add_plan(table: Table, rows: Sequence[PlanRow]) -> None:
     for name in ("image_index", "class_index"):
         table.add_column(name, np.array([getattr(row, name) for row in rows], np.int32), -1)
     for name in ("region_name", "id"):
         table.add_column(name, np.array([getattr(row, name) for row in rows], object), "")
-    table.add_column("reason", np.full(len(rows), "", object), "")
-    _add_sizes(table)
+    # What is known of a row when it is finished; the settings as JSON.
+    for name in ("reason", "run", "version", "settings"):
+        table.add_column(name, np.full(len(rows), "", object), "")
     # CF's way to name the values of a flag, which xarray shows.
     table.add_column(
         "status",

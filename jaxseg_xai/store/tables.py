@@ -88,7 +88,8 @@ class Table:
     def __init__(self, group: zarr.Group, row_dim: str, num_rows: int) -> None:
         self.row_dim = row_dim
         self.num_rows = num_rows
-        #: True after an array was added or resized: the consolidated metadata are stale.
+        #: True after an array was added or resized, or an attribute set: the consolidated metadata
+        #: are stale.
         self.reshaped = False
         self.arrays: dict[str, zarr.Array[Any]] = {}
         self.columns: dict[str, np.ndarray] = {}
@@ -120,14 +121,25 @@ class Table:
         if self.num_rows and not np.all(values == fill):
             array[:] = values
 
-    def set(self, name: str, row: int, value: Any) -> None:
-        """Set one value of a column in memory; a new name becomes a float32 column of NaN."""
+    def set_value(self, name: str, row: int, value: Any) -> None:
+        """Set one value of a column in memory.
+
+        A new name becomes a column of "" where the value is text, else a float32 column of NaN.
+        """
         if name not in self.columns:
-            self.add_column(name, np.full(self.num_rows, np.nan, np.float32), np.nan)
+            text = isinstance(value, str)
+            fill, dtype = ("", object) if text else (np.nan, np.float32)
+            self.add_column(name, np.full(self.num_rows, fill, dtype), fill)
         self.columns[name][row] = value
         self._dirty.setdefault(name, set()).add(row // COLUMN_CHUNK)
 
-    def put(
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Set an attribute of the group, on disk at once."""
+        self.attrs[name] = value
+        self._group.attrs[name] = value
+        self.reshaped = True
+
+    def write_row(
         self, name: str, row: int, value: np.ndarray, dims: tuple[str, ...], fill: Any = None
     ) -> None:
         """Write one row [*dims] of an array to disk, creating or enlarging the array first."""

@@ -1,23 +1,30 @@
-"""The explanation store: what a sweep computed, in Zarr v3, readable by xarray.
+"""The store on disk: what a sweep computed, in Zarr v3, readable by xarray.
 
-    store.zarr/                      attributes: config, and what the sweep adds (seed, versions,
-      |                              class_names, ...)
+    store.zarr/                      attributes: config, rank, explainers (the labels), and what the
+      |                              sweep adds (seed, versions, class_names, ...)
       images/                        dimensions image, y, x, channel
-      |   image       uint8 [image, y, x, 3]   for display
+      |   image       uint8 [image, y, x, 3]   for display; of volumes 1 or 3 channels
       |   labels      int16 [image, y, x]      ground truth, -1 = none
       |   prediction  int16 [image, y, x]      the model's label map, -1 = none
+      |   labels_planes, prediction_planes     uint8 [image, y, x, class] instead, where classes may
+      |                                        overlap; 255 = none
       |   id          string [image];  height, width int32 [image], 0 = not written
-      patch_pool/                    patches and sources: what the ATE draws from (by the sweep)
-      misure/, ate/, ...             one group an explainer; attributes: its parameters
-          attribution           float32 [explanation, y, x]
-          map_<name>            each entry of `Explanation.maps` (bool as uint8)
+      patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
+      ate16/, misure/, ...           one group an entry, called by its label; attributes: method,
+          |                          parameters (its settings), meta, describe
+          attribution           float32 [explanation, y, x], none of methods that explain no pixels
+          map_<name>            each entry of `Explanation.maps` (bool as uint8); planes of classes
+                                [explanation, y, x, class]
           region, reference     uint8 [explanation, y, x], the target
           trace_<name>          float32 [explanation, t_<name>], NaN-padded
           score_<name>          float32 [explanation], NaN = not defined
           status                int8 [explanation], a `Status`; -1 = pending
           reason                string [explanation], why a row failed
+          run, version, settings string [explanation], what computed the row (settings as JSON)
           height, width         int32 [explanation], size of the maps; 0 = no maps
           image_index, class_index int32, region_name, id string [explanation], the plan
+
+Of volumes every y, x is z, y, x, and a column `depth` joins height and width.
 
 Every row of a map is one chunk. Images of different sizes share an array of the largest size; the
 rest of a smaller row is padding (NaN or 0), which `read` crops. A row's `status` reaches the disk
@@ -25,210 +32,153 @@ after everything else of that row, so a killed sweep leaves rows pending, never 
 
     xr.open_datatree("store.zarr", engine="zarr")
     xr.open_zarr("store.zarr", group="misure").score_dice_minimal.mean()
-
-One process writes a store at a time; any number may read it.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store import layout
-from jaxseg_xai.store.layout import PENDING
-from jaxseg_xai.store.records import Plan, PlanRow, StoredExplanation, StoredImage
+from jaxseg_xai.store.base import PENDING, Store, check_picture
+from jaxseg_xai.store.records import Entry, Plan, Row, StoredExplanation, StoredImage, as_stored
+from jaxseg_xai.store.rows import rows_of
 from jaxseg_xai.store.tables import Table, consolidate, io_errors
 
-__all__ = ["PENDING", "ExplanationStore", "Plan", "PlanRow", "StoredExplanation", "StoredImage"]
+#: Where no planes were written.
+_NO_PLANES = 255
 
 
-class ExplanationStore:
+class ZarrStore(Store):
     """An open store; make one with `create_or_resume` (to write) or `open` (to read)."""
 
     def __init__(self, path: Path, mode: str) -> None:
-        self.path = path
+        self.path, self.name = path, path.name
         self.attrs = layout.read_attrs(path)
-        self._images = layout.open_table(path, "images", "image", mode)
+        self.rank = self.attrs.get("rank", 2)
+        self._axes, self._sizes = layout.AXES[self.rank], layout.SIZES[self.rank]
+        self._images = layout.open_table(path, "images", "image", mode, self.rank)
         self._tables = {
-            name: layout.open_table(path, name, "explanation", mode)
-            for name in self.attrs["explainers"]
+            label: layout.open_table(path, label, "explanation", mode, self.rank)
+            for label in self.attrs["explainers"]
         }
+        #: Settings of this run as JSON; those of an earlier one may differ in what does not matter.
+        self._settings: dict[str, str] = {}
 
     @classmethod
     def create_or_resume(
         cls,
         path: str | os.PathLike[str],
         *,
+        entries: Sequence[Entry],
         plan: Plan,
         config: Mapping[str, Any],
         attrs: Mapping[str, Any] | None = None,
-        parameters: Mapping[str, Mapping[str, Any]] | None = None,
+        rank: int = 2,
+        run: str = "",
+        version: str = "",
         overwrite: bool = False,
-    ) -> "ExplanationStore":
-        """Open the store at `path` to continue the same sweep, or create it.
-
-        Args:
-          path: folder of the store.
-          plan: explainer name -> its rows.
-          config: what must be equal for a sweep to be continued; JSON values.
-          attrs: further root attributes (seed, versions, class_names); the first run's are kept.
-          parameters: explainer name -> attributes of its group.
-          overwrite: delete an existing store first (never a folder that is not one).
-
-        Raises:
-          ConfigError: the store at `path` was made from another plan or config.
-          JaxsegError: `path` cannot be written, or is something else than a store.
-        """
+    ) -> Self:
+        """See `Store.create_or_resume`; `path` is a folder."""
         path = Path(path)
         with io_errors(path):
-            if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            exists = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+            if exists:
                 layout.read_attrs(path)  # or it is not ours to continue, let alone to delete
-                if not overwrite:
-                    store = cls(path, "r+")
-                    old = store.attrs["config"]
-                    layout.check_same(path, store._images, store._tables, old, plan, config)
-                    layout.clear_unfinished(path, ["images", *store.explainers])
-                    store._consolidate()  # a killed process may have left it stale
-                    return store
-                # Renamed first: half a store is neither continued nor overwritten.
-                deleted = path.with_name(path.name + ".deleted")
-                shutil.rmtree(deleted, ignore_errors=True)  # of a run killed here
-                shutil.rmtree(path.rename(deleted))
-            layout.create(path, plan, config, attrs or {}, parameters or {})
-            return cls(path, "r+")
+            if exists and not overwrite:
+                store = cls(path, "r+")
+                old = store.attrs["config"]
+                layout.check_same(path, store._images, store._tables, old, entries, plan, config)
+                layout.clear_unfinished(path, ["images", *store.labels])
+                store._consolidate()  # a killed process may have left it stale
+            else:
+                if exists:
+                    # Renamed first: half a store is neither continued nor overwritten.
+                    deleted = path.with_name(path.name + ".deleted")
+                    shutil.rmtree(deleted, ignore_errors=True)  # of a run killed here
+                    shutil.rmtree(path.rename(deleted))
+                layout.create(path, entries, plan, config, attrs or {}, rank)
+                store = cls(path, "r+")
+        store.run, store.version = run, version
+        store._settings = {e.label: json.dumps(layout.plain(e.settings)) for e in entries}
+        return store
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "ExplanationStore":
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open an existing store to read; JaxsegError where there is none."""
         path = Path(path)
         with io_errors(path):
             return cls(path, "r")
 
     @property
-    def explainers(self) -> tuple[str, ...]:
-        """Names of the explainers, in the order of the plan."""
+    def labels(self) -> tuple[str, ...]:
+        """See `Store.labels`."""
         return tuple(self._tables)
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, where the sweep gave `attrs["class_names"]`."""
-        return tuple(self.attrs.get("class_names", ()))
+    def entry(self, label: str) -> Entry:
+        """See `Store.entry`."""
+        return layout.entry_of(label, self._table(label))
 
-    def parameters(self, explainer: str) -> dict[str, Any]:
-        """What the sweep gave as `parameters` of an explainer."""
-        return self._tables[explainer].attrs.get("parameters", {})
+    def set_description(self, label: str, describe: Mapping[str, Any]) -> None:
+        """See `Store.set_description`."""
+        describe = layout.plain(describe)
+        if describe != self.entry(label).describe:
+            with io_errors(self.path):
+                self._table(label).set_attribute("describe", describe)
 
-    def num_rows(self, explainer: str) -> int:
-        """Number of rows planned for an explainer."""
-        return self._tables[explainer].num_rows
+    def statuses(self, label: str) -> np.ndarray:
+        """See `Store.statuses`."""
+        return self._table(label).columns["status"].copy()
 
-    def plan_row(self, explainer: str, row: int) -> PlanRow:
-        """One row of the plan."""
-        return layout.plan_row(self._images, self._tables[explainer], row)
-
-    def reason(self, explainer: str, row: int) -> str:
-        """Why a row failed, "" where it did not."""
-        return str(self._tables[explainer].columns["reason"][row])
-
-    def statuses(self, explainer: str) -> np.ndarray:
-        """Status of every row, int8 [explanation], -1 = pending."""
-        return self._tables[explainer].columns["status"].copy()
-
-    def pending(self, explainer: str) -> np.ndarray:
-        """Rows not yet written, int [P], ascending."""
-        return np.flatnonzero(self.statuses(explainer) == PENDING)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Explainer -> name of the status (or "PENDING") -> number of rows, zeros left out."""
-        result = {}
-        for name in self.explainers:
-            values, numbers = np.unique(self.statuses(name), return_counts=True)
-            result[name] = {
-                "PENDING" if v == PENDING else Status(v).name: int(n)
-                for v, n in zip(values, numbers, strict=True)
-            }
-        return result
-
-    def scores(self, explainer: str) -> dict[str, np.ndarray]:
-        """Every score as a column float32 [explanation], NaN where it is not defined."""
-        columns = self._tables[explainer].columns
-        return {n[6:]: values.copy() for n, values in columns.items() if n.startswith("score_")}
-
-    def traces(self, explainer: str) -> dict[str, np.ndarray]:
-        """Every trace of all rows, float32 [explanation, T], NaN-padded."""
-        arrays = self._tables[explainer].arrays
+    def write_image(self, index: int, image: StoredImage) -> None:
+        """See `Store.write_image`."""
+        check_picture(image, self.rank)
+        picture, table = image.image, self._images
+        if self.rank == 2:  # in colour, as other readers expect
+            picture = np.broadcast_to(picture, (*picture.shape[:-1], 3))
         with io_errors(self.path):
-            return {n[6:]: np.asarray(a[:]) for n, a in arrays.items() if n.startswith("trace_")}
+            table.write_row("image", index, picture, (*self._axes, "channel"))
+            for name in ("labels", "prediction"):
+                value = getattr(image, name)
+                if value is None:
+                    continue
+                if value.ndim > self.rank:
+                    planes, dims = np.asarray(value, bool).astype(np.uint8), (*self._axes, "class")
+                    table.write_row(f"{name}_planes", index, planes, dims, _NO_PLANES)
+                else:
+                    table.write_row(name, index, np.asarray(value, np.int16), self._axes, -1)
+            self._set_size(table, index, picture.shape[:-1])
 
-    def has_image(self, index: int) -> bool:
-        """Whether image `index` was written."""
-        return bool(self._images.columns["height"][index] > 0)
-
-    def write_image(
-        self,
-        index: int,
-        image: np.ndarray,
-        labels: np.ndarray | None = None,
-        prediction: np.ndarray | None = None,
-    ) -> None:
-        """Write an image for display, uint8 [H, W, 1 or 3], and its label maps [H, W].
-
-        It counts as written after the next `flush`.
-        """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-            raise ValueError(f"image must be uint8 [H, W, 1 or 3], not {image.dtype} {image.shape}")
-        table = self._images
-        with io_errors(self.path):
-            rgb = np.broadcast_to(image, (*image.shape[:2], 3))
-            table.put("image", index, rgb, ("y", "x", "channel"))
-            for name, value in (("labels", labels), ("prediction", prediction)):
-                if value is not None:
-                    table.put(name, index, np.asarray(value).astype(np.int16), ("y", "x"), -1)
-            table.set("height", index, image.shape[0])
-            table.set("width", index, image.shape[1])
-
-    def write(
-        self,
-        explainer: str,
-        row: int,
-        explanation: Explanation,
-        target: SegmentTarget,
-        *,
-        reason: str = "",
-        flush: bool = True,
-    ) -> None:
-        """Write one explanation (without a batch axis) and the target it explains.
-
-        The maps go to disk at once. The row stops being pending with the next `flush`; with
-        `flush=False` many rows share the cost of one.
-        """
-        table = self._tables[explainer]
+    def write(self, label: str, row: int, explanation: Explanation, target: SegmentTarget) -> None:
+        """See `Store.write`; the arrays go to disk at once."""
+        table = self._table(label)
         maps = {f"map_{name}": value for name, value in explanation.maps.items()}
-        maps |= {
-            "attribution": explanation.attribution,
-            "region": target.region,
-            "reference": target.reference,
-        }
+        maps |= {"region": target.region, "reference": target.reference}
+        if explanation.attribution is not None:
+            maps["attribution"] = explanation.attribution
         with io_errors(self.path):
             for name, value in maps.items():
-                table.put(name, row, _storable(value), ("y", "x"))
+                value = as_stored(value)
+                value = value.astype(np.uint8) if value.dtype == bool else value
+                dims = (*self._axes, "class") if value.ndim > self.rank else self._axes
+                table.write_row(name, row, value, dims)
             for name, value in explanation.traces.items():
                 trace = np.asarray(value, np.float32)
-                table.put(f"trace_{name}", row, trace, (f"t_{name}",))
+                table.write_row(f"trace_{name}", row, trace, (f"t_{name}",))
             for name, value in explanation.scores.items():
-                table.set(f"score_{name}", row, np.float32(np.asarray(value)))
-            height, width = explanation.attribution.shape
-            table.set("height", row, height)
-            table.set("width", row, width)
-        self._finish(table, row, int(explanation.status), reason, flush)
+                table.set_value(f"score_{name}", row, np.float32(np.asarray(value)))
+            self._set_size(table, row, np.shape(target.region))
+            self._finish(label, row, int(explanation.status), "")
 
-    def fail(self, explainer: str, row: int, reason: str, *, flush: bool = True) -> None:
-        """Record that a row could not be explained, and why."""
-        self._finish(self._tables[explainer], row, int(Status.FAILED), reason, flush)
+    def fail(self, label: str, row: int, reason: str) -> None:
+        """See `Store.fail`."""
+        with io_errors(self.path):
+            self._finish(label, row, int(Status.FAILED), " ".join(reason.split()))
 
     def flush(self) -> None:
         """Bring images, scores and, last, the statuses to disk."""
@@ -239,62 +189,79 @@ class ExplanationStore:
             if any(table.reshaped for table in (self._images, *self._tables.values())):
                 self._consolidate()
 
-    def read_image(self, index: int) -> StoredImage | None:
-        """Image `index`, or None if it was not written."""
-        if not self.has_image(index):
-            return None
-        with io_errors(self.path):
-            maps = _read_maps(self._images, index)
-        labels, prediction = (
-            value if value is not None and (value >= 0).any() else None
-            for value in (maps.get("labels"), maps.get("prediction"))
-        )
-        return StoredImage(
-            id=str(self._images.columns["id"][index]),
-            image=maps["image"],
-            labels=labels,
-            prediction=prediction,
-        )
+    def rows(self, label: str | None = None, *, done_only: bool = False) -> list[Row]:
+        """See `Store.rows`; the columns are in memory since the store was opened."""
+        found = []
+        for name in self.labels if label is None else (label,):
+            statuses = self._table(name).columns["status"]
+            chosen = statuses != PENDING if done_only else np.ones(len(statuses), bool)
+            found += self._rows(name, np.flatnonzero(chosen))
+        return found
 
-    def read(self, explainer: str, row: int) -> StoredExplanation:
-        """One row, maps cropped to the size they were written with."""
-        table = self._tables[explainer]
-        columns = table.columns
-        status = int(columns["status"][row])
-        maps, traces, scores = {}, {}, {}
-        if status != PENDING and columns["height"][row] > 0:
+    def read(self, row: Row) -> StoredExplanation:
+        """See `Store.read`."""
+        table = self._table(row.label)
+        (row,) = self._rows(row.label, np.array([row.number]))
+        maps, traces = {}, {}
+        if row.status is not None and table.columns["height"][row.number] > 0:
             with io_errors(self.path):
-                maps = _read_maps(table, row)
-                names = [n for n in table.arrays if n.startswith("trace_")]
-                traces = {n[6:]: np.asarray(table.arrays[n][row]) for n in names}
-            scores = {n: float(values[row]) for n, values in self.scores(explainer).items()}
+                maps = self._read_maps(table, row.number)
+                names = [name for name in table.arrays if name.startswith("trace_")]
+                traces = {n[6:]: np.asarray(table.arrays[n][row.number]) for n in names}
             # Only what was boolean is stored as uint8.
             maps = {n: v.astype(bool) if v.dtype == np.uint8 else v for n, v in maps.items()}
         return StoredExplanation(
-            explainer=explainer,
             row=row,
-            plan=self.plan_row(explainer, row),
-            status=None if status == PENDING else Status(status),
-            reason=self.reason(explainer, row),
             attribution=maps.pop("attribution", None),
             region=maps.pop("region", None),
             reference=maps.pop("reference", None),
             maps={name.removeprefix("map_"): value for name, value in maps.items()},
-            scores=scores,
             traces=traces,
         )
 
-    def __iter__(self) -> Iterator[StoredExplanation]:
-        """Every row that is not pending, explainer by explainer."""
-        for name in self.explainers:
-            for row in np.flatnonzero(self.statuses(name) != PENDING):
-                yield self.read(name, int(row))
+    def read_image(self, image: Row | int) -> StoredImage | None:
+        """See `Store.read_image`."""
+        index = image.image_index if isinstance(image, Row) else image
+        if not self._images.columns["height"][index]:
+            return None
+        with io_errors(self.path):
+            maps = self._read_maps(self._images, index)
+        picture = maps["image"]
+        return StoredImage(
+            id=str(self._images.columns["id"][index]),
+            image=np.broadcast_to(picture, (*picture.shape[:-1], 3)),
+            labels=_segmentation(maps, "labels"),
+            prediction=_segmentation(maps, "prediction"),
+        )
 
-    def _finish(self, table: Table, row: int, status: int, reason: str, flush: bool) -> None:
-        table.set("reason", row, " ".join(reason.split()))
-        table.set("status", row, status)
-        if flush:
-            self.flush()
+    def _table(self, label: str) -> Table:
+        if label not in self._tables:
+            self._check_label(label)
+        return self._tables[label]
+
+    def _rows(self, label: str, numbers: np.ndarray) -> list[Row]:
+        ids = self._images.columns["id"]
+        return rows_of(self.entry(label), self._tables[label], ids, numbers)
+
+    def _finish(self, label: str, row: int, status: int, reason: str) -> None:
+        table = self._table(label)
+        known = {"run": self.run, "version": self.version, "settings": self._settings[label]}
+        for name, value in known.items():
+            table.set_value(name, row, value)
+        table.set_value("reason", row, reason)
+        table.set_value("status", row, status)
+
+    def _set_size(self, table: Table, row: int, size: tuple[int, ...]) -> None:
+        for name, value in zip(self._sizes, size, strict=True):
+            table.set_value(name, row, value)
+
+    def _read_maps(self, table: Table, row: int) -> dict[str, np.ndarray]:
+        size = tuple(slice(int(table.columns[name][row])) for name in self._sizes)
+        return {
+            name: np.asarray(array[(row, *size)])
+            for name, array in table.arrays.items()
+            if table.dims(name)[1 : 1 + self.rank] == self._axes
+        }
 
     def _consolidate(self) -> None:
         for table in (self._images, *self._tables.values()):
@@ -303,16 +270,9 @@ class ExplanationStore:
         consolidate(self.path, ["images", *self._tables])
 
 
-def _storable(value: Any) -> np.ndarray:
-    value = np.asarray(value)
-    kinds = {"b": np.uint8, "i": np.int32, "u": np.int32, "f": np.float32}
-    return value.astype(kinds[value.dtype.kind])
-
-
-def _read_maps(table: Table, row: int) -> dict[str, np.ndarray]:
-    size = tuple(slice(int(table.columns[name][row])) for name in ("height", "width"))
-    return {
-        name: np.asarray(array[(row, *size)])
-        for name, array in table.arrays.items()
-        if table.dims(name)[1:3] == ("y", "x")
-    }
+def _segmentation(maps: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
+    """A label map or planes of an image, None where neither was written."""
+    planes, labels = maps.get(f"{name}_planes"), maps.get(name)
+    if planes is not None and (planes != _NO_PLANES).any():
+        return planes == 1
+    return labels if labels is not None and (labels >= 0).any() else None
