@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jaxseg_xai.cli.command import EXIT_OK, EXIT_SOME_FAILED, Command
 from jaxseg_xai.store import ZarrStore
-from jaxseg_xai.sweep.config import SweepConfig, make_job
-from jaxseg_xai.sweep.data import DataConfig
-from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweeps.config import SweepConfig, make_job
+from jaxseg_xai.sweeps.data import DataConfig
+from jaxseg_xai.sweeps.run import run_sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from jaxseg_xai.cli.command import Command, show_result
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.store import ZarrStore
-from jaxseg_xai.sweep.config import SweepConfig
-from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweeps.config import SweepConfig
+from jaxseg_xai.sweeps.run import run_sweep
 
 _OUT = Path("runs/explain")
 

@@ -8,7 +8,7 @@ import tyro
 from jaxseg_xai.cli.command import Command, config_file
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers import EXPLAINERS
-from jaxseg_xai.sweep.config import Job, SweepConfig, SweepSettings, make_job, read_config
+from jaxseg_xai.sweeps.config import Job, SweepConfig, SweepSettings, make_job, read_config
 
 
 def parse_sweep(command: Command, arguments: list[str], program: str, description: str) -> Any:

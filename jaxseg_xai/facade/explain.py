@@ -15,12 +15,12 @@ from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.facade.result import Explanations
 from jaxseg_xai.models import Bundle, as_model, load_model
 from jaxseg_xai.store import MemoryStore
-from jaxseg_xai.sweep.config import Job
-from jaxseg_xai.sweep.engine import Engine
-from jaxseg_xai.sweep.regions import parse_region
-from jaxseg_xai.sweep.run import attributes, entry_of
-from jaxseg_xai.sweep.targets import check_reference
-from jaxseg_xai.sweep.work import Work, class_indices
+from jaxseg_xai.sweeps.config import Job
+from jaxseg_xai.sweeps.engine import Engine
+from jaxseg_xai.sweeps.regions import parse_region
+from jaxseg_xai.sweeps.run import attributes, entry_of
+from jaxseg_xai.sweeps.targets import check_reference
+from jaxseg_xai.sweeps.work import Work, class_indices
 
 
 def explain(
@@ -112,7 +112,9 @@ def explain(
             f"give others= images like it{remedy}"
         )
     pools = {side: work.make_pool(side) for side in work.patch_sides()}
-    store = MemoryStore(plan=work.plan(), entries=[entry_of(work, job)], attrs=attributes(work))
+    store = MemoryStore(
+        entries=[entry_of(work, job)], plan=work.plan(), attrs=attributes(work), rank=spec.rank
+    )
     Engine(work, store, pools, progress=progress).run()
     found = Explanations(store)
     if len(source) == 1 and all(row.status_name == "FAILED" for row in found):

@@ -41,7 +41,7 @@ class Explained:
         self._stored: StoredExplanation = store.read(row)
         found = self._stored
         self.attribution, self.maps = found.attribution, found.maps
-        self.scores, self.traces = found.scores, found.traces
+        self.scores, self.traces = found.row.scores, found.traces
         self.region, self.reference = found.region, found.reference
 
     @property

@@ -9,10 +9,10 @@ from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import as_source
 from jaxseg_xai.facade.explain import open_model
-from jaxseg_xai.sweep.config import RoiConfig, SweepConfig, make_job
-from jaxseg_xai.sweep.data import DataConfig
-from jaxseg_xai.sweep.run import SweepResult, run_into_zarr
-from jaxseg_xai.sweep.work import Work, class_indices
+from jaxseg_xai.sweeps.config import RoiConfig, SweepConfig, make_job
+from jaxseg_xai.sweeps.data import DataConfig
+from jaxseg_xai.sweeps.run import SweepResult, run_into_zarr
+from jaxseg_xai.sweeps.work import Work, class_indices
 
 
 def sweep(

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.sweep.config import RoiConfig
-from jaxseg_xai.sweep.targets import find_region, make_target
+from jaxseg_xai.sweeps.config import RoiConfig
+from jaxseg_xai.sweeps.targets import find_region, make_target
 
 
 def two_parts(shape=(40, 50)):

@@ -17,9 +17,9 @@ from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.data import PatchPool
 from jaxseg_xai.store.store import ExplanationStore, PlanRow
-from jaxseg_xai.sweep.config import SweepConfig
-from jaxseg_xai.sweep.inputs import keep_pool, kept_pool
-from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweeps.config import SweepConfig
+from jaxseg_xai.sweeps.inputs import keep_pool, kept_pool
+from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 
 PLAN = {"misure": [PlanRow(image_index=i, image_id=f"im{i}", class_index=1) for i in range(1)]}
@@ -169,7 +169,7 @@ import os, signal, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 from pathlib import Path
-from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweeps.run import run_sweep
 from jaxseg_xai.store.store import ExplanationStore
 from tests import tiny
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+import uuid
 from typing import Any
 
 import flax
@@ -11,15 +12,15 @@ import jax
 import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
-from jaxseg_xai.core.types import Status
+from jaxseg_xai.core.types import Source, Status
 from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store import Entry, Store, ZarrStore
 from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.store.tables import sole_writer
-from jaxseg_xai.sweep.config import Job, SweepConfig
-from jaxseg_xai.sweep.engine import Engine, Times
-from jaxseg_xai.sweep.work import Work, checksum, class_indices
+from jaxseg_xai.sweeps.config import Job, SweepConfig
+from jaxseg_xai.sweeps.engine import Engine, Times
+from jaxseg_xai.sweeps.work import Work, checksum, class_indices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,9 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
             entries=[entry_of(work, job) for job in work.jobs],
             config=config.identity() | model_identity(work.bundle),
             attrs=attributes(work),
+            rank=work.bundle.segmenter.input.rank,
+            run=uuid.uuid4().hex,
+            version=jaxseg_xai.__version__,
             overwrite=config.overwrite,
         )
         for side, pool in pools.items():

@@ -4,7 +4,7 @@ import pytest
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers import Ate
-from jaxseg_xai.sweep.config import DataConfig, SweepConfig, read_toml
+from jaxseg_xai.sweeps.config import DataConfig, SweepConfig, read_toml
 from tests import tiny
 
 NAMES = [f"i{k}" for k in range(10)]

@@ -14,11 +14,11 @@ from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.store.store import ExplanationStore
-from jaxseg_xai.sweep.config import RoiConfig
-from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweeps.config import RoiConfig
+from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 from tests.conftest import NUM_DEVICES
-from tests.sweep.programs import NAMES, CompileLog
+from tests.sweeps.programs import NAMES, CompileLog
 
 
 def test_every_image_class_and_explainer_is_stored(done):
@@ -136,7 +136,7 @@ def test_a_batch_that_is_not_full_loads_all_devices(done, monkeypatch, tmp_path)
         shares.append(fields["valid"].reshape(NUM_DEVICES, -1).sum(axis=1))
         return Batch(**fields)
 
-    monkeypatch.setattr("jaxseg_xai.sweep.run.Batch", batch)
+    monkeypatch.setattr("jaxseg_xai.sweeps.run.Batch", batch)
     config = dataclasses.replace(
         done[0], out=tmp_path / "s.zarr", batch_size=8, explainers=("misure",)
     )

@@ -15,6 +15,7 @@ from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.inputs import Grid, Prepared, prepare
 from jaxseg_xai.core.types import Explanation, Sample, SegmentTarget, Status
+from jaxseg_xai.data.others import read_others
 from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, replicate
 from jaxseg_xai.explainers import Batch, Problem
 from jaxseg_xai.explainers.runner import explain, lower
@@ -22,9 +23,8 @@ from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import image_id, make_key
 from jaxseg_xai.program.predict import predict_batch
 from jaxseg_xai.store import Store, StoredImage
-from jaxseg_xai.sweep.others import OtherImages
-from jaxseg_xai.sweep.targets import as_planes, make_target
-from jaxseg_xai.sweep.work import Work
+from jaxseg_xai.sweeps.targets import as_planes, make_target
+from jaxseg_xai.sweeps.work import Work
 
 #: Explanations that may wait for others of their size, in batches.
 _MAX_WAITING = 8
@@ -101,7 +101,6 @@ class Engine:
         }
         self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
         self._jobs = {job.label: job for job in work.jobs}
-        self._others = OtherImages(work)
         self._compiled: dict[Any, Callable] = {}
         self._queues: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         labels = list(self._jobs)
@@ -182,7 +181,7 @@ class Engine:
                     self._segmenter, self._variables, images, self._mesh
                 ),
             )
-            predictions, finite = jax.device_get(run(variables=self._variables, images=images))
+            predictions, finite = jax.device_get(run(self._variables, images))
             for item, prediction, usable in zip(items, predictions, finite, strict=False):
                 self._write_image(item, prediction)
                 self._queue(item, prediction, usable)
@@ -240,9 +239,8 @@ class Engine:
         }
         if "others" in explainer.needs:
             try:
-                count = explainer.num_others
                 examples["others"] = np.stack(
-                    [self._others.of(one.item.sample, shape, count) for one in waiting]
+                    [self._others_of(one.item.sample, explainer.num_others) for one in waiting]
                 )
             except JaxsegError as error:
                 for one in waiting:
@@ -266,6 +264,10 @@ class Engine:
             self._write(label, one.row, one.item, explanation, one.target)
         self._store.flush()
 
+    def _others_of(self, sample: Sample, count: int) -> np.ndarray:
+        source = self._work.others or self._work.source
+        return read_others(source, self._segmenter.input, sample, count=count, seed=self._work.seed)
+
     def _write(
         self,
         label: str,
@@ -277,7 +279,7 @@ class Engine:
         grid = item.prepared.grid
         if grid.sample != grid.prepared:
             explanation, target = _back(grid, explanation), _back(grid, target)
-        self._store.write(label, row, explanation, target, flush=False)
+        self._store.write(label, row, explanation, target)
         self._progress.update()
 
     def _compile(self, key: Any, lowered: Callable[[], Any]) -> Callable:
@@ -289,7 +291,7 @@ class Engine:
         return self._compiled[key]
 
     def _fail(self, label: str, row: int, reason: str) -> None:
-        self._store.fail(label, row, reason, flush=False)
+        self._store.fail(label, row, reason)
         self._progress.update()
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
-from tests.sweep.programs import NAMES
+from tests.sweeps.programs import NAMES
 
 
 @pytest.fixture(scope="package")

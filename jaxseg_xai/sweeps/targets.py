@@ -8,7 +8,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.segmenter import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget, plane_of
-from jaxseg_xai.sweep.regions import Region, find_region
+from jaxseg_xai.sweeps.regions import Region, find_region
 
 #: Which pixels of the class are explained: those predicted, those of the ground truth, those
 #: predicted that are none, and those that are some and not predicted.

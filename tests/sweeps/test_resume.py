@@ -10,10 +10,10 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers import Ate
 from jaxseg_xai.store.store import ExplanationStore
 from jaxseg_xai.store.tables import sole_writer
-from jaxseg_xai.sweep.inputs import kept_pool
-from jaxseg_xai.sweep.run import run_sweep
+from jaxseg_xai.sweeps.inputs import kept_pool
+from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
-from tests.sweep.programs import CompileLog
+from tests.sweeps.programs import CompileLog
 
 
 def interrupt_after(monkeypatch, writes):

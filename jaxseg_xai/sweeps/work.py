@@ -16,9 +16,9 @@ from jaxseg_xai.explainers.runner import check_gradient
 from jaxseg_xai.models import Bundle
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store.records import PlanRow
-from jaxseg_xai.sweep.config import Job, RoiConfig, check_jobs
-from jaxseg_xai.sweep.regions import Region
-from jaxseg_xai.sweep.targets import Reference
+from jaxseg_xai.sweeps.config import Job, RoiConfig, check_jobs
+from jaxseg_xai.sweeps.regions import Region
+from jaxseg_xai.sweeps.targets import Reference
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

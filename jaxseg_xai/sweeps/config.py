@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,9 @@ from jaxseg_xai.core.fields import check, idle_fields, setting
 from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
-from jaxseg_xai.sweep.data import DataConfig
-from jaxseg_xai.sweep.regions import Region, parse_region
-from jaxseg_xai.sweep.targets import Reference, check_reference
+from jaxseg_xai.sweeps.data import DataConfig
+from jaxseg_xai.sweeps.regions import Region, parse_region
+from jaxseg_xai.sweeps.targets import Reference, check_reference
 
 _OUT = Path("runs/sweep.zarr")
 
@@ -147,10 +146,6 @@ def check_jobs(jobs: Sequence[Job]) -> None:
             raise ConfigError(
                 f"two entries are labelled {job.label!r}; give one another label "
                 f'(label = "{job.label}2", or {job.label}2={job.explainer.name})'
-            )
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", job.label) or job.label == "images":
-            raise ConfigError(
-                f"label {job.label!r} cannot name a group of the store; use letters and digits"
             )
         check(job.explainer, job.label)
 
