@@ -28,7 +28,7 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True, scope="session")
 def _programs(tmp_path_factory):
     """What one test has compiled, no other test of this session has to, in either worker."""
-    from tests.tiny import compiled_programs_kept
+    from tests.compiled import compiled_programs_kept
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

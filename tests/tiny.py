@@ -1,20 +1,17 @@
 """A model, images and settings small enough to run whole sweeps in a test."""
 
-import contextlib
 import os
 
-import jax
 import numpy as np
 import zarr
 from flax import nnx
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers import Ate, Misure
 from jaxseg_xai.models.bundle import ModelCard, save_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
-from jaxseg_xai.sweep.config import DataConfig, RoiConfig, SweepConfig
+from jaxseg_xai.sweeps.config import DataConfig, RoiConfig, SweepConfig
 
 SIZE = 32
 CLASS_NAMES = ("background", "bright", "never")
@@ -86,23 +83,6 @@ def sweep_config(out, model, source, *, data=None, **options):
     settings |= {"batch_size": 4, "classes": ("bright",)}
     data = DataConfig(source=str(source), **(data or {}))
     return SweepConfig(out=out, model=str(model), data=data, **(settings | options))
-
-
-@contextlib.contextmanager
-def compiled_programs_kept(folder):
-    """Programs that tests share are compiled once."""
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def arrays(path):
