@@ -1,59 +1,68 @@
-"""Data sets: synthetic scenes, a brain template, folders of images, TFDS, and patch pools.
+"""Where images come from: data sets, folders, arrays.
 
-Nothing heavy is imported here; nilearn, nibabel, tifffile and TFDS are imported when they are used.
+A further data set is a file in `jaxseg_xai/data/sources/` and a line here (or an entry point of the
+group "jaxseg_xai.sources" in another package). Nothing heavy is imported before it is used.
 """
 
 import inspect
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.core.types import Source
-from jaxseg_xai.data.checks import check_split
 from jaxseg_xai.data.degraded import DegradedDataset
 from jaxseg_xai.data.pool import build_patch_pool
-from jaxseg_xai.data.sources.brain import BrainDataset
-from jaxseg_xai.data.sources.folder import FolderDataset
-from jaxseg_xai.data.sources.shapes import ShapesDataset
-from jaxseg_xai.data.sources.tfds import TFDSDataset
-from jaxseg_xai.data.sources.triangle import (
-    SPLITS,
-    TriangleDataset,
-    TriangleInfo,
-    causal_mask,
-    make_triangle,
-)
-from jaxseg_xai.ops.patches import PatchPool, draw_patches, image_id
+from jaxseg_xai.data.sources.memory import MemorySource, as_source
 
 __all__ = [
-    "BrainDataset",
+    "SOURCES",
     "DegradedDataset",
-    "FolderDataset",
-    "PatchPool",
-    "ShapesDataset",
-    "TFDSDataset",
-    "TriangleDataset",
-    "TriangleInfo",
+    "MemorySource",
+    "OpenSource",
+    "as_source",
     "build_patch_pool",
-    "causal_mask",
-    "draw_patches",
-    "image_id",
-    "make_triangle",
     "open_dataset",
 ]
+
+
+class OpenSource(Protocol):
+    """What a line of the registry names: the class of a `Source`, or a function that returns one.
+
+    Its options are the keywords of its signature, beside `split`; a source without splits takes
+    the argument and ignores it. It raises `ConfigError` for a bad value of an option and
+    `DataError` where its files cannot be used.
+    """
+
+    def __call__(self, *, split: str, **options: Any) -> Source:
+        """Open a split ("train", "validation", "test", ...) of the data set."""
+        ...
+
+
+#: Name of a data set -> `OpenSource`.
+SOURCES = Registry(
+    "jaxseg_xai.sources",
+    "data set",
+    {
+        "brain": "jaxseg_xai.data.sources.brain:BrainDataset",
+        "triangle": "jaxseg_xai.data.sources.triangle:TriangleDataset",
+        "triangle-cue": "jaxseg_xai.data.sources.triangle:TriangleCueDataset",
+        "shapes": "jaxseg_xai.data.sources.shapes:ShapesDataset",
+        "folder": "jaxseg_xai.data.sources.folder:FolderDataset",
+    },
+)
 
 
 def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: Any) -> Source:
     """Open a data set by name or path.
 
-    A name that is also a folder means the built-in data set; write "./brain" for the folder.
+    A name that is also a folder means the data set; write "./brain" for the folder.
 
     Args:
-      spec: "brain", "triangle", "triangle-cue", "shapes", or the path of a folder of images.
-      split: "train", "validation" or "test". A folder with sub-folders of these names has splits;
-        any other folder is one data set whatever `split` says.
-      **options: as for `BrainDataset`, `TriangleDataset`, `ShapesDataset` or `FolderDataset`.
+      spec: a name of `SOURCES`, or the path of a folder of images (the data set "folder").
+      split: "train", "validation" or "test"; of a folder see `FolderDataset`.
+      **options: of the data set, see its class.
 
     Returns:
       The data set.
@@ -61,41 +70,33 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     Raises:
       ConfigError: an unknown name, split or option.
       DataError: the folder cannot be used.
+
+    >>> triangles = open_dataset("triangle", "test", size=32, num=3)
+    >>> len(triangles), triangles[0].image.shape
+    (3, (32, 32, 3))
     """
-    check_split(split, SPLITS)
     name = os.fspath(spec)
-    if name == "brain":
-        return BrainDataset(split, **_known(BrainDataset, options))
-    if name in ("triangle", "triangle-cue"):
-        options = _known(TriangleDataset, options, fixed=("cue",))
-        return TriangleDataset(split, cue=name == "triangle-cue", **options)
-    if name == "shapes":
-        return ShapesDataset(split, **_known(ShapesDataset, options))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return FolderDataset(_split_folder(folder, split), **_known(FolderDataset, options))
-    raise ConfigError(
-        f"data set {name!r}: neither brain, triangle, triangle-cue nor shapes, nor an existing "
-        "folder"
-    )
+    if name not in SOURCES:
+        if not Path(name).expanduser().is_dir():
+            raise ConfigError(
+                f"data set {name!r}: neither one of {', '.join(SOURCES.names())}, nor an existing "
+                "folder"
+            )
+        name, options = "folder", {"root": spec, **options}
+    opener: OpenSource = SOURCES.get(name)
+    _check_options(name, opener, options)
+    return opener(split=split, **options)
 
 
-def _known(
-    constructor: type, options: dict[str, Any], fixed: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return `options` if the constructor takes all of them, else raise `ConfigError`."""
-    taken = set(inspect.signature(constructor).parameters) - {"root", "split", *fixed}
+def _check_options(name: str, opener: OpenSource, options: dict[str, Any]) -> None:
+    """Raise `ConfigError` for an option that a data set does not have, or needs."""
+    taken = dict(inspect.signature(opener).parameters)
+    taken.pop("split", None)
+    any_name = [key for key, value in taken.items() if value.kind is value.VAR_KEYWORD]
     for option in options:
-        if option not in taken:
-            names = ", ".join(sorted(taken))
-            raise ConfigError(f"{constructor.__name__} has no option {option!r}; it has {names}")
-    return options
-
-
-def _split_folder(folder: Path, split: str) -> Path:
-    existing = [name for name in SPLITS if (folder / name).is_dir()]
-    if not existing:
-        return folder
-    if split not in existing:
-        raise DataError(f"{folder}: no split {split!r}, only {', '.join(existing)}; choose another")
-    return folder / split
+        if option not in taken and not any_name:
+            known = ", ".join(sorted(taken)) or "none"
+            raise ConfigError(f"{name} has no option {option!r}; it has {known}")
+    for option, value in taken.items():
+        if value.default is value.empty and option not in (*options, *any_name):
+            raise ConfigError(f"{name} needs the option {option!r}")

@@ -1,4 +1,4 @@
-"""What every data set asks of an image and a label map before it hands them out as a `Sample`.
+"""What every source checks of an image and its labels before it hands them out as a `Sample`.
 
 Each function raises `DataError` with one line that names the item and the remedy, so that a sweep
 can record a bad item as failed and go on.
@@ -11,6 +11,9 @@ import numpy as np
 from jaxseg_xai.core.errors import ConfigError, DataError
 
 Window = tuple[float, float]
+
+#: The splits of the built-in data sets.
+SPLITS = ("train", "validation", "test")
 
 
 def check_window(window: Window | None) -> Window | None:
@@ -33,23 +36,24 @@ def apply_window(raw: np.ndarray, window: Window) -> np.ndarray:
     return np.clip(scaled, 0.0, 1.0).astype(np.float32)
 
 
-def scale_integers(raw: np.ndarray, name: str) -> np.ndarray:
+def scale_integers(raw: np.ndarray, name: str, remedy: str = "give window=(lo, hi)") -> np.ndarray:
     """Scale by the range of the dtype: u8 / 255, u16 / 65535, bool as it is; floats stay.
 
     Args:
       raw: [...] of any real dtype.
       name: what the error message calls the item.
+      remedy: what to do about signed integers.
 
     Returns:
       float32 [...]; in [0, 1] for unsigned integers and bool.
 
     Raises:
-      DataError: signed integers have no natural range; they need a window.
+      DataError: signed integers have no natural range.
     """
     if raw.dtype.kind == "u":
         return (raw / np.float64(np.iinfo(raw.dtype).max)).astype(np.float32)
     if raw.dtype.kind == "i":
-        raise DataError(f"{name}: {raw.dtype} has no natural range; give window=(lo, hi)")
+        raise DataError(f"{name}: {raw.dtype} has no natural range; {remedy}")
     return to_float(raw, name)
 
 
@@ -60,24 +64,29 @@ def to_float(raw: np.ndarray, name: str) -> np.ndarray:
     return raw.astype(np.float32)
 
 
-def check_image(image: np.ndarray, name: str, channels: int | None = None) -> np.ndarray:
+def check_image(
+    image: np.ndarray, name: str, channels: int | None = None, rank: int = 2
+) -> np.ndarray:
     """Check a scaled image and give it a channel axis.
 
     Args:
-      image: float32 [H, W] or [H, W, C].
+      image: float32 [*S] or [*S, C].
       name: what the error message calls the item.
       channels: the C that is needed; None takes any.
+      rank: number of axes in S: 2 for images, 3 for volumes.
 
     Returns:
-      float32 [H, W, C], contiguous, finite, and not constant.
+      float32 [*S, C], contiguous, finite, and not constant.
 
     Raises:
       DataError: other shape, no pixels, NaN or infinity, the same value everywhere, other C.
     """
-    if image.ndim == 2:
+    shape = image.shape
+    if image.ndim == rank:
         image = image[..., None]
-    if image.ndim != 3 or image.size == 0:
-        raise DataError(f"{name}: an image of shape {image.shape}; it must be [H, W] or [H, W, C]")
+    if image.ndim != rank + 1 or image.size == 0:
+        axes = {2: "H, W", 3: "D, H, W"}[rank]
+        raise DataError(f"{name}: an image of shape {shape}; it must be [{axes}] or [{axes}, C]")
     if channels is not None and image.shape[-1] != channels:
         raise DataError(
             f"{name}: {image.shape[-1]} channels, but {channels} are needed; convert the image, or"
@@ -85,7 +94,8 @@ def check_image(image: np.ndarray, name: str, channels: int | None = None) -> np
         )
     if not np.isfinite(image).all():
         raise DataError(f"{name}: NaN or infinite pixels; replace them (numpy.nan_to_num)")
-    if np.array_equal(image.min((0, 1)), image.max((0, 1))):
+    axes = tuple(range(rank))
+    if np.array_equal(image.min(axes), image.max(axes)):
         raise DataError(
             f"{name}: a constant image, so there is nothing to explain; leave it out, or check the"
             " window if you gave one"
@@ -94,34 +104,35 @@ def check_image(image: np.ndarray, name: str, channels: int | None = None) -> np
 
 
 def check_labels(
-    labels: np.ndarray, name: str, size: tuple[int, int], class_names: Sequence[str] = ()
+    labels: np.ndarray, name: str, size: Sequence[int], class_names: Sequence[str] = ()
 ) -> np.ndarray:
-    """Check a label map against its image and the classes.
+    """Check a label map, or the planes of classes that may overlap.
 
     Args:
-      labels: [H, W] or [H, W, 1], integers, bool, or floats that hold whole numbers.
+      labels: a label map [*S] or [*S, 1] of integers, bool, or floats that hold whole numbers; or
+        planes bool [*S, K], one per class.
       name: what the error message calls the item.
-      size: (H, W) of the image.
+      size: S of the image.
       class_names: the classes; an empty sequence leaves the upper end of the range unchecked.
 
     Returns:
-      int32 [H, W], contiguous; in [0, len(class_names)) if there are class names.
+      int32 [*S], contiguous, in [0, len(class_names)) if there are class names; or bool [*S, K].
 
     Raises:
       DataError: other shape, another size than the image, fractions, values out of range.
     """
-    if labels.ndim == 3 and labels.shape[-1] == 1:
+    size, rank = tuple(size), len(size)
+    has_planes = labels.ndim == rank + 1
+    if has_planes and labels.dtype == bool and (labels.shape[-1] > 1 or len(class_names) == 1):
+        return _check_planes(labels, name, size, class_names)
+    if has_planes and labels.shape[-1] == 1:
         labels = labels[..., 0]
-    if labels.ndim != 2 or labels.dtype.kind not in "buif":
+    if labels.ndim != rank or labels.dtype.kind not in "buif":
         raise DataError(
             f"{name}: a label map of shape {labels.shape} and dtype {labels.dtype}; store class"
-            " indices, one number a pixel"
+            " indices, one number a pixel, or for overlapping classes one plane of bool a class"
         )
-    if labels.shape != size:
-        raise DataError(
-            f"{name}: the label map is {labels.shape[0]}x{labels.shape[1]}, its image"
-            f" {size[0]}x{size[1]}; resize one of them (labels without interpolation)"
-        )
+    _check_size(labels.shape, name, size)
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
         raise DataError(f"{name}: the label map holds fractions or NaN; store class indices")
     low, high = int(labels.min()), int(labels.max())
@@ -135,6 +146,26 @@ def check_labels(
     return np.ascontiguousarray(labels, dtype=np.int32)
 
 
+def _check_planes(
+    planes: np.ndarray, name: str, size: tuple[int, ...], class_names: Sequence[str]
+) -> np.ndarray:
+    _check_size(planes.shape[:-1], name, size)
+    if class_names and planes.shape[-1] != len(class_names):
+        raise DataError(
+            f"{name}: {planes.shape[-1]} planes of labels for {len(class_names)} classes"
+            f" ({', '.join(class_names)}); give one plane a class"
+        )
+    return np.ascontiguousarray(planes)
+
+
+def _check_size(found: tuple[int, ...], name: str, size: tuple[int, ...]) -> None:
+    if found != size:
+        raise DataError(
+            f"{name}: the label map is {'x'.join(map(str, found))}, its image"
+            f" {'x'.join(map(str, size))}; resize one of them (labels without interpolation)"
+        )
+
+
 def check_index(index: int, length: int) -> int:
     """Return `index` if 0 <= index < length, else raise `IndexError` (which ends iteration)."""
     if not 0 <= index < length:
@@ -142,7 +173,7 @@ def check_index(index: int, length: int) -> int:
     return int(index)
 
 
-def check_split(split: str, splits: Sequence[str]) -> str:
+def check_split(split: str, splits: Sequence[str] = SPLITS) -> str:
     """Return `split` if it is one of `splits`, else raise `ConfigError`."""
     if split not in splits:
         raise ConfigError(f"split={split!r}: choose one of {', '.join(splits)}")

@@ -4,6 +4,7 @@ The levels are those of ImageNet-C (Hendrycks and Dietterich, arXiv 1903.12261),
 image's own range and size rather than of 8 bits and 224 pixels.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -11,8 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import Source, Sample
-from jaxseg_xai.ops.patches import image_id
+from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.ops.random import image_id
 
 Kind = Literal["noise", "blur", "contrast"]
 Degradation = Kind | Literal["mixed"]
@@ -43,7 +44,7 @@ class DegradedDataset:
         """Wrap a data set.
 
         Args:
-          dataset: images float32 [H, W, C], of any range.
+          dataset: images float32 [*S, C], of any range.
           degradation: "noise", "blur", "contrast" or "mixed".
           severity: 1 to 5.
 
@@ -75,7 +76,7 @@ class DegradedDataset:
         else:
             kind, severity = self._degradation, self._severity
         image = degrade(sample.image, kind, severity, rng)
-        return Sample(id=sample.id, image=image, labels=sample.labels)
+        return dataclasses.replace(sample, image=image)
 
 
 def degrade(
@@ -87,13 +88,13 @@ def degrade(
     """An image made worse, within the range of values that it had.
 
     Args:
-      image: float32 [H, W, C], finite.
+      image: float32 [*S, C], finite.
       kind: "noise" (Gaussian), "blur" (Gaussian) or "contrast" (towards the mean).
       severity: 1 to 5; 0 gives the image back.
       rng: for the noise.
 
     Returns:
-      float32 [H, W, C].
+      float32 [*S, C].
     """
     if severity == 0:
         return image
@@ -102,9 +103,10 @@ def degrade(
     if kind == "noise":
         worse = image + rng.normal(0, _NOISE[level] * (high - low), image.shape)
     elif kind == "blur":
-        width = _BLUR[level] * min(image.shape[:2]) / _BLUR_SIDE
-        worse = ndimage.gaussian_filter(image, (width, width, 0))
+        *size, _ = image.shape
+        width = _BLUR[level] * min(size) / _BLUR_SIDE
+        worse = ndimage.gaussian_filter(image, (*(width,) * len(size), 0))
     else:
-        mean = image.mean(axis=(0, 1))
+        mean = image.mean(axis=tuple(range(image.ndim - 1)))
         worse = mean + _CONTRAST[level] * (image - mean)
     return np.clip(worse, low, high).astype(np.float32)

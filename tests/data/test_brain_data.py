@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
-from jaxseg_xai.data import BrainDataset
 from jaxseg_xai.data.sources import brain as brain_module
+from jaxseg_xai.data.sources.brain import BrainDataset
 
 pytest.importorskip("nilearn")
 

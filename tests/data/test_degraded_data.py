@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.data import DegradedDataset, TriangleDataset
-from jaxseg_xai.data.degraded import degrade
-from jaxseg_xai.sweep.config import DataConfig
+from jaxseg_xai.data.degraded import DegradedDataset, degrade
+from jaxseg_xai.data.sources.triangle import TriangleDataset
+from jaxseg_xai.sweeps.data import DataConfig
 
 PLAIN = TriangleDataset("test", size=64, num=40)
 

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from jaxseg_xai.data import FolderDataset
+from jaxseg_xai.data.sources.folder import FolderDataset
 
 GRAY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
 COLORS = np.stack([GRAY, GRAY[::-1], GRAY // 2], axis=-1)

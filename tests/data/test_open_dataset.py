@@ -9,7 +9,9 @@ from PIL import Image
 
 from jaxseg_xai import data
 from jaxseg_xai.core.errors import ConfigError, DataError
-from jaxseg_xai.data import FolderDataset, TriangleDataset, open_dataset
+from jaxseg_xai.data import open_dataset
+from jaxseg_xai.data.sources.folder import FolderDataset
+from jaxseg_xai.data.sources.triangle import TriangleDataset
 
 
 def write(folder):
@@ -40,7 +42,9 @@ def test_folder_with_splits(tmp_path):
 
 
 def test_unknown_names_splits_and_options(tmp_path):
-    with pytest.raises(ConfigError, match="neither brain, triangle, triangle-cue nor shapes"):
+    with pytest.raises(
+        ConfigError, match="neither one of brain, triangle, triangle-cue, shapes, f"
+    ):
         open_dataset("brian", "test")
     with pytest.raises(ConfigError, match="choose one of train, validation, test"):
         open_dataset("triangle", "dev")

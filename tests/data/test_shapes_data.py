@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxseg_xai.data import ShapesDataset, TriangleDataset, open_dataset
-from jaxseg_xai.data.sources.shapes import SHAPES
+from jaxseg_xai.data import open_dataset
+from jaxseg_xai.data.sources.shapes import SHAPES, ShapesDataset
+from jaxseg_xai.data.sources.triangle import TriangleDataset
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, DataError, MissingExtraError
-from jaxseg_xai.data import TFDSDataset, TriangleDataset
+from jaxseg_xai.data.sources.tfds import TFDSDataset
+from jaxseg_xai.data.sources.triangle import TriangleCueDataset
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -36,7 +37,7 @@ def test_round_trip_without_tensorflow(builder, split):
     dataset = TFDSDataset(
         builder.as_data_source(split), class_names=builder.class_names, id_feature="id"
     )
-    made = TriangleDataset(split, size=64, cue=True, num=3)
+    made = TriangleCueDataset(split, size=64, num=3)
     assert dataset.class_names == made.class_names
     assert dataset.ids == made.ids
     for index in range(3):

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.data import TriangleDataset, causal_mask, make_triangle
+from jaxseg_xai.data.sources.triangle import (
+    TriangleCueDataset,
+    TriangleDataset,
+    causal_mask,
+    make_triangle,
+)
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -76,7 +81,7 @@ def test_counterfactual_pair_differs_in_the_marker_only():
 
 
 def test_dataset_items():
-    dataset = TriangleDataset("test", size=64, cue=True, num=5)
+    dataset = TriangleCueDataset("test", size=64, num=5)
     assert len(dataset) == 5
     assert dataset.class_names == ("background", "cued triangle", "uncued triangle")
     sample = dataset[3]

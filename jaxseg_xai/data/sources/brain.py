@@ -23,8 +23,6 @@ from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data.checks import check_index, check_split
 
-SPLITS = ("train", "validation", "test")
-
 #: Slabs along z as fractions of the usable slices, bottom to top.
 _SLABS = (
     ("train", 0.0, 0.40),
@@ -80,9 +78,10 @@ class BrainDataset:
           ConfigError: another split or resolution.
           MissingExtraError: nilearn is absent.
         """
-        check_split(split, SPLITS)
+        check_split(split)
         if resolution_mm not in (1, 2, 3, 4):
             raise ConfigError(f"resolution_mm={resolution_mm!r}: choose 1, 2, 3 or 4")
+        self._resolution = resolution_mm
         self._slices = _load_slices(resolution_mm)
         self._chosen = _split_positions(len(self._slices.levels), split, resolution_mm)
         self.ids: Sequence[str] = tuple(
@@ -95,12 +94,17 @@ class BrainDataset:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """Slice `index`: image float32 [H, W, 1] in [0, 1], labels int32 [H, W]."""
+        """Slice `index`: image float32 [H, W, 1] in [0, 1], labels int32 [H, W].
+
+        All slices are of one group, as they are of one head.
+        """
         position = self._chosen[check_index(index, len(self))]
         return Sample(
             id=self.ids[index],
             image=self._slices.images[position][..., None].copy(),
             labels=self._slices.labels[position].copy(),
+            group=f"brain-{self._resolution}mm",
+            spacing=(float(self._resolution),) * 2,
         )
 
 

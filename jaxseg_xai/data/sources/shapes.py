@@ -43,19 +43,16 @@ SHAPES = _unit_corners()
 
 
 class ShapesDataset(TriangleDataset):
-    """Stars, crosses and turned squares as a `Source`, the shape drawn for each image.
+    """Stars, crosses and turned squares as a `Source`, with the options of `TriangleDataset`.
+
+    The shape is drawn for each image.
 
     Attributes:
       class_names: ("background", "triangle"), those of Triangle, whose models it is for.
       ids: "shapes-test-00012".
     """
 
-    def __init__(
-        self, split: str = "test", size: int = 64, num: int | None = None, seed: int = 0
-    ) -> None:
-        """As `TriangleDataset`; images float32 [size, size, 3] in [0, 1]."""
-        super().__init__(split, size=size, num=num, seed=seed)
-        self.ids = tuple(f"shapes-{split}-{index:05d}" for index in range(len(self.ids)))
+    _name = "shapes"
 
     def make(self, index: int) -> tuple[np.ndarray, np.ndarray, TriangleInfo]:
         """Item `index`: uint8 image [S, S, 3], uint8 labels [S, S], info with the corners."""

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from jaxseg_xai.core.errors import MissingExtraError
-from jaxseg_xai.data.sources.triangle import SPLITS, TriangleDataset, causal_mask
+from jaxseg_xai.data.checks import SPLITS
+from jaxseg_xai.data.sources.triangle import TriangleCueDataset, TriangleDataset, causal_mask
 
 try:
     import tensorflow_datasets as tfds
@@ -58,7 +59,7 @@ class Triangle(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[Any]] = _configs()
 
-    cue = False
+    scenes: ClassVar[type[TriangleDataset]] = TriangleDataset
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -113,7 +114,7 @@ class Triangle(tfds.core.GeneratorBasedBuilder):
             )
 
     def _items(self, split: str, num: int) -> TriangleDataset:
-        return TriangleDataset(split, size=self._config.size, cue=self.cue, num=num)
+        return self.scenes(split, size=self._config.size, num=num)
 
 
 class TriangleCue(Triangle):
@@ -121,7 +122,7 @@ class TriangleCue(Triangle):
 
     BUILDER_CONFIGS: ClassVar[list[Any]] = _configs()
 
-    cue = True
+    scenes = TriangleCueDataset
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -15,13 +15,12 @@ import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Sample
-from jaxseg_xai.data.checks import check_index, check_split
+from jaxseg_xai.data.checks import SPLITS, check_index, check_split
 
 Box = tuple[int, int, int, int]
 #: (random generator, side of the image, scale) -> bool [S, S] and its corners float64 [N, 2].
 DrawObject = Callable[[np.random.Generator, int, float], tuple[np.ndarray, np.ndarray]]
 
-SPLITS = ("train", "validation", "test")
 _NUM_ITEMS = {"train": 2000, "validation": 200, "test": 200}
 
 
@@ -124,40 +123,37 @@ def causal_mask(labels: np.ndarray, info: TriangleInfo) -> np.ndarray:
 
 
 class TriangleDataset:
-    """Triangle or Triangle-Cue as a `Source`; items are made when they are asked for.
+    """Triangle as a `Source`; items are made when they are asked for.
 
     Attributes:
-      class_names: ("background", "triangle"), or the three classes of Triangle-Cue.
-      ids: "triangle-test-00012", or "triangle-cue-test-00012".
+      class_names: ("background", "triangle").
+      ids: "triangle-test-00012".
     """
 
+    class_names: tuple[str, ...] = ("background", "triangle")
+    #: Begins the ids.
+    _name = "triangle"
+    #: Whether a marker elsewhere decides the class.
+    _cue = False
+
     def __init__(
-        self,
-        split: str = "test",
-        size: int = 64,
-        cue: bool = False,
-        num: int | None = None,
-        seed: int = 0,
+        self, split: str = "test", size: int = 64, num: int | None = None, seed: int = 0
     ) -> None:
         """Images float32 [size, size, 3] in [0, 1].
 
         Args:
           split: "train", "validation" or "test"; they share no random stream.
           size: side of the images in pixels, >= 32.
-          cue: Triangle-Cue rather than Triangle.
           num: number of items, >= 1; None: 2000, 200, 200. More items keep the first ones.
           seed: >= 0; other seeds give other images in every split.
         """
-        self.split = check_split(split, SPLITS)
-        self.size, self.cue = size, cue
+        check_split(split)
+        self.size = size
         num = _NUM_ITEMS[split] if num is None else num
         if num < 1 or size < 32 or seed < 0:
             raise ConfigError(f"num={num}, size={size}, seed={seed}: at least 1, 32 and 0")
         self._seed = len(SPLITS) * seed + SPLITS.index(split)
-        name = "triangle-cue" if cue else "triangle"
-        self.ids: Sequence[str] = tuple(f"{name}-{split}-{index:05d}" for index in range(num))
-        triangles = ("cued triangle", "uncued triangle") if cue else ("triangle",)
-        self.class_names: tuple[str, ...] = ("background", *triangles)
+        self.ids: Sequence[str] = tuple(f"{self._name}-{split}-{index:05d}" for index in range(num))
 
     def __len__(self) -> int:
         """Number of items."""
@@ -175,12 +171,25 @@ class TriangleDataset:
     def make(self, index: int) -> tuple[np.ndarray, np.ndarray, TriangleInfo]:
         """What `make_triangle` returns for item `index`: uint8 image, uint8 labels, info."""
         index = check_index(index, len(self))
-        return make_triangle(index, size=self.size, seed=self._seed, cue=self.cue)
+        return make_triangle(index, size=self.size, seed=self._seed, cue=self._cue)
 
     def causal_mask(self, index: int) -> np.ndarray:
         """The pixels that decide the labels of item `index`, bool [S, S]."""
         _, labels, info = self.make(index)
         return causal_mask(labels, info)
+
+
+class TriangleCueDataset(TriangleDataset):
+    """Triangle-Cue as a `Source`, with the options of `TriangleDataset`.
+
+    Attributes:
+      class_names: ("background", "cued triangle", "uncued triangle").
+      ids: "triangle-cue-test-00012".
+    """
+
+    class_names = ("background", "cued triangle", "uncued triangle")
+    _name = "triangle-cue"
+    _cue = True
 
 
 def _stripes(rng: np.random.Generator, size: int) -> np.ndarray:

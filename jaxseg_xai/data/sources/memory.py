@@ -1,0 +1,226 @@
+"""Images that are there already, arrays or image files, as a source."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.data import readers
+from jaxseg_xai.data.checks import check_image, check_index, check_labels, scale_integers
+from jaxseg_xai.data.files import FileReader, item_name, items_of
+from jaxseg_xai.data.sources.folder import FolderDataset
+
+#: An array (NumPy, JAX, a PyTorch tensor, a Pillow image) or the path of an image file.
+Item = Any
+#: An array whose first axis counts items, or a list of them.
+Items = Any
+
+
+class MemorySource:
+    """Arrays and image files as a `Source`.
+
+    Unsigned integers and bool are divided by the largest value of their dtype (uint8 / 255), floats
+    are taken as they are. Files are read as `FolderDataset` reads them; each axial slice of a NIfTI
+    file is an item.
+
+    Attributes:
+      class_names: as given, or ().
+      ids: as given; else "image-00012" by position, of a file its stem ("stem#017" of a slice), and
+        its whole path where two files have one stem.
+
+    >>> source = MemorySource(np.arange(32, dtype=np.uint8).reshape(2, 4, 4))
+    >>> len(source), source.ids[1], source[1].image.shape
+    (2, 'image-00001', (4, 4, 1))
+    """
+
+    def __init__(
+        self,
+        images: Items,
+        labels: Items | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        class_names: Sequence[str] = (),
+        rank: int = 2,
+        name: str = "image",
+    ) -> None:
+        """Take images, and labels in the same order.
+
+        Args:
+          images: N of them: an array [N, *S, C] or [N, *S], or a list of arrays [*S, C] or [*S] and
+            of paths of image files.
+          labels: a label map [*S] or planes bool [*S, K] for each, arrays or paths; None: unknown.
+            None in the place of an item: unknown for this one.
+          ids: a unique name for each.
+          class_names: the classes in the order of the label values; (): their range is not checked.
+          rank: number of axes in S: 2 for images, 3 for volumes (arrays only).
+          name: begins the ids of arrays.
+
+        Raises:
+          DataError: no image, another number of labels or ids, or an id twice.
+          ConfigError: another rank, or files of rank 3.
+        """
+        if rank not in (2, 3):
+            raise ConfigError(f"rank is {rank}; it must be 2 for images or 3 for volumes")
+        if len(images) == 0:
+            raise DataError("no image given; give an array, the path of a file, or a list of them")
+        for what, given in (("labels", labels), ("ids", ids)):
+            if given is not None and len(given) != len(images):
+                raise DataError(f"{len(given)} {what} for {len(images)} images; give one for each")
+        self.class_names: tuple[str, ...] = tuple(class_names)
+        self._rank, self._reader = rank, FileReader()
+        # (image, labels or None, slice or None)
+        self._items: list[tuple[Item, Item, int | None]] = []
+        # (id, what stands in its place if it is there twice)
+        found: list[tuple[str, str]] = []
+        for number, image in enumerate(images):
+            truth = None if labels is None else labels[number]
+            if not isinstance(image, str | os.PathLike):
+                self._items.append((image, truth, None))
+                position = f"{name}-{number:05d}"
+                found.append((position, position))
+                continue
+            path = Path(image).expanduser()
+            if rank == 3:
+                raise ConfigError(f"{path}: volumes are given as arrays, not as files")
+            for stem, level in items_of(path):
+                self._items.append((path, truth, level))
+                found.append((stem, item_name(path, level)))
+        self.ids: Sequence[str] = _unique(found) if ids is None else _of_items(ids, len(found))
+        twice, times = Counter(self.ids).most_common(1)[0]
+        if times > 1:
+            raise DataError(f"{twice}: two images have this id; give every image an id of its own")
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Item `index`: image float32 [*S, C], labels or None.
+
+        Raises:
+          DataError: the item cannot be used; one line with its id or file and the remedy.
+        """
+        image, labels, level = self._items[check_index(index, len(self))]
+        name = self.ids[index]
+        if isinstance(image, Path):
+            name = item_name(image, level)
+            pixels = self._reader.image(image, level)
+        else:
+            pixels = self._array(image, name)
+        pixels = check_image(pixels, name, rank=self._rank)
+        return Sample(
+            id=self.ids[index],
+            image=pixels,
+            labels=None if labels is None else self._labels(labels, level, name, pixels.shape[:-1]),
+            group=readers.split_name(image)[0] if level is not None else "",
+        )
+
+    def _array(self, image: Item, name: str) -> np.ndarray:
+        raw = np.asarray(image)
+        if raw.ndim not in (self._rank, self._rank + 1):
+            axes = {2: "[H, W] or [H, W, C]", 3: "[D, H, W] or [D, H, W, C]"}[self._rank]
+            other = {2: "volumes need rank=3", 3: "images need rank=2"}[self._rank]
+            raise DataError(
+                f"{name}: an array of shape {raw.shape}; it must be {axes} for rank {self._rank} "
+                f"({other}, and a model of that rank)"
+            )
+        return scale_integers(
+            raw, name, "give unsigned integers, or floats as the model wants them"
+        )
+
+    def _labels(
+        self, labels: Item, level: int | None, name: str, size: tuple[int, ...]
+    ) -> np.ndarray:
+        if isinstance(labels, str | os.PathLike):
+            path = Path(labels).expanduser()
+            return self._reader.labels(path, level, size, self.class_names)
+        if level is not None:
+            raise DataError(f"{name}: labels of a NIfTI file must be a NIfTI file; give its path")
+        return check_labels(np.asarray(labels), name, size, self.class_names)
+
+
+def as_source(
+    images: Any,
+    labels: Any = None,
+    *,
+    rank: int = 2,
+    class_names: Sequence[str] = (),
+    name: str = "image",
+) -> Source:
+    """What a person calls images, as a `Source`.
+
+    Args:
+      images: an array of one image ([*S] or [*S, C]) or of several ([N, *S, C]), the path of an
+        image file or of a folder of images, a list of arrays and paths, or a `Source`, which is
+        given back.
+      labels: those of the images, in the same form; of a folder, the folder of the label maps. A
+        source has its own.
+      rank: number of axes in S, that of the model's input.
+      class_names: the classes in the order of the label values; (): their range is not checked.
+      name: begins the ids of arrays.
+
+    Raises:
+      DataError: no such file or folder, or an array of another rank.
+      ConfigError: labels that do not go with the images.
+
+    >>> as_source(np.zeros((5, 8, 8, 3)), name="scan").ids[4]
+    'scan-00004'
+    """
+    options: dict[str, Any] = {"class_names": class_names, "rank": rank, "name": name}
+    if isinstance(images, str | os.PathLike):
+        path = Path(images).expanduser()
+        if path.is_dir():
+            return _folder(path, labels, rank, class_names)
+        if not path.is_file():
+            raise DataError(
+                f"{path}: no such file or folder; check the path (the data set of a name is "
+                "open_dataset(name))"
+            )
+        return MemorySource([path], _one(labels), **options)
+    if hasattr(images, "ids") and hasattr(images, "class_names"):
+        if labels is not None:
+            raise ConfigError("labels are given, but a source has its own; leave them out")
+        return images
+    if isinstance(images, list | tuple):
+        return MemorySource(images, labels, **options)
+    array = np.asarray(images)
+    if array.ndim in (rank, rank + 1):
+        return MemorySource([array], _one(labels), **options)
+    if array.ndim != rank + 2:
+        axes = {2: "H, W", 3: "D, H, W"}[rank]
+        raise DataError(
+            f"images of shape {array.shape}: a model of rank {rank} takes [{axes}], [{axes}, C] or "
+            f"[N, {axes}, C]"
+        )
+    return MemorySource(array, labels, **options)
+
+
+def _folder(path: Path, labels: Any, rank: int, class_names: Sequence[str]) -> Source:
+    if rank == 3:
+        raise ConfigError(f"{path}: volumes are given as arrays, not as files")
+    if labels is not None and not isinstance(labels, str | os.PathLike):
+        raise ConfigError(f"{path}: the labels of a folder are a folder; give its path")
+    return FolderDataset(path, labels=labels, class_names=class_names)
+
+
+def _one(labels: Any) -> Any:
+    """Labels of one image as a list."""
+    if labels is None or isinstance(labels, list | tuple):
+        return labels
+    return [labels]
+
+
+def _unique(found: list[tuple[str, str]]) -> tuple[str, ...]:
+    times = Counter(short for short, _ in found)
+    return tuple(short if times[short] == 1 else longer for short, longer in found)
+
+
+def _of_items(ids: Sequence[str], count: int) -> tuple[str, ...]:
+    if len(ids) != count:
+        raise DataError(f"{len(ids)} ids for {count} slices; leave ids out for NIfTI files")
+    return tuple(map(str, ids))

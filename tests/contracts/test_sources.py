@@ -1,0 +1,129 @@
+"""What every source of images keeps, whatever it reads.
+
+A further data set is a line in `OPTIONS`.
+"""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Sample
+from jaxseg_xai.data import SOURCES, DegradedDataset, MemorySource, open_dataset
+from jaxseg_xai.data.sources.tfds import TFDSDataset
+
+RNG = np.random.default_rng(0)
+PICTURES = RNG.integers(0, 255, (4, 12, 10, 3), dtype=np.uint8)
+LABELS = RNG.integers(0, 2, (4, 12, 10), dtype=np.uint8)
+
+
+def folder(tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    for name, picture, labels in zip("abcd", PICTURES, LABELS, strict=True):
+        Image.fromarray(picture).save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray(labels).save(tmp_path / "labels" / f"{name}.png")
+    (tmp_path / "images" / "b.png").write_bytes(b"broken")
+    return {"root": tmp_path, "class_names": ("background", "object")}
+
+
+#: Name -> options that make the data set small, or a function of a folder that returns them.
+OPTIONS = {
+    "brain": {},
+    "triangle": {"size": 32, "num": 3},
+    "triangle-cue": {"size": 32, "num": 3},
+    "shapes": {"size": 32, "num": 3},
+    "folder": folder,
+}
+
+#: Sources that are made of Python objects and therefore have no name.
+UNNAMED = {
+    "memory": lambda: MemorySource(
+        [*PICTURES[:2], PICTURES[2] * 0], LABELS[:3], class_names=("background", "object")
+    ),
+    "overlapping": lambda: MemorySource(
+        PICTURES, RNG.random((4, 12, 10, 3)) > 0.5, class_names=("whole", "core", "rim")
+    ),
+    "volumes": lambda: MemorySource(RNG.random((2, 4, 5, 6)), rank=3),
+    "degraded": lambda: DegradedDataset(open_dataset("shapes", size=32, num=3), "mixed", 5),
+    "tfds": lambda: TFDSDataset(
+        [{"image": a, "label": b} for a, b in zip(PICTURES, LABELS, strict=True)],
+        class_names=("background", "object"),
+    ),
+}
+
+
+def test_every_built_in_data_set_is_here():
+    assert list(OPTIONS) == list(SOURCES.built_in)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_data_set(name, tmp_path):
+    options = OPTIONS[name]
+    if callable(options):
+        options = options(tmp_path)
+    check(lambda: open_dataset(name, "validation", **options))
+    with pytest.raises(ConfigError, match=f"{name} has no option 'colour'; it has"):
+        open_dataset(name, "validation", **options, colour=3)
+    with pytest.raises(ConfigError, match="split='dev': choose one of"):
+        open_dataset(name, "dev", **options)
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_source(name):
+    made = UNNAMED[name]()
+    check(lambda: made)
+
+
+def check(opened):
+    """Opened twice, it is the same; every item is a sample, or fails with one line."""
+    source, again = opened(), opened()
+    assert len(source) == len(source.ids) == len(set(source.ids)) > 1
+    assert tuple(source.ids) == tuple(again.ids)
+    assert isinstance(source.class_names, tuple)
+    good = 0
+    # Neither the order nor what was read before matters.
+    for index in reversed(range(min(len(source), 4))):
+        try:
+            sample = source[index]
+        except DataError as error:
+            text = str(error)
+            assert "\n" not in text
+            assert source.ids[index] in text
+            with pytest.raises(DataError):
+                again[index]
+            continue
+        good += 1
+        assert sample.id == source.ids[index]
+        check_sample(sample, source.class_names)
+        other = again[index]
+        np.testing.assert_array_equal(sample.image, other.image)
+        if sample.labels is not None:
+            np.testing.assert_array_equal(sample.labels, other.labels)
+        # A sample is the caller's: writing into it must not reach the next one.
+        sample.image[:] = 0
+        np.testing.assert_array_equal(source[index].image, other.image)
+    assert good
+    for index in (len(source), -1):
+        with pytest.raises(IndexError):
+            source[index]
+
+
+def check_sample(sample: Sample, class_names):
+    image, labels = sample.image, sample.labels
+    size = image.shape[:-1]
+    assert image.dtype == np.float32
+    assert len(size) in (2, 3)
+    assert np.isfinite(image).all()
+    assert 0 <= image.min() < image.max() <= 1
+    assert sample.group or sample.group == ""
+    assert sample.spacing is None or len(sample.spacing) == len(size)
+    if labels is None:
+        return
+    if labels.ndim == len(size):
+        assert labels.dtype == np.int32
+        assert labels.shape == size
+        assert 0 <= labels.min() <= labels.max() < len(class_names)
+    else:
+        assert labels.dtype == bool
+        assert labels.shape == (*size, len(class_names))
