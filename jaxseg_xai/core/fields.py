@@ -1,11 +1,13 @@
 """Settings as dataclass fields that know their bounds; `check` looks at all of them at once.
 
+For example:
+
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
         block_size: int = setting(8, static=True, at_least=1)
         tau: float = setting(0.9, above=0, at_most=1)
 
-    check(settings, "ate")   # ConfigError: ate.block_size is 0; it must be at least 1
+    check(settings, "ate")  # ConfigError: ate.block_size is 0; it must be at least 1
 """
 
 import dataclasses
@@ -89,13 +91,15 @@ def idle_fields(settings: Any) -> tuple[str, ...]:
 
 
 def _check_one(value: Any, label: str, metadata: Any) -> None:
+    if value is None:
+        return
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{label} is {value}; it must be finite")
     choices = metadata.get("choices")
     if choices is not None and value not in choices:
         names: Iterable[str] = choices.names() if isinstance(choices, Registry) else choices
         raise ConfigError(f"{label} is {value!r}; use {', '.join(map(str, names))}")
-    if value is None or isinstance(value, str | bool):
+    if isinstance(value, str | bool):
         return
     bounds = metadata.get("bounds", {})
     broken = any(not _BOUNDS[kind][1](value, bound) for kind, bound in bounds.items())

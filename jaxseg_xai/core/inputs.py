@@ -90,7 +90,8 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
             image = np.repeat(image, spec.channels, axis=-1)
         else:
             remedy = (
-                "set channels to repeat, or convert the image"
+                'repeat the channel (load_model(grey="repeat"), in a sweep channels = '
+                '"repeat"), or convert the image'
                 if image.shape[-1] == 1
                 else "convert the image"
             )
@@ -143,4 +144,4 @@ def _resize(values: np.ndarray, size: tuple[int, ...], order: int) -> np.ndarray
         mode="nearest",
         grid_mode=True,
     )
-    return found.astype(values.dtype)
+    return np.asarray(found, values.dtype)

@@ -58,9 +58,10 @@ class Registry:
         try:
             return found[0].load()
         except Exception as error:  # whatever somebody's module raises
+            reason = str(error).strip().split("\n")[0]
             raise ConfigError(
                 f"{self.kind} {name!r} ({_origin(found[0])}) cannot be imported: "
-                f"{type(error).__name__}: {error}; repair or uninstall that package"
+                f"{type(error).__name__}: {reason}; repair or uninstall that package"
             ) from error
 
     def usable(self) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """A segmentation model as the explainers see it: a description and a pure function."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -12,6 +12,7 @@ from jaxseg_xai.core.errors import JaxsegError, ModelError
 Pad = Literal["refuse", "edge", "reflect", "constant"]
 Grey = Literal["refuse", "repeat"]
 Activation = Literal["softmax", "sigmoid", "threshold"]
+Resize = Literal["refuse", "linear", "nearest"]
 #: What a model computes in. float32 is that of IEEE on every device: by itself JAX would let GPUs
 #: and TPUs round the factors of products to 10 or 7 bits. tensorfloat32 is what GPUs would do.
 Dtype = Literal["float32", "tensorfloat32", "bfloat16"]
@@ -46,6 +47,7 @@ class InputSpec:
     grey: Grey = "refuse"
 
     def __post_init__(self) -> None:
+        _use_tuples(self)
         if self.rank not in (2, 3) or self.channels < 1 or self.multiple_of < 1:
             raise ModelError(
                 f"input: rank {self.rank}, {self.channels} channels, sizes a multiple of "
@@ -55,6 +57,11 @@ class InputSpec:
             raise ModelError(
                 f"input: fixed_size {self.fixed_size} for images of rank {self.rank}; give one "
                 "number per axis"
+            )
+        if any(n < 1 or n % self.multiple_of for n in self.fixed_size or ()):
+            raise ModelError(
+                f"input: fixed_size {self.fixed_size} is not made of multiples of multiple_of = "
+                f"{self.multiple_of}; correct one of the two"
             )
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (0, self.channels):
@@ -66,7 +73,9 @@ class InputSpec:
             raise ModelError("input: std holds 0, by which nothing can be divided")
         for name, choices in (("pad", Pad), ("grey", Grey)):
             if getattr(self, name) not in get_args(choices):
-                raise ModelError(f"{name} is {getattr(self, name)!r}; use {get_args(choices)}")
+                raise ModelError(
+                    f"input: {name} is {getattr(self, name)!r}; use {', '.join(get_args(choices))}"
+                )
 
     def example_size(self) -> tuple[int, ...]:
         """The smallest size that the model takes, as far as is known."""
@@ -99,11 +108,17 @@ class OutputSpec:
     threshold: float = 0.5
     select: tuple[str | int, ...] = ()
     channels_first: bool = False
-    resize: Literal["refuse", "linear", "nearest"] = "refuse"
+    resize: Resize = "refuse"
 
     def __post_init__(self) -> None:
-        if self.activation not in get_args(Activation):
-            raise ModelError(f"activation is {self.activation!r}; use {get_args(Activation)}")
+        _use_tuples(self)
+        for name, choices in (("activation", Activation), ("resize", Resize)):
+            if getattr(self, name) not in get_args(choices):
+                raise ModelError(
+                    f"output: {name} is {getattr(self, name)!r}; use {', '.join(get_args(choices))}"
+                )
+        if isinstance(self.class_names, str):
+            raise ModelError(f"class_names is {self.class_names!r}; give a list of names")
         least = 2 if self.activation == "softmax" else 1
         if len(self.class_names) < least:
             raise ModelError(
@@ -152,40 +167,49 @@ class OutputSpec:
                 f"the model must give {wanted}, not {_describe(raw)}; set output.select to the "
                 "key or index of its logits"
             )
-        rank = len(grid)
-        if len(raw.shape) != rank + 2:
-            raise ModelError(f"the model must give {wanted}, not {_describe(raw)}")
-        logits = jnp.moveaxis(raw, 1, -1) if self.channels_first else jnp.asarray(raw)
-        found = logits.shape[-1]
-        accepted = {self.num_classes} | ({1} if self._one_logit else set())
-        sizes = logits.shape[1:-1]
-        if found not in accepted or (sizes != tuple(grid) and self.resize == "refuse"):
-            turned = not self.channels_first and raw.shape[1] in accepted
-            turned = turned and (raw.shape[2:] == tuple(grid) or found not in accepted)
-            if turned:
-                remedy = "its channels come first: set output.channels_first"
-            elif found not in accepted:
-                remedy = (
-                    f"it has {found} channels and class_names {self.num_classes} names: name "
-                    "every class" + (" (background first)" if not self.overlapping else "")
-                )
-            elif any(size > whole for size, whole in zip(sizes, grid, strict=True)):
-                remedy = "it is larger than the input: crop or resize it in the model"
-            else:
-                remedy = "it is coarser than the input: set output.resize to linear"
-            raise ModelError(f"the model must give {wanted}, not {tuple(raw.shape)}; {remedy}")
-        if any(size > whole for size, whole in zip(sizes, grid, strict=True)):
+        shape = tuple(raw.shape)
+        if len(shape) != len(grid) + 2:
             raise ModelError(
-                f"the model must give {wanted}, not {tuple(raw.shape)}; it is larger than the "
-                "input: crop or resize it in the model"
+                f"the model must give {wanted}, not {_describe(raw)}; return one score per image, "
+                "pixel and class"
             )
+        if not self._takes(shape, grid, self.channels_first):
+            raise ModelError(
+                f"the model must give {wanted}, not {shape}; {self._mend(shape, grid)}"
+            )
+        logits = jnp.moveaxis(raw, 1, -1) if self.channels_first else jnp.asarray(raw)
         logits = logits.astype(jnp.float32)
-        if sizes != tuple(grid):
-            shape = (logits.shape[0], *grid, found)
-            logits = jax.image.resize(logits, shape, self.resize, antialias=False)
-        if found < self.num_classes:
+        if logits.shape[1:-1] != tuple(grid):
+            whole = (logits.shape[0], *grid, logits.shape[-1])
+            logits = jax.image.resize(logits, whole, self.resize, antialias=False)
+        if logits.shape[-1] < self.num_classes:
             logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
         return logits
+
+    def _takes(self, shape: tuple[int, ...], grid: Sequence[int], channels_first: bool) -> bool:
+        """Whether logits of a shape can be brought to the grid."""
+        found, sizes = _channels_and_size(shape, channels_first)
+        if self.resize == "refuse":
+            return found in self._channels and sizes == tuple(grid)
+        return found in self._channels and not _larger(sizes, grid)
+
+    def _mend(self, shape: tuple[int, ...], grid: Sequence[int]) -> str:
+        """What to do about logits of a shape that cannot be used."""
+        found, sizes = _channels_and_size(shape, self.channels_first)
+        turned, turned_sizes = _channels_and_size(shape, not self.channels_first)
+        fits = found in self._channels and not _larger(sizes, grid)
+        if not fits and turned in self._channels and not _larger(turned_sizes, grid):
+            first, value = ("last", "false") if self.channels_first else ("first", "true")
+            return f"its channels come {first}: set output.channels_first to {value}"
+        if found not in self._channels:
+            background = "" if self.overlapping else ", background first"
+            return (
+                f"it has {found} channels and class_names has {self.num_classes}: name every "
+                f"class{background}"
+            )
+        if _larger(sizes, grid):
+            return "it is larger than the input: crop or resize it in the model"
+        return "it is coarser than the input: set output.resize to linear"
 
     def segment(self, logits: jax.Array) -> jax.Array:
         """Which pixels belong to which class: logits [..., K] -> bool [..., K]."""
@@ -228,8 +252,10 @@ class OutputSpec:
         return self.threshold if self.activation == "threshold" else 0.0
 
     @property
-    def _one_logit(self) -> bool:
-        return self.activation == "softmax" and self.num_classes == 2
+    def _channels(self) -> tuple[int, ...]:
+        """How many channels logits may have."""
+        one_logit = self.activation == "softmax" and self.num_classes == 2
+        return (1, 2) if one_logit else (self.num_classes,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -287,7 +313,13 @@ class Segmenter:
                     f"{reason}; describe the sizes that it takes (input.multiple_of or "
                     "input.fixed_size), and write it in JAX without Python control flow on values"
                 ) from error
-        return self.output.read(raw, shape[1:-1])
+        logits = self.output.read(raw, shape[1:-1])
+        if logits.shape[0] != shape[0]:
+            raise ModelError(
+                f"the model gives logits of {logits.shape[0]} images for {shape[0]}; return those "
+                "of every image of the batch"
+            )
+        return logits
 
     def __call__(self, variables: Any, inputs: jax.Array) -> jax.Array:
         """The same as `logits`: a `Segmenter` is a `Predict`."""
@@ -319,12 +351,28 @@ class Segmenter:
             )
 
 
-def _to_bfloat16(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x
+def _to_bfloat16(x: Any) -> Any:
+    return jnp.asarray(x, jnp.bfloat16) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
+
+
+def _channels_and_size(shape: tuple[int, ...], channels_first: bool) -> tuple[int, tuple[int, ...]]:
+    return (shape[1], shape[2:]) if channels_first else (shape[-1], shape[1:-1])
+
+
+def _larger(sizes: Sequence[int], grid: Sequence[int]) -> bool:
+    return any(size > whole for size, whole in zip(sizes, grid, strict=True))
+
+
+def _use_tuples(spec: Any) -> None:
+    """Lists and arrays of a description become tuples, which can be hashed."""
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        value = value.tolist() if hasattr(value, "tolist") else value
+        object.__setattr__(spec, field.name, tuple(value) if isinstance(value, list) else value)
 
 
 def _describe(raw: Any) -> str:
-    if isinstance(raw, dict):
+    if isinstance(raw, Mapping):
         return f"a dict of {', '.join(map(repr, raw))}"
     if isinstance(raw, list | tuple):
         return f"a {type(raw).__name__} of {len(raw)} outputs"

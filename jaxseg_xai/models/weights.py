@@ -2,9 +2,10 @@
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -13,6 +14,8 @@ from flax import nnx
 
 from jaxseg_xai.core.errors import MissingExtraError, ModelError
 
+#: What of a model's state is trained, and so stands in a file.
+_WEIGHTS = (nnx.Param, nnx.BatchStat)
 #: Last part of a PyTorch name -> the names Flax may use for it.
 _LEAVES = {
     "weight": ("kernel", "scale", "embedding"),
@@ -78,13 +81,40 @@ def write_weights(path: Path, model: nnx.Module) -> None:
     safetensors.numpy.save_file(arrays, path)
 
 
+def build_with_weights(
+    build: Callable[[nnx.Rngs], nnx.Module],
+    arrays: Mapping[str, np.ndarray],
+    names: Mapping[str, str] | None = None,
+) -> nnx.Module:
+    """Build a network that has the given weights, without drawing initial ones.
+
+    Args:
+      build: makes the network.
+      arrays: see `load_weights`.
+      names: see `load_weights`.
+
+    Raises:
+      ModelError: see `load_weights`.
+    """
+    # Only its shapes: drawing initial weights that are overwritten anyway takes seconds.
+    model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    load_weights(model, arrays, names)
+    # What is no weight (the random stream of a dropout, a table of positions) is as it was built.
+    rest = nnx.Not(nnx.Any(*_WEIGHTS))
+    if jax.tree.leaves(nnx.state(model, rest)):
+        nnx.update(model, jax.jit(lambda: nnx.state(build(nnx.Rngs(0)), rest))())
+    return model
+
+
 def load_weights(
     model: nnx.Module, arrays: Mapping[str, np.ndarray], names: Mapping[str, str] | None = None
 ) -> None:
-    """Set a model's state, in place.
+    """Set a model's weights, in place.
 
-    Kernels called `weight` are taken as PyTorch's (OIHW) and turned to HWIO, those of a transposed
-    convolution flipped too; `bn1` may stand for `norm1`; `num_batches_tracked` is dropped.
+    An array called `weight` is taken as PyTorch's. Where the model has a kernel for it, its axes
+    are turned to ours, for any number of axes (OIHW to HWIO, OIDHW to DHWIO, OI to IO), and those
+    of a transposed convolution flipped too. `bn1` may stand for `norm1`; `num_batches_tracked` is
+    dropped.
 
     Args:
       model: the Flax NNX model to fill.
@@ -110,8 +140,9 @@ def load_weights(
         if target is None or target in found:
             unexpected.append(name)
             continue
-        if name.endswith("weight"):
-            value = _from_torch(value, target.rpartition("/")[0] in transposed)
+        module, _, leaf = target.rpartition("/")
+        if leaf == "kernel" and name.endswith("weight"):
+            value = _from_torch(value, module in transposed)
         found[target] = value
         if not np.isfinite(value).all():
             broken.append(name)
@@ -135,7 +166,7 @@ def load_weights(
 
 
 def _flat_state(model: nnx.Module) -> dict[str, nnx.Variable]:
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    state = nnx.state(model, _WEIGHTS)
     return {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
 
 
@@ -152,8 +183,10 @@ def _translate(name: str, names: Mapping[str, str], state: Mapping[str, object])
 
 
 def _from_torch(value: np.ndarray, transposed: bool) -> np.ndarray:
-    if value.ndim == 4 and transposed:  # (in, out, h, w), applied as a gradient: flipped
-        return value.transpose(2, 3, 0, 1)[::-1, ::-1]
-    if value.ndim == 4:
-        return value.transpose(2, 3, 1, 0)
-    return value.T if value.ndim == 2 else value
+    """A kernel (out, in, *space) as (*space, in, out)."""
+    if value.ndim < 2:
+        return value
+    space = tuple(range(2, value.ndim))
+    if transposed:  # (in, out, *space), applied as a gradient: flipped
+        return np.flip(value.transpose(*space, 0, 1), tuple(range(len(space))))
+    return value.transpose(*space, 1, 0)

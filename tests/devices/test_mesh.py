@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, shard_examples
-from jaxseg_xai.program.predict import predict_labels
+from jaxseg_xai.program.predict import predict_batch
 from tests.conftest import NUM_DEVICES
+from tests.support import segmenter_of
 
 
 def test_there_is_a_device_for_every_shard():
@@ -46,13 +47,24 @@ def bright(variables, images):
     return jnp.concatenate([jnp.zeros_like(images), images - variables], axis=-1)
 
 
-def test_predicted_labels_equal_a_plain_argmax():
-    images = np.random.default_rng(0).random((4, 5, 6, 1)).astype(np.float32)
+@pytest.mark.parametrize("size", [(5, 6), (3, 4, 5)])
+def test_predictions_equal_a_plain_argmax(size):
+    images = np.random.default_rng(0).random((4, *size, 1)).astype(np.float32)
     images[2, 0, 0] = np.nan
-    found, finite = predict_labels(bright, jnp.float32(0.5), images, device_mesh())
+    segmenter = segmenter_of(bright, rank=len(size))
+    found, finite = predict_batch(segmenter, jnp.float32(0.5), images, device_mesh())
+    assert found.dtype == jnp.int32
     assert finite.tolist() == [True, True, False, True]
     expected = images[..., 0] > 0.5
     np.testing.assert_array_equal(found[:2], expected[:2])
+    np.testing.assert_array_equal(found[3], expected[3])
+
+
+def test_predictions_of_classes_that_may_overlap_are_planes():
+    images = np.random.default_rng(0).random((4, 5, 6, 1)).astype(np.float32)
+    segmenter = segmenter_of(bright, activation="sigmoid")
+    found, _ = predict_batch(segmenter, jnp.float32(0.5), images, device_mesh())
+    np.testing.assert_array_equal(found, np.stack([images < 0, images > 0.5], axis=-1)[..., 0, :])
 
 
 def many_channels(variables, images):
@@ -67,6 +79,7 @@ def test_the_memory_for_predictions_does_not_grow_with_the_batch():
     needs = []
     for count in (NUM_DEVICES, 16 * NUM_DEVICES):
         images = jax.ShapeDtypeStruct((count, 32, 32, 1), jnp.float32)
-        program = predict_labels.lower(many_channels, None, images, device_mesh()).compile()
+        segmenter = segmenter_of(many_channels)
+        program = predict_batch.lower(segmenter, None, images, device_mesh()).compile()
         needs.append(program.memory_analysis().temp_size_in_bytes)
     assert needs[1] < 2 * needs[0]

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from jaxseg_xai.incremental import Place, intervene, make_plan, prepare
-from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.models import as_model
 from tests.incremental import layers
 
 P = 2
@@ -75,12 +75,20 @@ def network(seed, kinds, *, channels=2, how="nearest", skip=None):
     return predict, (stem, [w for w, _ in made], head)
 
 
-def unet(config, **options):
-    """(predict, variables) of a U-Net with random weights."""
-    rng = np.random.default_rng(0)
+def unet(config, dtype="float32"):
+    """(segmenter, variables) of a U-Net with random weights."""
+    rng, spec = np.random.default_rng(0), config.input_spec()
     # Only its shapes: compiling Flax's initialisers takes seconds.
-    predict, shapes = from_nnx(nnx.eval_shape(lambda: config.build(nnx.Rngs(0))), **options)
-    return predict, jax.tree.map(lambda leaf: abs(layers.kernel(rng, *leaf.shape)) - 0.05, shapes)
+    bundle = as_model(
+        nnx.eval_shape(lambda: config.build(nnx.Rngs(0))),
+        class_names=[f"class {k}" for k in range(max(2, config.num_logits))],
+        channels=spec.channels,
+        multiple_of=spec.multiple_of,
+        dtype=dtype,
+    )
+    return bundle.segmenter, jax.tree.map(
+        lambda leaf: abs(layers.kernel(rng, *leaf.shape)) - 0.05, bundle.variables
+    )
 
 
 def places_of(plan, seed, count=10):

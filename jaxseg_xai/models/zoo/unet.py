@@ -4,13 +4,16 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.segmenter import InputSpec, Sites
+from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.ops import layers
 
 Norm = Literal["batch", "group", "instance", "none"]
@@ -18,12 +21,12 @@ Upsample = Literal["bilinear", "nearest", "transposed"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UNetConfig:
+class UNetConfig(Architecture):
     """Shape of a U-Net.
 
     Attributes:
       in_channels: channels of the image.
-      num_logits: channels of the output; 1 means one foreground class (logits are then (0, z)).
+      num_logits: channels of the output.
       encoder_channels: width of every resolution, finest first; n entries mean n-1 poolings.
       decoder_channels: width after every up-sampling, coarsest first (n-1 entries).
       norm: normalisation after every 3x3 convolution (epsilon 1e-5, as in PyTorch).
@@ -33,36 +36,24 @@ class UNetConfig:
       head_relu: ReLU after the 1x1 head too.
     """
 
-    in_channels: int = 3
-    num_logits: int = 1
-    encoder_channels: tuple[int, ...] = (16, 32, 64, 128, 128)
-    decoder_channels: tuple[int, ...] = (64, 32, 16, 16)
-    norm: Norm = "batch"
-    num_groups: int = 8
-    upsample: Upsample = "bilinear"
+    name: ClassVar[str] = "unet"
+    in_channels: int = setting(3, at_least=1)
+    num_logits: int = setting(1, at_least=1)
+    encoder_channels: tuple[int, ...] = setting((16, 32, 64, 128, 128), at_least=1)
+    decoder_channels: tuple[int, ...] = setting((64, 32, 16, 16), at_least=1)
+    norm: Norm = setting("batch", choices=get_args(Norm))
+    num_groups: int = setting(8, at_least=1)
+    upsample: Upsample = setting("bilinear", choices=get_args(Upsample))
     skip_first: bool = True
     head_relu: bool = False
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Raise `ConfigError` where encoder and decoder do not match."""
         if len(self.decoder_channels) != len(self.encoder_channels) - 1:
             raise ConfigError(
                 f"decoder_channels has {len(self.decoder_channels)} entries; "
                 f"{len(self.encoder_channels)} encoder_channels need one fewer than that"
             )
-        for name, choices in (("norm", Norm), ("upsample", Upsample)):
-            if getattr(self, name) not in get_args(choices):
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}; choose one of {get_args(choices)}"
-                )
-        sizes = (
-            self.in_channels,
-            self.num_logits,
-            self.num_groups,
-            *self.encoder_channels,
-            *self.decoder_channels,
-        )
-        if min(sizes) < 1:
-            raise ConfigError("in_channels, num_logits, num_groups and widths must be at least 1")
 
     @classmethod
     def of_width(cls, width: int, depth: int = 4, **options) -> "UNetConfig":
@@ -71,14 +62,17 @@ class UNetConfig:
         decoder = [max(width, width * 2 ** (depth - 2 - i)) for i in range(depth - 1)] + [width]
         return cls(encoder_channels=tuple(encoder), decoder_channels=tuple(decoder), **options)
 
-    @property
-    def stride(self) -> int:
-        """Height and width of the image must be multiples of this."""
-        return 2 ** len(self.decoder_channels)
-
     def build(self, rngs: nnx.Rngs) -> "UNet":
         """The network, randomly initialised."""
         return UNet(self, rngs)
+
+    def input_spec(self) -> InputSpec:
+        """Images whose sides every pooling can halve."""
+        return InputSpec(channels=self.in_channels, multiple_of=2 ** len(self.decoder_channels))
+
+    def sites(self) -> Sites:
+        """The bottleneck, from where class activation maps are taken."""
+        return Sites(cam_layer=f"encoder/{len(self.encoder_channels) - 1}/conv2")
 
     def torch_names(self) -> dict[str, str]:
         """Where a PyTorch U-Net named inc, d1.., u1.., out keeps its modules: theirs -> ours."""
@@ -161,7 +155,7 @@ class UNet(nnx.Module):
         self.head = _conv(last, config.num_logits, 1, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Images [B, H, W, C] -> logits [B, H, W, num_logits]; H, W multiples of the stride."""
+        """Images [B, H, W, C] -> logits [B, H, W, num_logits]; H, W as `input_spec` says."""
         skips = []
         for level, block in enumerate(self.encoder):
             x = block(layers.max_pool_2x2(x) if level else x)

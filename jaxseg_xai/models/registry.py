@@ -1,0 +1,20 @@
+"""The families of models and the adapters; a further one is a file and a line here."""
+
+from jaxseg_xai.core.registry import Registry
+
+#: Name in `model.json` -> the settings of a family, an `Architecture`.
+MODELS = Registry(
+    "jaxseg_xai.models", "architecture", {"unet": "jaxseg_xai.models.zoo.unet:UNetConfig"}
+)
+
+#: Kinds of Python objects that can be explained -> an `Adapter`. They are asked from the last line
+#: to the first, packages before ours, so that the most general one stands on top.
+ADAPTERS = Registry(
+    "jaxseg_xai.adapters",
+    "adapter",
+    {
+        "callable": "jaxseg_xai.models.adapters.callable:CallableAdapter",
+        "linen": "jaxseg_xai.models.adapters.linen:LinenAdapter",
+        "nnx": "jaxseg_xai.models.adapters.nnx:NNXAdapter",
+    },
+)
