@@ -1,0 +1,1 @@
+"""Metrics of faithfulness: does the model need what the map calls relevant?"""

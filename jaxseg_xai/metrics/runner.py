@@ -1,0 +1,119 @@
+"""Runs any metric over many explanations: batches, memory, devices, keys, failed explanations."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.fields import check
+from jaxseg_xai.core.types import Array, Explanation, SegmentTarget, Status
+from jaxseg_xai.devices.mesh import shard_examples
+from jaxseg_xai.explainers.base import Batch, Meta, Problem
+from jaxseg_xai.explainers.runner import check_gradient, example_of
+from jaxseg_xai.metrics.base import Metric, Rated
+from jaxseg_xai.ops.random import one_stream
+from jaxseg_xai.program.memory import gradients_that_fit, images_that_fit
+
+
+def score(
+    metric: Metric,
+    problem: Problem,
+    batch: Batch,
+    explanations: Explanation,
+    *,
+    meta: Meta,
+    mesh: Mesh,
+    known: Array | None = None,
+) -> dict[str, jax.Array]:
+    """Judge a batch of explanations with any metric, compiled once per shape and static setting.
+
+    Args:
+      metric: the metric and its settings.
+      problem: the model that was explained.
+      batch: what was explained; B a multiple of the mesh's size.
+      explanations: of the batch, leaves [B, ...].
+      meta: of the method that made them.
+      mesh: from `device_mesh`.
+      known: bool [B, *S], pixels that are known to matter (the cause in a synthetic image, a
+        lesion); None: those of the targets' segments.
+
+    Returns:
+      Name -> scores float32 [B] or curves float32 [B, T]. NaN where there is no explanation: its
+      status is neither OK nor NOT_REACHED.
+
+    Raises:
+      ConfigError: a setting out of its bounds, maps that say nothing for or against the segment, or
+        `known` of another shape.
+      ModelError: the model has no gradient where one is needed.
+    """
+    check(metric, metric.name)
+    if explanations.attribution is None or meta.high == "neither":
+        raise ConfigError(
+            f"{metric.name} judges maps of relevance, and {meta.unit} is none; choose a method "
+            "whose map speaks for or against the segment"
+        )
+    if known is None:
+        known = jnp.asarray(batch.targets.segment)
+    if known.shape != batch.targets.region.shape:
+        raise ConfigError(
+            f"known regions {tuple(known.shape)} for images {tuple(batch.images.shape)}; give one "
+            "value a pixel"
+        )
+    if "gradient" in metric.meta.needs:
+        shape = tuple(batch.images.shape[1:])
+        check_gradient(metric.name, problem.segmenter, problem.variables, shape)
+    sign = -1.0 if meta.high == "against" else 1.0
+    return _compiled(metric, problem, batch, explanations, known, sign, mesh=mesh)
+
+
+def score_example(
+    metric: Metric,
+    problem: Problem,
+    sign: Array | float,
+    image: Array,
+    target: SegmentTarget,
+    image_id: Array,
+    explanation: Explanation,
+    known: Array,
+) -> dict[str, jax.Array]:
+    """Judge the explanation of one image [*S, C]; `vmap` it over all but the first three."""
+    example = example_of(problem, image, target, image_id)
+    rated = Rated(
+        relevance=sign * explanation.attribution,
+        known=known,
+        maps=explanation.maps,
+        scores=explanation.scores,
+    )
+    with one_stream():
+        found = metric.score(problem, example, rated)
+    usable = (explanation.status == Status.OK) | (explanation.status == Status.NOT_REACHED)
+    return {name: jnp.where(usable, value, jnp.nan) for name, value in found.items()}
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _compiled(
+    metric: Metric,
+    problem: Problem,
+    batch: Batch,
+    explanations: Explanation,
+    known: Array,
+    sign: Array,
+    *,
+    mesh: Mesh,
+) -> dict[str, jax.Array]:
+    fit = gradients_that_fit if "gradient" in metric.meta.needs else images_that_fit
+    device, shape = mesh.devices.flat[0], batch.images.shape[1:]
+    at_a_time = fit(device, problem.segmenter, problem.variables, shape)
+
+    def part(shared: tuple[Metric, Problem, Array], examples: tuple) -> dict[str, jax.Array]:
+        metric, problem, sign = shared
+        return jax.lax.map(
+            lambda example: score_example(metric, problem, sign, *example),
+            examples,
+            batch_size=min(at_a_time, examples[0].shape[0]),
+        )
+
+    examples = (batch.images, batch.targets, batch.image_ids, explanations, known)
+    return shard_examples(part, mesh)((metric, problem, sign), examples)
