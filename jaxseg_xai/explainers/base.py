@@ -30,9 +30,14 @@ class Meta:
         "regions" (nested regions), "uncertainty" or "parts" (of the network).
       unit: of the attribution; "{outcome}" stands for the unit of the setting `outcome`.
       signed: whether the attribution has two signs.
+      high: what a high attribution says of a pixel: it speaks "for" the segment, "against" it (an
+        effect of replacing the pixel), or "neither" (uncertainty); metrics go by it.
       needs: "gradient" of the model, "patches" of other images, "others": whole other images.
-      note: how to read the map, one sentence or two for a person.
+      note: how to read the map, one sentence or two for a person; "{outcome}" stands for the
+        outcome in words.
       caption: a line about the scores, a format string of their names: "Dice {dice_minimal:.2f}".
+        Where no score has these names, "{outcome}" is the outcome in words and "{unit}" the unit.
+      titles: "attribution" or name of a map -> title of its panel, where its name does not do.
       scores: name -> meaning and unit, of the scores.
       features: whether the scores describe a whole predicted segment, so that reliability may learn
         from them.
@@ -43,9 +48,11 @@ class Meta:
     figure: Literal["heat", "effects", "regions", "uncertainty", "parts"] = "heat"
     unit: str
     signed: bool
+    high: Literal["for", "against", "neither"] = "for"
     needs: frozenset[Need] = frozenset()
     note: str = ""
     caption: str = ""
+    titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     scores: Mapping[str, str] = dataclasses.field(default_factory=dict)
     features: bool = False
     revision: int = 1
@@ -146,6 +153,8 @@ class Explainer:
     meta: ClassVar[Meta]
     #: Whether `explain_batch` may be traced; else it compiles what it needs by itself.
     traceable: ClassVar[bool] = True
+    #: How many other images each example needs; a setting of methods that need "others".
+    num_others: int = 0
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -156,11 +165,6 @@ class Explainer:
     def patch_side(self) -> int:
         """Side of the patches that it draws, in pixels; asked where "patches" are needed."""
         return getattr(self, "block_size")  # noqa: B009
-
-    @property
-    def num_others(self) -> int:
-        """How many other images each needs; asked where "others" are needed."""
-        return getattr(self, "others")  # noqa: B009
 
     def in_box(self, side: int) -> Self:
         """The same for regions that fit into a box of a side; faster for those that can use it."""
@@ -185,7 +189,7 @@ class Explainer:
 
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """Explain one example; traced, vmapped, and never given a batch."""
-        raise NotImplementedError(f"{type(self).__name__} has neither explain_one nor its own batch")
+        raise NotImplementedError(f"{type(self).__name__} needs explain_one, or its own batch")
 
     def explain_batch(self, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
         """Explain a batch, B a multiple of the mesh's size; leaves of the result are [B, ...]."""

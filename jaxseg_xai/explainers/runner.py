@@ -1,6 +1,7 @@
 """Runs any method over many examples: batches, memory, devices, keys, prediction, status, NaN."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,11 @@ from jaxseg_xai.devices.mesh import shard_examples
 from jaxseg_xai.explainers.base import Batch, Example, Explainer, Parts, Problem
 from jaxseg_xai.ops.random import fold_words, one_stream
 from jaxseg_xai.outcomes import get_outcome
+from jaxseg_xai.program.cache import shapes_of
 from jaxseg_xai.program.memory import gradients_that_fit, images_that_fit
+
+#: Models and sizes of images whose checks are remembered.
+_REMEMBERED = 16
 
 
 def explain(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
@@ -47,16 +52,14 @@ def lower(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh):
 def check_problem(explainer: Explainer, problem: Problem, batch: Batch) -> None:
     """Raise `ConfigError` or `ModelError` for what cannot work, before anything is compiled."""
     check(explainer, explainer.name)
+    _check_targets(batch)
     if "patches" in explainer.needs:
         _check_pool(explainer, problem, batch)
-    if "others" in explainer.needs and batch.others is None:
-        raise ConfigError(f"{explainer.name} needs other images; give others=, images like these")
-    shape = tuple(batch.images.shape[1:])
-    if batch.targets.region.shape[-len(shape) + 1 :] != shape[:-1]:
-        raise ConfigError(
-            f"regions {tuple(batch.targets.region.shape)} for images {tuple(batch.images.shape)}; "
-            "give one value a pixel"
-        )
+    if "others" in explainer.needs:
+        _check_others(explainer, batch)
+    segmenter, shape = problem.segmenter, tuple(batch.images.shape[1:])
+    leaves, structure = jax.tree.flatten(shapes_of(problem.variables))
+    _check_output(segmenter, structure, tuple(leaves), shape)
     if "gradient" in explainer.needs:
         outcome = getattr(explainer, "outcome", "")
         if outcome and not get_outcome(outcome).differentiable:
@@ -64,24 +67,14 @@ def check_problem(explainer: Explainer, problem: Problem, batch: Batch) -> None:
                 f"{explainer.name}.outcome is {outcome!r}, which has no gradient; use "
                 f"{get_outcome(outcome).soft}"
             )
-        check_gradient(explainer.name, problem.segmenter, problem.variables, shape)
-    explainer.check_model(problem.segmenter, problem.variables, shape)
+        check_gradient(explainer.name, segmenter, problem.variables, shape)
+    explainer.check_model(segmenter, problem.variables, shape)
 
 
-def check_gradient(
-    name: str, segmenter: Segmenter, variables: object, shape: tuple[int, ...]
-) -> None:
+def check_gradient(name: str, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
     """Raise `ModelError` where the model has no gradient with respect to images [*S, C]."""
-    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    reason = "it is described so" if not segmenter.differentiable else ""
-    jax.eval_shape(segmenter, variables, image)  # its own errors first
-    if not reason:
-        try:
-            jax.eval_shape(
-                lambda v, x: jax.grad(lambda x: jnp.sum(segmenter(v, x)))(x), variables, image
-            )
-        except Exception as error:  # whatever JAX says of somebody's model
-            reason = str(error).strip().split("\n")[0]
+    leaves, structure = jax.tree.flatten(shapes_of(variables))
+    reason = _no_gradient(segmenter, structure, tuple(leaves), tuple(shape))
     if reason:
         raise ModelError(
             f"{name} needs the model's gradient, and it has none ({reason}); use a method that "
@@ -115,15 +108,26 @@ def explain_example(
     others: Array | None = None,
 ) -> Explanation:
     """Explain one image [*S, C]; `vmap` it over images, targets and ids."""
-    # Methods that compute the logits anyway give them back; the compiler then drops these.
-    logits = problem.segmenter.logits(problem.variables, image[None])[0]
-    key = jax.random.fold_in(fold_words(problem.key, image_id), target.class_index)
-    example = Example(
-        image=image, target=target, image_id=image_id, key=key, logits=logits, others=others
-    )
+    example = example_of(problem, image, target, image_id, others)
     with one_stream():
         parts = explainer.explain_one(problem, example)
     return finish(problem.segmenter, example, parts)
+
+
+def example_of(
+    problem: Problem,
+    image: Array,
+    target: SegmentTarget,
+    image_id: Array,
+    others: Array | None = None,
+) -> Example:
+    """One image [*S, C] with its logits and its key."""
+    # Methods that compute the logits anyway give them back; the compiler then drops these.
+    logits = problem.segmenter.logits(problem.variables, image[None])[0]
+    key = jax.random.fold_in(fold_words(problem.key, image_id), target.class_index)
+    return Example(
+        image=image, target=target, image_id=image_id, key=key, logits=logits, others=others
+    )
 
 
 def first_status(target: SegmentTarget, finite: jax.Array) -> jax.Array:
@@ -144,17 +148,30 @@ def all_finite(*arrays: Array) -> jax.Array:
 
 
 def finish(segmenter: Segmenter, example: Example, parts: Parts) -> Explanation:
-    """The explanation with its status and the prediction.
+    """The explanation with its status and the prediction; see `conclude`."""
+    logits = example.logits if parts.logits is None else parts.logits
+    prediction = segmenter.output.prediction(jnp.where(jnp.isfinite(logits), logits, 0.0))
+    return conclude(example.target, prediction, all_finite(example.image, logits), parts)
+
+
+def conclude(
+    target: SegmentTarget, prediction: jax.Array, finite: jax.Array, parts: Parts
+) -> Explanation:
+    """`finish` where the logits are no longer there: the status, and what it says of the parts.
 
     Where the status is one without a result, maps are zeros, scores and traces NaN.
+
+    Args:
+      target: leaves [*S].
+      prediction: int32 [*S] or bool [*S, K], of the image.
+      finite: bool [], whether image and logits are.
+      parts: what the method found.
     """
-    logits = example.logits if parts.logits is None else parts.logits
-    finite = all_finite(example.image, logits)
     if parts.attribution is not None:
         finite &= all_finite(parts.attribution)
     if parts.finite is not None:
         finite &= parts.finite
-    status = first_status(example.target, finite)
+    status = first_status(target, finite)
     if parts.status is not None:
         status = jnp.where(status == Status.OK, parts.status, status).astype(jnp.int32)
     usable = (status == Status.OK) | (status == Status.NOT_REACHED)
@@ -162,15 +179,38 @@ def finish(segmenter: Segmenter, example: Example, parts: Parts) -> Explanation:
     def masked(values: jax.Array) -> jax.Array:
         return jnp.where(usable, values, jnp.zeros_like(values))
 
-    labels = segmenter.output.prediction(jnp.where(jnp.isfinite(logits), logits, 0.0))
     attribution = parts.attribution
+    maps = {name: masked(value) for name, value in parts.maps.items()}
     return Explanation(
         attribution=None if attribution is None else masked(attribution),
         status=status,
         scores={name: jnp.where(usable, value, jnp.nan) for name, value in parts.scores.items()},
-        maps={name: masked(value) for name, value in parts.maps.items()} | {"prediction": labels},
+        maps=maps | {"prediction": prediction},
         traces={name: jnp.where(usable, value, jnp.nan) for name, value in parts.traces.items()},
     )
+
+
+def _check_targets(batch: Batch) -> None:
+    images, region = tuple(batch.images.shape), tuple(batch.targets.region.shape)
+    rank, classes = len(images) - 2, tuple(jnp.shape(batch.targets.class_index))
+    # Several regions of an image have one more axis, after the batch's.
+    if region[-rank:] != images[1:-1] or classes != region[:-rank] or classes[:1] != images[:1]:
+        raise ConfigError(
+            f"regions {region} of classes {classes} for images {images}; give each image a class "
+            "and a region of one value a pixel"
+        )
+
+
+def _check_others(explainer: Explainer, batch: Batch) -> None:
+    images = tuple(batch.images.shape)
+    found = () if batch.others is None else tuple(batch.others.shape)
+    if batch.others is None or 0 in found:
+        raise ConfigError(f"{explainer.name} needs other images; give others=, images like these")
+    if (*found[:1], *found[2:]) != images:
+        raise ConfigError(
+            f"other images {found} for images {images}; give each image some of the same size and "
+            "channels"
+        )
 
 
 def _check_pool(explainer: Explainer, problem: Problem, batch: Batch) -> None:
@@ -187,6 +227,32 @@ def _check_pool(explainer: Explainer, problem: Problem, batch: Batch) -> None:
             f"images need {wanted} (block_size, ..., channels); build the pool from images like "
             "these"
         )
+
+
+# Both are remembered: they trace the model, which takes longer than to explain a small batch.
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _check_output(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tuple) -> None:
+    """Raise the model's own `ModelError`, the same for every method."""
+    variables = jax.tree.unflatten(structure, leaves)
+    jax.eval_shape(segmenter, variables, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _no_gradient(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tuple) -> str:
+    """Why there is no gradient; empty where there is one."""
+    if not segmenter.differentiable:
+        return "it is described so"
+    variables = jax.tree.unflatten(structure, leaves)
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+
+    def gradient(variables: Any, image: jax.Array) -> jax.Array:
+        return jax.grad(lambda x: jnp.sum(segmenter(variables, x)))(image)
+
+    try:
+        jax.eval_shape(gradient, variables, image)
+    except Exception as error:  # whatever JAX says of somebody's model
+        return str(error).strip().split("\n")[0] or type(error).__name__
+    return ""
 
 
 @functools.partial(jax.jit, static_argnames="mesh")

@@ -15,8 +15,8 @@ def convolve(
 ) -> Array:
     """What `conv_general_dilated` with these parameters computes, with another padding.
 
-    Where the library has a faster form of it, with a cheap gradient, by that: the same values up to
-    rounding, and reverse mode only.
+    The library's faster form is used where there is one; it has a cheap gradient, gives the same
+    values up to rounding, and has reverse mode only.
 
     Args:
       params: of the equation.
@@ -37,7 +37,7 @@ def convolve(
 
 
 def _is_plain(params: Mapping[str, Any]) -> bool:
-    """Whether it is one of those."""
+    """Whether the library has a faster form: two axes, stride one, not grouped."""
     numbers = params["dimension_numbers"]
     return (
         tuple(numbers) == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))

@@ -8,7 +8,7 @@ from jax.extend import core
 
 from jaxseg_xai.core.types import Array
 
-#: Their rule is the derivative of what they compute, up to rounding.
+#: Functions whose own rule is the derivative of what they compute, up to rounding.
 _TRUE = ("conv_general_dilated", "_softmax")
 
 

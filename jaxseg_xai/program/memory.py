@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxseg_xai.core.types import Predict
-from jaxseg_xai.program.trace import Program, trace
+from jaxseg_xai.program.cache import traced_for_one
+from jaxseg_xai.program.trace import Program
 
-#: Lanes of a CPU device: their activations stay in the core's cache. Without a backward pass one
-#: image keeps a core as busy as several, and no lane is idle when the jobs come to their end.
+#: Images at a time on a CPU device, a core: their activations then stay in its cache. Without a
+#: backward pass one image keeps a core as busy as several do, and no lane waits for the last job.
 _CPU_LANES, _CPU_LANES_FORWARD = 2, 1
-#: Share of an accelerator's memory for the lanes, and the most lanes that help.
+#: Share of an accelerator's memory that lanes may fill, and the most lanes that help.
 _MEMORY_SHARE, _MOST = 0.5, 256
-#: Of what a forward pass computes, a backward pass keeps about as much, and the gradients come on
-#: top.
+#: A backward pass needs about three times as much as a forward pass: what the latter computed is
+#: kept, and the gradients are as large again.
 _BACKWARD = 3
 
 
@@ -28,7 +27,7 @@ def lanes_that_fit(device: Any, bytes_per_lane: Callable[[], int]) -> int:
 
     Args:
       device: a JAX device.
-      bytes_per_lane: says what a lane needs while it steps; asked where it matters.
+      bytes_per_lane: says what a lane needs while it steps; called only where it matters.
     """
     if device.platform == "cpu":
         return _CPU_LANES
@@ -37,29 +36,25 @@ def lanes_that_fit(device: Any, bytes_per_lane: Callable[[], int]) -> int:
 
 
 def forward_bytes(program: Program) -> int:
-    """Of everything that a forward pass of a traced model computes."""
+    """Size of everything that a forward pass of a traced model computes of the image."""
     values = [program.shapes[number] for number in program.of_image]
     return sum(value.size * value.dtype.itemsize for value in values)
 
 
 def images_that_fit(device: Any, predict: Predict, variables: Any, shape: tuple[int, ...]) -> int:
-    """How many images [H, W, C] a device should look at at a time, by forward passes alone."""
-    return interventions_that_fit(device, lambda: _of_one(predict, variables, shape))
+    """How many images [*S, C] a device should look at at a time, by forward passes alone."""
+    return interventions_that_fit(device, lambda: traced_for_one(predict, variables, shape))
 
 
 def interventions_that_fit(device: Any, traced: Callable[[], Program]) -> int:
-    """The same of a model traced for one image, which is asked for where it matters."""
+    """The same of a model traced for one image; `traced` is called only where it matters."""
     return forward_lanes(device, lanes_that_fit(device, lambda: forward_bytes(traced())))
 
 
 def gradients_that_fit(
     device: Any, predict: Predict, variables: Any, shape: tuple[int, ...]
 ) -> int:
-    """How many images [H, W, C] a device should look at at a time, by backward passes too."""
+    """How many images [*S, C] a device should look at at a time, by backward passes too."""
     return lanes_that_fit(
-        device, lambda: _BACKWARD * forward_bytes(_of_one(predict, variables, shape))
+        device, lambda: _BACKWARD * forward_bytes(traced_for_one(predict, variables, shape))
     )
-
-
-def _of_one(predict: Predict, variables: Any, shape: tuple[int, ...]) -> Program:
-    return trace(predict, variables, (1, *shape), jnp.float32)

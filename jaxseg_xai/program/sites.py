@@ -12,7 +12,7 @@ from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.core.types import Array
 from jaxseg_xai.program.trace import Equation, Program, operand
 
-#: Applied number by number: bias, normalisation and activation of a layer are made of these.
+#: Applied to every number by itself: bias, normalisation and activation consist of these.
 # fmt: off
 _ELEMENTWISE = frozenset([
     "abs", "add", "ceil", "clamp", "convert_element_type", "copy", "div", "erf", "exp",
@@ -64,7 +64,7 @@ class Site:
           replacement: of the tensor's shape.
 
         Returns:
-          [B, H, W, K].
+          Logits [B, *S, K].
         """
         values = dict(base)
         if self.reader is None:
@@ -80,12 +80,20 @@ class Site:
 def run_shifted(
     program: Program, variables: object, image: jax.Array, sites: Sequence[Site], shifts: Sequence
 ) -> tuple[jax.Array, list[jax.Array]]:
-    """The whole program, an array added to the tensor of every site where it is read.
+    """Run the whole program, with an array added to the tensor of every site where it is read.
 
-    With zeros it is the model itself, whose gradient with respect to all tensors this gives.
+    With arrays of zeros it is the model itself; the gradients with respect to them are those with
+    respect to the sites' tensors.
+
+    Args:
+      program: the model.
+      variables: its weights.
+      image: [B, *S, C].
+      sites: where to add.
+      shifts: one array per site, of its tensor's shape.
 
     Returns:
-      (logits [B, H, W, K], the sites' tensors before the addition).
+      (logits [B, *S, K], the sites' tensors before the addition).
     """
     values = dict(zip(program.variables, jax.tree.leaves(variables), strict=True))
     values[program.image] = image
@@ -113,9 +121,9 @@ def find_sites(program: Program) -> tuple[Site, ...]:
     followed through elementwise equations as long as nothing else reads it or enters.
 
     A skip connection is an operand of a concatenation or addition that comes from a higher
-    resolution than the others: the smallest map that a convolution made on its way from the image
-    is larger than theirs. (Residual additions within one resolution are not listed, nor are skips
-    of models that change resolution without a convolution.)
+    resolution than the others: of the convolutions on its way from the image, even the one with the
+    smallest output has a larger one than theirs. (Residual additions within one resolution are not
+    listed, nor are skips of models that change resolution without a convolution.)
 
     Raises:
       ModelError: the model has no layer.

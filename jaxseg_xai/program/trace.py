@@ -51,7 +51,7 @@ class Equation:
     name: str = ""
 
     def bind(self, *operands: Array) -> list[Array]:
-        """Evaluate, in reverse mode only; convolutions in the library's faster form of them."""
+        """Evaluate; convolutions in the library's faster form, which has reverse mode only."""
         if self.primitive.name == "conv_general_dilated":
             return [convolve(self.params, operands, self.params["padding"])]
         found = self.primitive.bind(*operands, **self.params)
@@ -66,11 +66,11 @@ class Program:
       equations: in order; only those that the output needs.
       shapes: number of a value -> its shape and dtype.
       variables: numbers of the weights' leaves.
-      image: number of the image [B, H, W, C].
-      logits: number of the output [B, H, W, K].
+      image: number of the images [B, *S, C].
+      logits: number of the output [B, *S, K].
       of_image: values that depend on the image.
-      derivatives: names of functions in the model that define their derivative themselves; the
-        program has that of what they compute instead.
+      derivatives: names of functions in the model that define their own derivative, which is lost
+        here: the program's derivative is that of what they compute.
     """
 
     equations: tuple[Equation, ...]
@@ -82,7 +82,7 @@ class Program:
     derivatives: frozenset[str]
 
     def numbers(self) -> list[int]:
-        """Its image and the outputs of its equations in order: two traces of a model correspond."""
+        """Numbers of the image and of all outputs, in order; those of two traces correspond."""
         return [self.image, *(out for equation in self.equations for out in equation.outputs)]
 
     def run(self, variables: Any, image: Array) -> dict[int, Array]:
@@ -103,17 +103,17 @@ def operand(values: Mapping[int, Array], atom: Atom) -> Array:
 def trace(
     predict: Predict, variables: Any, shape: tuple[int, ...], dtype: Any, *, whole: bool = False
 ) -> Program:
-    """Trace `predict(variables, images)` for images of a shape [B, H, W, C].
+    """Trace `predict(variables, images)` for images of a shape [B, *S, C].
 
     Args:
       predict: the model.
       variables: its weights, or their shapes.
       shape: of the images.
       dtype: of the images.
-      whole: make one equation of it all.
+      whole: make a single equation of the whole model.
 
     Raises:
-      ModelError: it cannot be traced, or does not map images to logits [B, H, W, K] that depend on
+      ModelError: it cannot be traced, or does not map images to logits [B, *S, K] that depend on
         them.
     """
     traced = jax.jit(predict) if whole else predict
@@ -221,14 +221,15 @@ class _Flattener:
 
 
 def _check_logits(found: list[Any], shape: tuple[int, ...]) -> None:
-    b, h, w, _ = shape
-    wanted = f"the model must give one array of logits [B, H, W, K], ({b}, {h}, {w}, K)"
+    """Only of functions that are no `Segmenter`, which says more about its output itself."""
+    axes = ", ".join(map(str, shape[:-1]))
+    wanted = f"the model must give one array of logits [{axes}, K]"
     if len(found) != 1:
         raise ModelError(f"{wanted}, not {len(found)} arrays; wrap it in a function that picks one")
-    if len(found[0].shape) != 4 or found[0].shape[:3] != shape[:3]:
+    if len(found[0].shape) != len(shape) or found[0].shape[:-1] != shape[:-1]:
         raise ModelError(
             f"{wanted}, aligned with images {shape}, not {found[0].shape}; resize its output to "
-            "the image's height and width"
+            "the image's size"
         )
 
 

@@ -3,6 +3,15 @@
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseg_xai.models.adapters.nnx import NNXAdapter
+from tests.support import problem_of
+
+
+def problem_of_module(module, **options):
+    """A problem of an NNX module, its weights in it."""
+    apply, variables = NNXAdapter.adapt(module, None)
+    return problem_of(apply, variables, **options)
+
 
 def two_classes(score):
     return jnp.stack([jnp.zeros_like(score), score], axis=-1)

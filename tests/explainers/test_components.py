@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,15 @@ from flax import nnx
 from jaxseg_xai.core.errors import ConfigError, DataError, ModelError
 from jaxseg_xai.core.types import SegmentTarget, Status
 from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.explainers import runner
 from jaxseg_xai.explainers.parts.components import ComponentAte
-from jaxseg_xai.explainers.parts.table import compare_tables, write_csv
-from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.explainers.parts.table import ComponentTable, write_csv
+from jaxseg_xai.metrics.parts import compare_parts
 from jaxseg_xai.models.zoo.unet import UNetConfig
-from jaxseg_xai.outcomes.points import OUTCOMES
+from jaxseg_xai.outcomes import get_outcome
 from tests.explainers import models
+from tests.explainers.models import problem_of_module
+from tests.support import batch_of, problem_of, segmenter_of
 
 SIZE = 8
 
@@ -42,8 +46,8 @@ def unet(**options):
     """Random, but sure of itself: class 1 is on half of the first picture."""
     config = UNetConfig.of_width(2, 1, in_channels=1, norm="batch", **options)
     model = config.build(nnx.Rngs(3))
-    predict, variables = from_nnx(model)
-    logits = np.asarray(predict(variables, pictures())[..., 1])
+    problem = problem_of_module(model)
+    logits = np.asarray(problem.segmenter.logits(problem.variables, pictures())[..., 1])
     scale = 2 / logits.std()
     model.head.kernel.set_value(scale * model.head.kernel[...])
     model.head.bias.set_value(jnp.array([-scale * np.median(logits)]))
@@ -75,9 +79,17 @@ def explain(model, settings=None, images=None, others="dark", of=None, devices=N
     images = pictures() if images is None else images
     others = dark(len(images)) if isinstance(others, str) else others
     settings = settings or ComponentAte(batch_size=3)
+    problem = problem_of_module(model) if isinstance(model, nnx.Module) else problem_of(model)
     of = targets(images) if of is None else of
-    predict, variables = from_nnx(model) if isinstance(model, nnx.Module) else (model, 0.0)
-    return settings.explain(predict, variables, images, of, others, device_mesh(devices))
+    batch = dataclasses.replace(
+        batch_of(problem, images, others=others, reference=of.reference), targets=of
+    )
+    found = runner.explain(settings, problem, batch, mesh=device_mesh(devices))
+    parts = settings.describe(problem.segmenter, problem.variables, images.shape[1:])
+    assert json.loads(json.dumps(parts)) == parts
+    return ComponentTable.of_results(
+        parts, found.status, found.scores["base_outcome"], found.traces
+    )
 
 
 def rows(table):
@@ -122,9 +134,14 @@ def brute_force(model, image, others, target, edit, outcome="dice"):
         logits = site("head", model.head(x))
         return jnp.concatenate([0 * logits, logits], -1)[0], seen
 
-    base = OUTCOMES[outcome](run(image[None])[0], target)
+    output = segmenter_of(model).output
+
+    def value(put=None):
+        return get_outcome(outcome).value(output, run(image[None], put)[0], target)
+
+    base = value()
     seen = [run(other[None])[1] for other in others]
-    return np.mean([OUTCOMES[outcome](run(image[None], put)[0], target) - base for put in seen])
+    return np.mean([value(put) - base for put in seen])
 
 
 @pytest.mark.parametrize("outcome", ["dice", "soft_dice"])
@@ -243,12 +260,12 @@ def test_the_csv_has_a_row_per_part(tmp_path):
 
 def test_two_models_are_compared_part_by_part():
     one, other = (explain(model) for model in (Tiny(), Tiny()))
-    agreement = compare_tables(one, other)
+    agreement = compare_parts(one, other)
     assert agreement.num_effects == 2
     assert agreement.same_sign == 1
-    assert compare_tables(one, other, kinds=("channel",)).spearman == pytest.approx(1)
+    assert compare_parts(one, other, kinds=("channel",)).spearman == pytest.approx(1)
     with pytest.raises(DataError, match="other parts"):
-        compare_tables(one, explain(unet(), ComponentAte(exact_channels=False)))
+        compare_parts(one, explain(unet(), ComponentAte(exact_channels=False)))
 
 
 def test_bad_inputs_are_refused():
@@ -258,20 +275,27 @@ def test_bad_inputs_are_refused():
         explain(Tiny(), others=dark()[:, :0])
     with pytest.raises(ConfigError, match="no layer nose; the model has features, head"):
         explain(Tiny(), ComponentAte(layers=("nose",)))
-    with pytest.raises(DataError, match="do not fit"):
+    with pytest.raises(ConfigError, match=r"other images \(2, 2, 8, 8, 1\)"):
         explain(Tiny(), others=dark(count=2))
-    with pytest.raises(DataError, match="NaN or infinity"):
-        explain(Tiny(), others=dark() * np.nan)
-    with pytest.raises(DataError, match="regions"):
-        explain(Tiny(), images=pictures()[:, :4], of=targets(pictures()), others=dark())
     with pytest.raises(ModelError, match="no convolution"):
         explain(models.bright_pixels)
     assert explain(Tiny(), ComponentAte(intervention="zero"), others=None).statuses[0] == Status.OK
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("intervention", "noise"), ("outcome", "iou"), ("batch_size", 0)]
-)
-def test_values_out_of_range_are_named(field, value):
-    with pytest.raises(ConfigError, match=f"components.{field} is {value!r}"):
-        dataclasses.replace(ComponentAte(), **{field: value}).validate()
+def test_other_images_that_are_not_finite_are_a_status_of_the_image():
+    others = dark(2)
+    others[0, 1, 0, 0] = np.nan
+    table = explain(Tiny(), ComponentAte(exact_channels=False), images=pictures(2), others=others)
+    assert table.statuses.tolist() == [Status.NON_FINITE, Status.OK]
+
+
+def test_a_table_is_of_the_parts_of_its_own_run():
+    table = explain(Tiny(), ComponentAte(exact_channels=False))
+    parts = {"names": table.names[:-1], "kinds": table.kinds[:-1], "channels": table.channels[:-1]}
+    traces = {
+        "ate": table.effects,
+        "standard_error": table.errors,
+        "first_order": table.first_order,
+    }
+    with pytest.raises(DataError, match=r"trace ate is \(1, 5\) for 1 images and 4 parts"):
+        ComponentTable.of_results(parts, table.statuses, table.base, traces)

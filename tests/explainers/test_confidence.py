@@ -1,7 +1,5 @@
 """Confidence scores of models whose probabilities are known."""
 
-import dataclasses
-import functools
 import itertools
 
 import jax
@@ -9,19 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import Batch, Confidence, explain
-from jaxseg_xai.explainers.uncertainty.confidence import _mean_pairwise_dice, _turn, _turn_back
+from jaxseg_xai.explainers import runner
+from jaxseg_xai.explainers.uncertainty.confidence import Confidence, _mean_pairwise_dice
+from jaxseg_xai.explainers.uncertainty.views import turn, turn_back, views_of
 from tests.explainers import models
+from tests.support import batch_of, problem_of
 
 SHAPE = (16, 16)
-
-
-def target(shape=SHAPE, region=None):
-    region = np.ones(shape, bool) if region is None else region
-    return SegmentTarget(class_index=np.int32(1), region=region, reference=region)
 
 
 def square(shape=SHAPE, low=0.2, high=0.6):
@@ -31,14 +25,18 @@ def square(shape=SHAPE, low=0.2, high=0.6):
     return image
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _run(predict, explainer, image, goal):
-    return explainer.explain(predict, None, image, goal)
-
-
-def run(predict, image, goal=None, explainer=None):
-    found = _run(predict, explainer or Confidence(), image, goal or target(image.shape[:2]))
-    return jax.tree.map(np.asarray, found)
+def run(apply, image, *, region=None, class_index=1, explainer=None, **options):
+    """One image, explained alone; options of the model."""
+    problem = problem_of(apply, rank=image.ndim - 1, **options)
+    batch = batch_of(
+        problem,
+        image[None],
+        class_index=class_index,
+        region=None if region is None else region[None],
+    )
+    mesh = device_mesh(jax.devices()[:1])
+    found = runner.explain(explainer or Confidence(), problem, batch, mesh=mesh)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], found)
 
 
 def upper_half(variables, images):
@@ -96,16 +94,39 @@ def test_a_model_that_does_not_turn_with_the_image(shape, rotate, kept, views):
     np.testing.assert_allclose(found.scores["tta_pairwise"], 1 - pairs, rtol=1e-6)
 
 
-@pytest.mark.parametrize("view", list(itertools.product(range(4), (False, True))))
-def test_views_come_back(view):
-    image = np.random.default_rng(0).random((5, 5)).astype(np.float32)
-    np.testing.assert_array_equal(_turn_back(_turn(image, *view), *view), image)
+def test_a_volume_is_flipped_along_every_axis():
+    """Class 1 where bright, in the upper half of the slices, rows and columns: an octant."""
+
+    def octant(variables, images):
+        inside = jnp.ones(images.shape[1:-1], bool)
+        for axis, size in enumerate(inside.shape):
+            place = [1] * 3
+            place[axis] = size
+            inside &= (jnp.arange(size) < size // 2).reshape(place)
+        return models.two_classes(jnp.where(inside & (images[..., 0] > 0.5), 1.0, -1.0))
+
+    image = np.zeros((4, 6, 8, 1), np.float32)
+    image[0, 0, 0] = 1
+    found = run(octant, image)
+    # Seen in none of the 7 flips, each of which moves the corner to another octant.
+    np.testing.assert_allclose(found.scores["tta_disagreement"], 1, rtol=1e-6)
+    assert found.maps["tta_disagreement"].shape == (4, 6, 8)
 
 
-def test_views_are_all_different():
-    image = np.random.default_rng(0).random((5, 5))
-    views = {np.asarray(_turn(image, k, f)).tobytes() for k in range(4) for f in (False, True)}
-    assert len(views) == 8
+SIZES = [((5, 5), True, 8), ((5, 5), False, 4), ((5, 4), True, 4)]
+SIZES += [((3, 4, 4), True, 16), ((4, 4, 3), True, 8), ((4, 4, 4), False, 8)]
+
+
+@pytest.mark.parametrize(("size", "rotate", "count"), SIZES)
+def test_views_are_all_different_and_come_back(size, rotate, count):
+    image = np.random.default_rng(0).random((*size, 2)).astype(np.float32)
+    views = views_of(size, rotate=rotate)
+    seen = [np.asarray(turn(image, view)) for view in views]
+    assert {view.shape for view in seen} == {image.shape}
+    assert len({view.tobytes() for view in (*seen, image)}) == count
+    for view, of_it in zip(views, seen, strict=True):
+        np.testing.assert_array_equal(turn_back(of_it, view), image)
+        np.testing.assert_array_equal(turn_back(of_it[..., 0], view), image[..., 0])
 
 
 def test_pairs_are_counted_once():
@@ -117,15 +138,41 @@ def test_pairs_are_counted_once():
 
 
 def test_entropy_of_an_even_guess_is_one():
-    found = run(three_even_classes, square())
+    found = run(three_even_classes, square(), class_names=("a", "b", "c"))
     np.testing.assert_allclose(found.scores["entropy"], 1, rtol=1e-5)
     assert found.attribution.max() <= 1
+
+
+def two_brightnesses(variables, images):
+    """Class 0 where brighter than 0.1, class 1 where brighter than 0.5."""
+    return 20 * (images - jnp.array([0.1, 0.5]))
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "threshold"])
+def test_a_class_that_others_may_overlap_is_a_choice_of_two(activation):
+    def raw(variables, images):
+        logits = two_brightnesses(variables, images)
+        return logits if activation == "sigmoid" else jax.nn.sigmoid(logits)
+
+    names = ("whole", "core")
+    found = run(raw, square(), class_index=1, class_names=names, activation=activation)
+    inside = 1 / (1 + np.exp(-20 * 0.1))
+    assert found.scores["area_target"] == 20
+    np.testing.assert_allclose(found.scores["confidence"], inside, rtol=1e-5)
+    entropy = -(inside * np.log(inside) + (1 - inside) * np.log(1 - inside)) / np.log(2)
+    np.testing.assert_allclose(found.scores["entropy"], entropy, rtol=1e-5)
+    # Sure that the class is not there.
+    outside = 1 / (1 + np.exp(20 * 0.3))
+    entropy = -(outside * np.log(outside) + (1 - outside) * np.log(1 - outside)) / np.log(2)
+    np.testing.assert_allclose(found.attribution[0, 0], entropy, rtol=1e-4)
+    assert found.maps["prediction"].shape == (*SHAPE, 2)
+    assert found.maps["prediction"][..., 0].all()
 
 
 def test_only_the_region_counts():
     region = np.zeros(SHAPE, bool)
     region[:6] = True
-    found = run(models.bright_pixels, square(), target(region=region))
+    found = run(models.bright_pixels, square(), region=region)
     assert found.scores["area_target"] == 8
     assert not found.attribution[6:].any()
 
@@ -137,53 +184,13 @@ def test_a_segment_without_an_outline_has_no_band():
     assert found.scores["confidence"] > 0.99
 
 
-@pytest.mark.parametrize(
-    ("predict", "image", "goal", "status"),
-    [
-        (models.bright_pixels, np.zeros((*SHAPE, 1)), None, Status.EMPTY_TARGET),
-        (models.bright_pixels, square(), target(region=np.zeros(SHAPE, bool)), Status.EMPTY_REGION),
-        (models.bright_pixels, np.full((*SHAPE, 1), np.nan), None, Status.NON_FINITE),
-        (models.broken, square(), None, Status.NON_FINITE),
-        (broken_when_turned, square(), None, Status.OK),
-        (broken_when_turned, square()[:9, :7], None, Status.NON_FINITE),
-    ],
-)
-def test_statuses(predict, image, goal, status):
-    found = run(predict, np.asarray(image, np.float32), goal)
-    assert found.status == status
-    for values in (found.attribution, *found.maps.values()):
-        assert np.isfinite(values).all()
-    if status != Status.OK:
-        assert not found.attribution.any()
-        assert np.isnan(list(found.scores.values())).all()
-
-
-def batch_of(images, goal):
-    count = len(images)
-    return Batch(
-        images=images,
-        targets=jax.tree.map(lambda leaf: np.stack([leaf] * count), goal),
-        valid=np.ones(count, bool),
-        image_ids=np.arange(count, dtype=np.uint32),
-        pool=None,
-        key=jax.random.key(0),
-    )
-
-
-def test_a_batch_is_as_one_by_one_and_compiles_once():
-    images = np.stack([square(high=0.6 + 0.05 * i) for i in range(8)])
-    batch = batch_of(images, target())
-    for devices in (jax.devices()[:1], jax.devices()):
-        found = explain(
-            Confidence(), None, batch, predict=models.bright_pixels, mesh=device_mesh(devices)
-        )
-        for i in (0, 5):
-            alone = run(models.bright_pixels, images[i])
-            jax.tree.map(
-                lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-6, atol=1e-6),
-                found,
-                alone,
-            )
+def test_views_that_are_not_finite_are_a_status():
+    assert run(broken_when_turned, square()).status == Status.OK
+    found = run(broken_when_turned, square()[:9, :7])
+    assert found.status == Status.NON_FINITE
+    assert not found.attribution.any()
+    assert not found.maps["tta_disagreement"].any()
+    assert np.isnan(list(found.scores.values())).all()
 
 
 def many_channels(variables, images):
@@ -199,15 +206,9 @@ def many_channels(variables, images):
 
 
 def test_the_memory_does_not_grow_with_the_batch():
-    needs = []
+    needs, problem = [], problem_of(many_channels)
     for count in (len(jax.devices()), 16 * len(jax.devices())):
-        images = np.zeros((count, 32, 32, 1), np.float32)
-        batch = batch_of(images, target((32, 32)))
-        run = explain.lower(Confidence(), None, batch, predict=many_channels, mesh=device_mesh())
-        needs.append(run.compile().memory_analysis().temp_size_in_bytes)
+        batch = batch_of(problem, np.zeros((count, 32, 32, 1), np.float32))
+        lowered = runner.lower(Confidence(), problem, batch, mesh=device_mesh())
+        needs.append(lowered.compile().memory_analysis().temp_size_in_bytes)
     assert needs[1] < 2 * needs[0]
-
-
-def test_bad_settings():
-    with pytest.raises(ConfigError, match=r"confidence.band_width is 0; it must be at least 1"):
-        dataclasses.replace(Confidence(), band_width=0).validate()

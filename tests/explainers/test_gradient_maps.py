@@ -1,5 +1,6 @@
 """Integrated gradients and Grad-CAM: what both have in common, and each by itself."""
 
+import dataclasses
 import functools
 
 import chex
@@ -9,50 +10,36 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, ModelError
-from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.core.segmenter import Sites
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import Batch, GradCam, IntegratedGradients, explain
-from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.explainers import runner
+from jaxseg_xai.explainers.cam.grad_cam import GradCam
+from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from tests.explainers import models, test_components
+from tests.explainers.models import problem_of_module
 from tests.explainers.test_components import SIZE
+from tests.support import batch_of, problem_of, segmenter_of
 
 METHODS = [IntegratedGradients(num_nodes=3), GradCam()]
 
 
 @functools.cache
-def unet(**options):
-    return from_nnx(test_components.unet(), stride=2, **options)
+def unet():
+    return problem_of_module(test_components.unet(), multiple_of=2)
 
 
-def pictures(count, size=(SIZE, SIZE)):
+def pictures(count):
     """Bright on the left, where the U-Net predicts class 1."""
-    return test_components.pictures(count)[:, : size[0], : size[1]]
+    return test_components.pictures(count)
 
 
-def make_batch(images):
-    region = np.ones(images.shape[:3], bool)
-    return Batch(
-        images=images,
-        targets=SegmentTarget(
-            class_index=np.ones(len(images), np.int32), region=region, reference=region & False
-        ),
-        valid=region[:, 0, 0],
-        image_ids=np.arange(len(images), dtype=np.uint32),
-        pool=None,
-        key=jax.random.key(0),
-    )
-
-
-def run(method, batch, model=None, devices=1):
-    predict, variables = model or unet()
-    mesh = device_mesh(jax.devices()[:devices])
-    found = explain(method, variables, batch, predict=predict, mesh=mesh)
+def run(method, images, problem=None, region=None):
+    problem = problem or unet()
+    batch = batch_of(problem, images, region=region)
+    found = runner.explain(method, problem, batch, mesh=device_mesh(jax.devices()[:1]))
     chex.assert_tree_all_finite((found.attribution, found.maps))
     return found
-
-
-def one(batch, i=0):
-    return batch.images[i], jax.tree.map(lambda leaf: leaf[i], batch.targets)
 
 
 def saturating(variables, images):
@@ -72,19 +59,19 @@ def convolved(variables, images):
 
 def test_integrated_gradients_of_a_linear_model_are_its_terms():
     """With one node already, and nothing is left over."""
-    batch = make_batch(pictures(1))
+    images = pictures(1)
     variables = {"sum": np.ones((1, 1, 1, 1), np.float32), "head": np.full(1, 2, np.float32)}
-    found = run(IntegratedGradients(num_nodes=1), batch, (convolved, variables))
-    np.testing.assert_allclose(found.attribution[0], 2 * batch.images[0, ..., 0], rtol=1e-6)
+    found = run(IntegratedGradients(num_nodes=1), images, problem_of(convolved, variables))
+    np.testing.assert_allclose(found.attribution[0], 2 * images[0, ..., 0], rtol=1e-6)
     assert found.scores["area_target"] == SIZE**2
-    assert found.scores["outcome"][0] == pytest.approx(2 * batch.images.sum(), rel=1e-5)
+    assert found.scores["outcome"][0] == pytest.approx(2 * images.sum(), rel=1e-5)
     assert found.scores["baseline_outcome"] == 0
     assert found.scores["completeness_gap"] < 1e-2
 
 
 def test_integrated_gradients_add_up_with_more_nodes():
     found = [
-        run(IntegratedGradients(num_nodes=n), make_batch(pictures(1)), (saturating, None))
+        run(IntegratedGradients(num_nodes=n), pictures(1), problem_of(saturating))
         for n in (1, 2, 8)
     ]
     gaps = [float(one.scores["completeness_gap"][0]) for one in found]
@@ -104,7 +91,7 @@ def test_grad_cam_of_known_channels():
         "sum": np.array([1.0, -1.0], np.float32).reshape(1, 1, 1, 2),
         "head": np.array([3.0, 1.0], np.float32),
     }
-    found = run(GradCam(), make_batch(images), (convolved, variables))
+    found = run(GradCam(), images, problem_of(convolved, variables))
     # Logits 3 x - x: class 1 where the image is bright, 16 pixels.
     assert found.scores["area_target"] == 16
     share = 16 / SIZE**2
@@ -112,12 +99,43 @@ def test_grad_cam_of_known_channels():
     np.testing.assert_allclose(found.attribution[0], expected, atol=1e-6)
 
 
-def test_grad_cam_looks_at_the_bottleneck_by_itself():
-    predict, variables = unet()
-    for layer, name in (("", "encoder/1/conv2"), ("head", "head")):
-        _, site = GradCam(layer=layer).find(predict, variables, (SIZE, SIZE, 1), np.float32)
-        assert site.name == name
-    found = run(GradCam(), make_batch(pictures(4)))
+def test_grad_cam_of_a_volume_is_as_large_as_the_volume():
+    """A layer of half the resolution, its channels weighed as by hand."""
+
+    def strided(variables, images):
+        kernel = jnp.ones((2, 2, 2, 1, 1)) * variables["w"]
+        coarse = jax.lax.conv_general_dilated(
+            images, kernel, (2, 2, 2), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+        )
+        fine = jax.image.resize(coarse, images.shape, "nearest")
+        return models.two_classes(3 * fine[..., 0] - 1)
+
+    images = np.zeros((1, 2, 4, 6, 1), np.float32)
+    images[0, :, :2, :2] = 1
+    problem = problem_of(strided, {"w": np.float32(1 / 8)}, rank=3)
+    found = run(GradCam(), images, problem)
+    layer = np.zeros((1, 2, 3), np.float32)
+    layer[0, 0, 0] = 1
+    # 8 pixels of the only bright voxel of the layer count 3 each; the mean is over 6.
+    expected = jax.image.resize(layer * 3 * 8 / 6, images.shape[1:-1], "linear")
+    np.testing.assert_allclose(found.attribution[0], expected, atol=1e-6)
+    size = [float(found.scores[name][0]) for name in ("depth", "height", "width")]
+    assert size == [1, 2, 3]
+
+
+def find(method, problem):
+    return method.find(problem.segmenter, problem.variables, (SIZE, SIZE, 1))
+
+
+def test_grad_cam_looks_at_the_bottleneck_unless_told_otherwise():
+    problem = unet()
+    assert find(GradCam(), problem)[1].name == "encoder/1/conv2"
+    assert find(GradCam(layer="head"), problem)[1].name == "head"
+    said = dataclasses.replace(problem.segmenter, sites=Sites(cam_layer="decoder/0/conv1"))
+    problem = dataclasses.replace(problem, segmenter=said)
+    assert find(GradCam(), problem)[1].name == "decoder/0/conv1"
+    assert find(GradCam(layer="head"), problem)[1].name == "head"
+    found = run(GradCam(), pictures(4))
     assert set(np.asarray(found.scores["height"])) == {SIZE // 2}
 
 
@@ -132,92 +150,71 @@ def test_a_pooled_branch_is_no_bottleneck():
 
     kernels = {"first": (1, 2), "gate": (2, 2), "head": (2, 1)}
     variables = {name: np.ones((1, 1, *shape), np.float32) for name, shape in kernels.items()}
-    program, site = GradCam().find(excited, variables, (SIZE, SIZE, 1), np.float32)
+    program, site = find(GradCam(), problem_of(excited, variables))
     assert program.shapes[site.value].shape == (1, SIZE, SIZE, 2)
 
 
 def test_grad_cam_of_the_head_is_its_logits_times_the_share_explained():
-    batch = make_batch(pictures(4))
-    predict, variables = unet()
-    z = np.asarray(jax.jit(predict)(variables, batch.images))[..., 1]
+    images, problem = pictures(4), unet()
+    z = np.asarray(problem.segmenter.logits(problem.variables, images))[..., 1]
     share = (z > 0).mean((1, 2), keepdims=True)
     assert ((share > 0) & (share < 1)).all()
-    found = run(GradCam(layer="head"), batch)
+    found = run(GradCam(layer="head"), images)
     np.testing.assert_allclose(found.attribution, np.maximum(share * z, 0), atol=1e-5)
 
 
-def test_grad_cam_of_images_that_the_model_pads():
-    """The map is that of the padded image, cut."""
-    odd = pictures(1, (SIZE - 3, SIZE - 1))
-    found = run(GradCam(), make_batch(odd), unet(pad="edge"))
-    batch = make_batch(np.pad(odd, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge"))
-    batch.targets.region[:, SIZE - 3 :] = False
-    batch.targets.region[:, :, SIZE - 1 :] = False
-    whole = run(GradCam(), batch)
-    expected = whole.attribution[:, : SIZE - 3, : SIZE - 1]
-    np.testing.assert_allclose(found.attribution, expected, atol=1e-5)
-    assert found.attribution.shape == (1, SIZE - 3, SIZE - 1)
+def test_grad_cam_runs_the_model_forward_once():
+    """The runner's own forward pass, which would come on top, is dropped by the compiler."""
+
+    def two_layers(variables, images):
+        features = jax.nn.relu(convolved_by(images, variables["first"]))
+        return models.two_classes(convolved_by(features, variables["head"])[..., 0])
+
+    kernels = {"first": (1, 4), "head": (4, 1)}
+    rng = np.random.default_rng(0)
+    variables = {name: rng.normal(size=(3, 3, *s)).astype("f") for name, s in kernels.items()}
+    problem = problem_of(two_layers, variables)
+    mesh = device_mesh(jax.devices()[:1])
+    lowered = runner.lower(GradCam(), problem, batch_of(problem, pictures(1)), mesh=mesh)
+    # Two layers forward, one of them backward.
+    assert lowered.compile().as_text().count(" convolution(") == 3
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_alone_and_on_any_number_of_devices(method):
-    batch = make_batch(pictures(4))
-    together = run(method, batch, devices=4)
-    assert len(together.attribution.sharding.device_set) == 4
-    chex.assert_trees_all_close(together, run(method, batch), atol=1e-4)
-    predict, variables = unet()
-    alone = jax.jit(functools.partial(method.explain, predict))
-    for i in (0, 3):
-        chex.assert_trees_all_close(
-            jax.tree.map(lambda leaf, i=i: leaf[i], together),
-            alone(variables, *one(batch, i)),
-            atol=1e-4,
-        )
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_statuses_side_by_side(method):
-    batch = make_batch(pictures(4))
-    batch.targets.class_index[0] = 2  # there is no such class
-    batch.targets.region[1] = False
-    batch.images[2, 0, 0] = np.nan
-    found = run(method, batch)
-    assert found.status.tolist() == [
-        Status.EMPTY_TARGET,
-        Status.EMPTY_REGION,
-        Status.NON_FINITE,
-        Status.OK,
-    ]
-    assert not np.asarray(found.attribution)[:3].any()
-    assert np.asarray(found.attribution)[3].any()
-    for score in found.scores.values():
-        assert np.isfinite(score).tolist() == [False, False, False, True]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_only_the_region_is_explained_and_the_reference_is_not_looked_at(method):
-    batch, other = make_batch(pictures(4)), make_batch(pictures(4))
-    other.targets.region[:2, SIZE // 2 :] = False
-    other.targets.reference[:] = True
-    whole, found = run(method, batch), run(method, other)
+def test_only_the_region_is_explained(method):
+    region = np.ones((4, SIZE, SIZE), bool)
+    region[:2, SIZE // 2 :] = False
+    whole, found = run(method, pictures(4)), run(method, pictures(4), region=region)
     areas = [np.asarray(one.scores["area_target"]) for one in (found, whole)]
     assert (areas[0] < areas[1]).tolist() == [True, True, False, False]
     np.testing.assert_array_equal(found.attribution[2:], whole.attribution[2:])
+
+
+def test_the_outcome_is_a_setting():
+    images, problem = pictures(1), unet()
+    found = run(IntegratedGradients(num_nodes=16, outcome="soft_dice"), images)
+    assert 0 < found.scores["outcome"][0] < 100
+    assert found.scores["completeness_gap"][0] < 1
+    head = GradCam(layer="head")
+    found = [run(dataclasses.replace(head, outcome=o), images) for o in ("soft_dice", head.outcome)]
+    assert not np.allclose(found[0].attribution, found[1].attribution)
+    with pytest.raises(ConfigError, match=r"grad_cam.outcome is 'dice', .*; use soft_dice"):
+        run(GradCam(outcome="dice"), images, problem)
 
 
 def test_gradients_that_are_not_finite():
     def steep(variables, images):
         return models.two_classes(jnp.sqrt(images[..., 0] - images[..., 0]) + 1.0)
 
-    found = run(IntegratedGradients(num_nodes=2), make_batch(pictures(1)), (steep, None))
+    found = run(IntegratedGradients(num_nodes=2), pictures(1), problem_of(steep))
     assert found.status.tolist() == [Status.NON_FINITE]
 
 
 def test_a_layer_that_is_not_there_is_refused_and_the_others_are_listed():
     with pytest.raises(ConfigError, match=r"no layer conv9; the model has encoder/0/conv1, .*head"):
-        run(GradCam(layer="conv9"), make_batch(pictures(1)))
+        run(GradCam(layer="conv9"), pictures(1))
     with pytest.raises(ModelError, match="no convolution"):
-        run(GradCam(), make_batch(pictures(1)), (models.bright_pixels, None))
+        run(GradCam(), pictures(1), problem_of(models.bright_pixels))
 
 
 def test_layers_without_a_height_are_no_layers():
@@ -225,13 +222,6 @@ def test_layers_without_a_height_are_no_layers():
         features = images.reshape(len(images), -1, 1) @ variables["w"]
         return models.two_classes(features[..., 0].reshape(images.shape[:3]))
 
-    with pytest.raises(ModelError, match="Grad-CAM needs a convolution"):
-        run(GradCam(), make_batch(pictures(1)), (tokens, {"w": np.ones((1, 1), np.float32)}))
-
-
-def test_values_out_of_range_are_named():
-    with pytest.raises(ConfigError, match="num_nodes is 0"):
-        IntegratedGradients(num_nodes=0).validate()
-    for method in METHODS:
-        method.validate()
-        assert not method.needs_pool
+    problem = problem_of(segmenter_of(tokens), {"w": np.ones((1, 1), np.float32)})
+    with pytest.raises(ModelError, match="grad_cam needs a convolution"):
+        run(GradCam(), pictures(1), problem)

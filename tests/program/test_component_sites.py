@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.models.adapters.nnx import NNXAdapter
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.program.sites import find_sites
 from jaxseg_xai.program.trace import trace
@@ -14,7 +14,7 @@ from tests.explainers.test_components import SIZE, unet
 
 def test_the_layers_and_skips_of_a_unet_are_found_by_name():
     config = UNetConfig.of_width(2, 3)
-    predict, variables = from_nnx(nnx.eval_shape(lambda: config.build(nnx.Rngs(0))))
+    predict, variables = NNXAdapter.adapt(nnx.eval_shape(lambda: config.build(nnx.Rngs(0))), None)
     sites = find_sites(trace(predict, variables, (1, 16, 16, 3), np.float32))
     blocks = [f"encoder/{i}" for i in range(4)] + [f"decoder/{i}" for i in range(3)]
     layers = [f"{block}/conv{k}" for block in blocks for k in (1, 2)]
@@ -26,7 +26,7 @@ def test_the_layers_and_skips_of_a_unet_are_found_by_name():
 
 @pytest.mark.parametrize("upsample", ["nearest", "transposed"])
 def test_skips_are_found_whatever_the_up_sampling(upsample):
-    predict, variables = from_nnx(unet(upsample=upsample, skip_first=False))
+    predict, variables = NNXAdapter.adapt(unet(upsample=upsample, skip_first=False), None)
     sites = find_sites(trace(predict, variables, (1, SIZE, SIZE, 1), np.float32))
     (skip,) = (site for site in sites if site.kind == "skip")
     assert skip.name == "encoder/0/conv2 -> decoder/0/conv1"

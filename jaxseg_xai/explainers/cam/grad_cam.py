@@ -1,48 +1,47 @@
 """Grad-CAM of a segment: where a layer's channels speak for a class."""
 
 import dataclasses
-import functools
 import math
 from typing import Any, ClassVar
 
-import chex
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from jaxseg_xai.core.errors import ModelError
-from jaxseg_xai.core.types import Explanation, Predict, SegmentTarget
-from jaxseg_xai.explainers.base import Batch, explain_each
-from jaxseg_xai.explainers.gradient.segment_logits import (
-    explanation_of,
-    predicted_segment,
-    status_of,
-    summed_logits,
-)
-from jaxseg_xai.program.memory import gradients_that_fit
-from jaxseg_xai.program.sites import Site, find_sites, run_shifted, select_sites
-from jaxseg_xai.program.trace import Program, trace
+from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.segmenter import Segmenter
+from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
+from jaxseg_xai.outcomes import OUTCOMES, get_outcome
+from jaxseg_xai.program.cache import sites_of, traced_for_one
+from jaxseg_xai.program.sites import Site, run_shifted, select_sites
+from jaxseg_xai.program.trace import Program
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GradCam:
-    """Seg-Grad-CAM of a predicted segment's summed logits, at a layer.
+class GradCam(Explainer):
+    """Seg-Grad-CAM: the channels of a layer, weighted by the mean gradient of an outcome.
 
-    With F the logits of class c summed over its predicted pixels (`segment_logits`), A_k [h, w] the
-    channels of a layer, and alpha_k = mean over its pixels of dF/dA_k, the map is
+    With F the outcome (by default the logits of class c summed over its predicted pixels), A_k the
+    channels of a layer, and alpha_k = mean over the layer's pixels of dF/dA_k, the map is
 
         max(0, sum over k of alpha_k A_k)
 
-    up-sampled bilinearly (pixel centres at halves, as OpenCV's and PyTorch's) to the image. It is
-    not negative, and as large as the layer makes it: pytorch-grad-cam's is this one shifted and
-    scaled to [0, 1].
+    up-sampled linearly (pixel centres at halves, as OpenCV's and PyTorch's) to the image.
+    pytorch-grad-cam's map is this one shifted and scaled to [0, 1].
 
-    A layer is a convolution with its bias, normalisation and activation, see `find_sites`.
+    Attribution float32 [*S], not negative; its size is that of the layer's activations. Scores:
+    `outcome` F(x); `area_target` in pixels; `height`, `width` and `depth` of the layer (depth is 1
+    for images).
+
+    A layer is a convolution with its bias, normalisation and activation, see
+    `jaxseg_xai.program.sites.find_sites`.
 
     Attributes:
-      layer: its name ("encoder/4/conv2"); that of the bottleneck where empty: the last one of the
-        lowest resolution above a single pixel, but for the layer that makes the logits.
+      layer: its name ("encoder/4/conv2"). Where empty: the one that the model's family names, else
+        that of the bottleneck, the last one of the lowest resolution above a single pixel (the
+        layer that makes the logits does not count).
+      outcome: a differentiable outcome, see `jaxseg_xai.outcomes`.
 
     References:
       Vinogradova et al., Seg-Grad-CAM, arXiv 2002.11434, eq. 1; Selvaraju et al., Grad-CAM, arXiv
@@ -50,119 +49,99 @@ class GradCam:
     """
 
     name: ClassVar[str] = "grad_cam"
-    whole_image: ClassVar[bool] = True
-    layer: str = dataclasses.field(default="", metadata={"static": True})
+    meta: ClassVar[Meta] = Meta(
+        unit="weighted activation",
+        signed=False,
+        needs=frozenset({"gradient"}),
+        note="Bright: matters for the class. All 0 where the layer's channels speak against it.",
+        caption="Outcome {outcome:.0f}. The layer has {depth:.0f} x {height:.0f} x {width:.0f} "
+        "pixels.",
+        scores={
+            "outcome": "outcome of the image",
+            "area_target": "pixels explained",
+            "depth": "pixels of the layer along the first axis of a volume; 1 for images",
+            "height": "pixels of the layer",
+            "width": "pixels of the layer",
+        },
+    )
+    layer: str = setting("", static=True)
+    outcome: str = setting("summed_logits", static=True, choices=OUTCOMES)
 
-    @property
-    def needs_pool(self) -> bool:
-        """No: nothing is replaced."""
-        return False
-
-    def validate(self) -> None:
-        """Nothing to check before the model is there."""
-
-    def explain_batch(
-        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
-    ) -> Explanation:
-        """`explain` for every example of a batch, the examples split over the mesh.
-
-        A device looks at as many images at a time as it has room for.
-        """
-        device, shape = mesh.devices.flat[0], batch.images.shape[1:]
-        at_a_time = gradients_that_fit(device, predict, variables, shape)
-        program, site = self.find(predict, variables, shape, batch.images.dtype)
-        stride = getattr(predict, "stride", 1)
-        one = functools.partial(_explain, program, site, stride)
-        return explain_each(one, variables, batch, mesh, at_a_time)
-
-    def explain(
-        self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
-    ) -> Explanation:
-        """Map of one image and class; `vmap` it over images and targets.
-
-        Args:
-          predict: the model.
-          variables: its weights.
-          image: float32 [H, W, C].
-          target: class c and region; its `reference` is not used.
-
-        Returns:
-          Attribution [H, W], not negative; map `prediction`. Scores: `outcome` F(x); `area_target`
-          in pixels; `height` and `width` of the layer. Status EMPTY_TARGET (the class is not
-          predicted in the region), EMPTY_REGION or NON_FINITE (of the image, its logits or the map)
-          come with a map of zeros and scores of NaN.
+    def check_model(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
+        """See `Explainer.check_model`.
 
         Raises:
           ConfigError: no layer of this name; the message lists those there are.
-          ModelError: the model has no layer with a height and a width.
+          ModelError: the model has no convolution.
         """
-        program, site = self.find(predict, variables, image.shape, image.dtype)
-        return _explain(program, site, getattr(predict, "stride", 1), variables, image, target)
+        self.find(segmenter, variables, shape)
 
     def find(
-        self, predict: Predict, variables: Any, shape: tuple[int, ...], dtype: Any
+        self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]
     ) -> tuple[Program, Site]:
-        """The model traced for one image of a shape [H, W, C], and the layer in it."""
-        leaves = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
-        program = trace(predict, leaves, (1, *shape), dtype)
+        """The model traced for one image of a shape (*S, C), and the layer in it."""
+        program = traced_for_one(segmenter, variables, shape)
+        axes = segmenter.input.rank + 2
         layers = [
             site
-            for site in find_sites(program)
-            if site.kind == "layer" and len(program.shapes[site.value].shape) == 4
+            for site in sites_of(program)
+            if site.kind == "layer" and len(program.shapes[site.value].shape) == axes
         ]
         if not layers:
             raise ModelError(
-                "no layer of the model has a height and a width; Grad-CAM needs a convolution"
+                f"no layer of the model has {axes - 2} spatial axes; {self.name} needs a "
+                "convolution"
             )
-        if self.layer:
-            return program, select_sites(layers, [self.layer])[0]
+        name = self.layer or segmenter.sites.cam_layer
+        if name:
+            return program, select_sites(layers, [name])[0]
         below = layers[:-1] or layers
         # The last one of the smallest: `min` takes the first.
         return program, min(reversed(below), key=lambda site: _area(program, site))
 
+    def explain_one(self, problem: Problem, example: Example) -> Parts:
+        """See `Explainer.explain_one`."""
+        image, target, segmenter = example.image, example.target, problem.segmenter
+        outcome = get_outcome(self.outcome)
+        program, site = self.find(segmenter, problem.variables, image.shape)
+
+        def forward(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits, (tensor,) = run_shifted(
+                program, problem.variables, image[None], [site], [shift]
+            )
+            return logits[0], tensor
+
+        layer = program.shapes[site.value]
+        unchanged = jnp.zeros(layer.shape, layer.dtype)
+        logits, backward, tensor = jax.vjp(forward, unchanged, has_aux=True)
+        value, of_logits = jax.value_and_grad(
+            lambda logits: outcome.value(segmenter.output, logits, target)
+        )(logits)
+        (gradient,) = backward(of_logits)
+        # Channels last, whatever the model's own order.
+        tensor, gradient = (
+            jnp.moveaxis(x, site.axis, -1)[0].astype(jnp.float32) for x in (tensor, gradient)
+        )
+        size = tensor.shape[:-1]
+        alpha = jnp.mean(gradient, axis=tuple(range(len(size))))
+        # Not a matrix product, whose factors accelerators would round.
+        cam = jax.nn.relu(jnp.sum(tensor * alpha, axis=-1))
+        depth, height, width = (1, *size)[-3:]
+        return Parts(
+            attribution=jax.image.resize(cam, image.shape[:-1], "linear"),
+            scores={
+                "outcome": value,
+                "area_target": jnp.sum(target.segment, dtype=jnp.float32),
+                "depth": jnp.float32(depth),
+                "height": jnp.float32(height),
+                "width": jnp.float32(width),
+            },
+            finite=jnp.all(jnp.isfinite(cam)),
+            logits=logits,
+        )
+
 
 def _area(program: Program, site: Site) -> float:
     """Pixels of a layer; infinite where there is one only (a pooled vector)."""
-    shape = program.shapes[site.value].shape
-    area = shape[1] * shape[2] * shape[3] // shape[site.axis]
+    area = math.prod(program.shapes[site.value].shape[1:]) // site.num_channels
     return area if area > 1 else math.inf
-
-
-def _explain(
-    program: Program,
-    site: Site,
-    stride: int,
-    variables: Any,
-    image: jax.Array,
-    target: SegmentTarget,
-) -> Explanation:
-    """`GradCam.explain` at a layer of a traced model that pads images to multiples of `stride`."""
-    chex.assert_rank(image, 3)
-    height, width = image.shape[:2]
-    chex.assert_shape(target.region, (height, width))
-
-    def forward(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, (tensor,) = run_shifted(program, variables, image[None], [site], [shift])
-        return logits[0], tensor
-
-    unchanged = jnp.zeros(program.shapes[site.value].shape, program.shapes[site.value].dtype)
-    logits, backward, tensor = jax.vjp(forward, unchanged, has_aux=True)
-    segment = predicted_segment(logits, target)
-    (gradient,) = backward(jax.grad(summed_logits)(logits, target, segment))
-    # [h, w, channels], whatever the model's own order.
-    tensor, gradient = (
-        jnp.moveaxis(x, site.axis, -1)[0].astype(jnp.float32) for x in (tensor, gradient)
-    )
-    # Not a matrix product, whose factors accelerators would round.
-    cam = jax.nn.relu(jnp.sum(tensor * jnp.mean(gradient, axis=(0, 1)), axis=-1))
-    padded = [side + -side % stride for side in (height, width)]
-    attribution = jax.image.resize(cam, padded, "bilinear")[:height, :width]
-    finite = jnp.all(jnp.isfinite(cam))
-    scores = {
-        "outcome": summed_logits(logits, target, segment),
-        "area_target": jnp.sum(segment, dtype=jnp.float32),
-        "height": jnp.float32(cam.shape[0]),
-        "width": jnp.float32(cam.shape[1]),
-    }
-    status = status_of(image, logits, target, segment, finite)
-    return explanation_of(attribution, status, logits, scores)

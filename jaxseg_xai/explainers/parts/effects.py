@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from jaxseg_xai.core.segmenter import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.devices.jobs import equal_batches
 from jaxseg_xai.devices.mesh import shard_examples
-from jaxseg_xai.outcomes.points import OUTCOMES
+from jaxseg_xai.outcomes import get_outcome
 from jaxseg_xai.program.sites import Site, run_shifted
 from jaxseg_xai.program.trace import Program, operand
 
@@ -20,7 +21,7 @@ class Observed(NamedTuple):
     """What is known of an image before any intervention.
 
     Attributes:
-      logits: [H, W, K].
+      logits: [*S, K].
       values: values of the program that interventions read.
       replacements: for each site, what is put in its place, [samples, *its shape].
       means: for each site, the mean of these.
@@ -46,8 +47,8 @@ def observe(
 
     Args:
       variables: the weights.
-      image: [H, W, C].
-      others: [R, H, W, C], not looked at for "zero".
+      image: [*S, C].
+      others: [R, *S, C], not looked at for "zero".
       intervention: "resample", "mean" or "zero".
       program: the model, traced for one image.
       sites: where to intervene.
@@ -92,7 +93,7 @@ def read_by(program: Program, site: Site) -> tuple[int, ...]:
 
 @functools.partial(
     jax.jit,
-    static_argnames=("outcome", "whole_only", "batch_size", "program", "site", "mesh"),
+    static_argnames=("output", "outcome", "whole_only", "batch_size", "program", "site", "mesh"),
 )
 def exact_outcomes(
     variables: Any,
@@ -100,6 +101,7 @@ def exact_outcomes(
     replacements: jax.Array,
     target: SegmentTarget,
     *,
+    output: OutputSpec,
     outcome: str,
     whole_only: bool,
     batch_size: int,
@@ -113,8 +115,9 @@ def exact_outcomes(
       variables: the weights.
       values: `Observed.values` of `read_by`.
       replacements: [samples, *shape of the tensor].
-      target: of the outcome.
-      outcome: key of `OUTCOMES`.
+      target: of the outcome, leaves [*S].
+      output: what the logits mean.
+      outcome: its name.
       whole_only: replace no single channels.
       batch_size: interventions that one device evaluates at a time, at most.
       program: the model, traced for one image.
@@ -124,9 +127,11 @@ def exact_outcomes(
     Returns:
       float32 [n >= (channels + 1) * samples], laid out as [channels + 1, samples]: each channel
       replaced and, in the last row, the whole tensor; for `whole_only` as [1, samples], only that
-      row. What comes after only fills up the devices. (It is cut off on the host: cut off here, the
-      devices would have to meet, and programs that do deadlock on CPU when many are under way.)
+      row. What comes after only fills up the devices; the caller cuts it off on the host. (Cut off
+      here, the devices would exchange data, and on CPU many programs that do so deadlock when they
+      run at once.)
     """
+    value_of = get_outcome(outcome).value
     channels, samples = site.num_channels, len(replacements)
     first = channels if whole_only else 0
     num_jobs = (channels + 1 - first) * samples
@@ -144,34 +149,45 @@ def exact_outcomes(
             replaced = (number == channel) | (channel == channels)
             tensor = jnp.where(replaced, replacements[sample], values[site.value])
             logits = site.run_from(program, known, tensor)
-            return OUTCOMES[outcome](logits[0], target)
+            return value_of(output, logits[0], target)
 
         return lax.map(jax.vmap(intervene), jobs.reshape(-1, batch_size)).reshape(-1)
 
-    # Past the last job it is done again, to fill up the devices.
+    # The last job is repeated to fill up the devices.
     padded = -(-num_jobs // (mesh.size * batch_size)) * mesh.size * batch_size
     jobs = jnp.minimum(jnp.arange(padded), num_jobs - 1)
     return shard_examples(on_each_device, mesh)((variables, values, replacements, target), jobs)
 
 
-@functools.partial(jax.jit, static_argnames=("outcome", "program", "sites"))
+@functools.partial(jax.jit, static_argnames=("output", "outcome", "program", "sites"))
 def first_order_effects(
     variables: Any,
     image: jax.Array,
     target: SegmentTarget,
     means: list[jax.Array],
     *,
+    output: OutputSpec,
     outcome: str,
     program: Program,
     sites: tuple[Site, ...],
 ) -> list[jax.Array]:
-    """Effects [channels] of every site on one image: <grad_v O(x), mean - v(x)> per channel."""
-    # Hard Dice has no gradient.
-    smooth = OUTCOMES["soft_dice" if outcome == "dice" else outcome]
+    """Effects [channels] of every site on one image: <grad_v O(x), mean - v(x)> per channel.
+
+    Args:
+      variables: the weights.
+      image: [*S, C].
+      target: of the outcome, leaves [*S].
+      means: `Observed.means`, one for each site.
+      output: what the logits mean.
+      outcome: its name; where it has no gradient, the outcome that it names stands in for it.
+      program: the model, traced for one image.
+      sites: where to intervene.
+    """
+    smooth = get_outcome(get_outcome(outcome).soft)
 
     def value(shifts: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
         logits, tensors = run_shifted(program, variables, image[None], sites, shifts)
-        return smooth(logits[0], target), tensors
+        return smooth.value(output, logits[0], target), tensors
 
     gradients, tensors = jax.grad(value, has_aux=True)([jnp.zeros_like(mean) for mean in means])
     effects = []

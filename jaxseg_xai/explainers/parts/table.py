@@ -1,4 +1,4 @@
-"""Effects of a network's parts as a table: records, CSV, and the comparison of two models."""
+"""Effects of a network's parts as a table over several images: records and CSV."""
 
 import csv
 import dataclasses
@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.metrics.agreement import Agreement, compare_maps
 
 #: Keys of the records.
 COLUMNS = ("name", "kind", "channel", "ate", "standard_error", "first_order", "num_images")
@@ -19,7 +18,7 @@ COLUMNS = ("name", "kind", "channel", "ate", "standard_error", "first_order", "n
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComponentTable:
-    """Effects of U parts on N images, in points of the outcome; negative: the part helps.
+    """Effects of U parts on N images, in units of the outcome; negative: the part helps.
 
     Attributes:
       names: layer or skip connection of each part, length U.
@@ -86,88 +85,41 @@ class ComponentTable:
         return usable.mean(axis=0) if len(usable) else np.full(values.shape[1], np.nan)
 
     @classmethod
-    def of_sites(
+    def of_results(
         cls,
-        sites: Sequence[tuple[str, str, int]],
-        *,
-        statuses: np.ndarray,
-        base: np.ndarray,
-        outcomes: Sequence[Sequence[np.ndarray]],
-        first_order: Sequence[Sequence[np.ndarray]],
+        parts: Mapping[str, Sequence[Any]],
+        statuses: Sequence[int] | np.ndarray,
+        base: Sequence[float] | np.ndarray,
+        traces: Mapping[str, np.ndarray],
     ) -> "ComponentTable":
-        """From what is computed per image and site.
+        """From the results of N images.
 
         Args:
-          sites: name, kind ("layer" or "skip") and number of channels of each.
+          parts: what `ComponentAte.describe` says: `names`, `kinds` and `channels`, length U each.
           statuses: int [N].
-          base: [N], outcome without intervention.
-          outcomes: per image and site, [channels + 1, samples] of replacing each channel, in the
-            last row the whole tensor; or [1, samples], only that.
-          first_order: per image and site, [channels].
+          base: [N], the score `base_outcome`.
+          traces: `ate`, `standard_error` and `first_order`, [N, U] each.
+
+        Raises:
+          DataError: the traces are of another number of parts.
         """
-        parts: list[tuple[str, str, int | None]] = []
-        for name, kind, count in sites:
-            parts.append((name, kind, None))
-            if kind == "layer":
-                parts += [(name, "channel", channel) for channel in range(count)]
-        shape = (len(statuses), len(parts))
-        effects, errors, linear = (np.full(shape, np.nan) for _ in range(3))
-        for i in map(int, np.flatnonzero(statuses == Status.OK)):
-            position = 0
-            for (_, kind, count), found, slopes in zip(
-                sites, outcomes[i], first_order[i], strict=True
-            ):
-                # The whole first, then its channels.
-                found = np.concatenate([found[-1:], found[:-1]]).astype(np.float64) - base[i]
-                rows = slice(position, position + len(found))
-                effects[i, rows] = found.mean(axis=1)
-                if found.shape[1] > 1:
-                    errors[i, rows] = found.std(axis=1, ddof=1) / np.sqrt(found.shape[1])
-                linear[i, position] = np.sum(slopes, dtype=np.float64)
-                if kind == "layer":
-                    linear[i, position + 1 : position + 1 + count] = slopes
-                position += 1 + (count if kind == "layer" else 0)
-        names, kinds, channels = zip(*parts, strict=True)
-        base = np.where(statuses == Status.OK, base, np.nan)
+        wanted = (len(statuses), len(parts["names"]))
+        for name in ("ate", "standard_error", "first_order"):
+            if np.shape(traces[name]) != wanted:
+                raise DataError(
+                    f"trace {name} is {np.shape(traces[name])} for {wanted[0]} images and "
+                    f"{wanted[1]} parts; read the parts of the same run"
+                )
         return cls(
-            names=names,
-            kinds=kinds,
-            channels=channels,
-            statuses=statuses,
-            base=base,
-            effects=effects,
-            errors=errors,
-            first_order=linear,
+            names=tuple(parts["names"]),
+            kinds=tuple(parts["kinds"]),
+            channels=tuple(parts["channels"]),
+            statuses=np.asarray(statuses),
+            base=np.asarray(base, np.float64),
+            effects=np.asarray(traces["ate"], np.float64),
+            errors=np.asarray(traces["standard_error"], np.float64),
+            first_order=np.asarray(traces["first_order"], np.float64),
         )
-
-
-def compare_tables(
-    table_a: ComponentTable,
-    table_b: ComponentTable,
-    *,
-    kinds: Sequence[str] = ("layer", "skip"),
-    threshold: float = 0.02,
-) -> Agreement:
-    """Compare two models of one architecture part by part, see `compare_maps`.
-
-    Channels are left out unless `kinds` names them: two networks trained apart number theirs
-    differently.
-
-    Raises:
-      DataError: the tables have other parts, or parts without an effect.
-    """
-    chosen = [
-        [
-            (part, effect)
-            for *part, effect in zip(t.names, t.kinds, t.channels, t.ate, strict=True)
-            if part[1] in kinds
-        ]
-        for t in (table_a, table_b)
-    ]
-    parts_a, parts_b = ([part for part, _ in rows] for rows in chosen)
-    if parts_a != parts_b:
-        raise DataError("the tables have other parts; compare models of one architecture")
-    return compare_maps(*(np.array([e for _, e in rows]) for rows in chosen), threshold=threshold)
 
 
 def write_csv(path: str | os.PathLike[str], tables: Mapping[str, ComponentTable]) -> Path:
