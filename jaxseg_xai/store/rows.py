@@ -28,7 +28,8 @@ def rows_of(entry: Entry, table: Table, image_ids: np.ndarray, numbers: np.ndarr
         values = table.columns.get(name)
         return [""] * len(numbers) if values is None else values[numbers].tolist()
 
-    names = [name[6:] for name in table.columns if name.startswith("score_")]
+    # Sorted: the order on disk is the file system's.
+    names = sorted(name[6:] for name in table.columns if name.startswith("score_"))
     scores = zip(*(column(f"score_{name}") for name in names), strict=True)
     settings: dict[str, Mapping[str, Any]] = {"": entry.settings}  # each text is parsed once
     found = []
