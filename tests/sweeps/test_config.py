@@ -3,8 +3,11 @@ import json
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.explainers import Ate
-from jaxseg_xai.sweeps.config import DataConfig, SweepConfig, read_toml
+from jaxseg_xai.core.fields import check
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.misure.search import Misure
+from jaxseg_xai.sweeps.config import SweepConfig, make_job, read_config
+from jaxseg_xai.sweeps.data import DataConfig
 from tests import tiny
 
 NAMES = [f"i{k}" for k in range(10)]
@@ -37,38 +40,107 @@ def test_a_folder_named_as_a_built_in_data_set_is_not_in_the_way(tmp_path, monke
     assert pool.ids[0].startswith("triangle-test")
 
 
+def config(**options):
+    options = {"explain": ("misure", "ate")} | options
+    jobs = tuple(map(make_job, options.pop("explain")))
+    return SweepConfig(model="m", data=DataConfig(source="triangle"), explain=jobs, **options)
+
+
+def read(tmp_path, text):
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return read_config(path)
+
+
 def test_defaults_are_valid():
-    SweepConfig().validate()
+    check(config())
 
 
 def test_identity_is_json_and_leaves_out_what_changes_nothing():
-    config = SweepConfig(data=DataConfig(window=(0.0, 1.0)))
-    identity = config.identity()
+    identity = config().identity()
     assert json.loads(json.dumps(identity)) == identity
-    same = SweepConfig(
-        data=DataConfig(window=(0.0, 1.0)), batch_size=3, overwrite=True, ate=Ate(batch_size=2)
+    same = config(
+        batch_size=3, overwrite=True, explain=(Misure(lanes=3, windows=()), Ate(batch_size=2))
     )
     assert same.identity() == identity
-    assert SweepConfig(ate=Ate(num_patches=2)).identity() != SweepConfig().identity()
+    for other in (
+        config(explain=("misure", Ate(num_patches=2))),
+        config(explain=("misure", ("ate2", Ate()))),
+        config(explain=("misure", {"method": "ate", "region": "box 9"})),
+        config(explain=("misure", {"method": "ate", "target": "truth"})),
+        config(seed=1),
+    ):
+        assert other.identity() != identity
 
 
 def test_every_kind_of_value(tmp_path):
-    path = tmp_path / "c.toml"
-    path.write_text(
+    found = read(
+        tmp_path,
         'out = "a/b"\nclasses = ["x", "y"]\noverwrite = true\nseed = 2\npad = "edge"\n'
-        '[data]\nlabels = "l"\nwindow = [0, 1.5]\n[roi]\ncorner = [1, 2]\n[misure]\ntau = 1\n'
+        '[data]\nlabels = "l"\nwindow = [0, 1.5]\n[roi]\ncorner = [1, 2]\n'
+        '[[explain]]\nmethod = "misure"\ntau = 1\n[[explain]]\nmethod = "ate"\n',
     )
-    config = read_toml(path, SweepConfig)
-    assert (str(config.out), config.classes, config.overwrite) == ("a/b", ("x", "y"), True)
-    assert (config.seed, config.pad, config.roi.corner) == (2, "edge", (1, 2))
-    assert (str(config.data.labels), config.data.window) == ("l", (0.0, 1.5))
-    assert isinstance(config.misure.tau, float)
-    assert config.ate == Ate()
+    assert (str(found.out), found.classes, found.overwrite) == ("a/b", ("x", "y"), True)
+    assert (found.seed, found.pad, found.roi.corner) == (2, "edge", (1, 2))
+    assert (str(found.data.labels), found.data.window) == ("l", (0.0, 1.5))
+    misure, ate = (job.explainer for job in found.explain)
+    assert isinstance(misure.tau, float)
+    assert ate == Ate()
 
 
-@pytest.mark.parametrize("text", ["seed = true", "[roi]\ncorner = [1, 2, 3]", "[roi]\ncorner = 1"])
+def test_one_method_twice_and_a_region_of_its_own(tmp_path):
+    found = read(
+        tmp_path,
+        '[[explain]]\nmethod = "ate"\n'
+        '[[explain]]\nmethod = "ate"\nlabel = "ate16"\nblock_size = 16\n'
+        'region = "component 2"\ntarget = "false_positives"\n',
+    )
+    first, second = found.explain
+    assert (first.label, first.explainer, first.region) == ("ate", Ate(), None)
+    assert (second.label, second.explainer.block_size) == ("ate16", 16)
+    assert (second.region.name, second.target) == ("component 2", "false_positives")
+
+
+def test_jobs_in_python():
+    ate = Ate(block_size=4)
+    assert make_job(ate).label == "ate"
+    assert make_job(("small", ate)).label == "small"
+    assert make_job("ate16=ate").label == "ate16"
+    assert make_job(make_job("ate")).explainer == Ate()
+    for bad in (3, ("a", 3), None):
+        with pytest.raises(ConfigError, match="explain holds"):
+            make_job(bad)
+    with pytest.raises(ConfigError, match="two entries are labelled 'ate'"):
+        check(config(explain=("ate", "ate")))
+    with pytest.raises(ConfigError, match="no method to explain with; name one or more of misure"):
+        check(config(explain=()))
+    with pytest.raises(ConfigError, match=r"ate4.block_size is 0; it must be at least 1"):
+        check(config(explain=(("ate4", Ate(block_size=0)),)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('explainers = ["misure", "ate"]', '[[explain]] method = "misure" [[explain]] method ='),
+        ("[ate]\nblock_size = 16", 'write [[explain]] with method = "ate", block_size = 16'),
+        ('pool_source = "x"', "pool_source is now others_source"),
+        ("pool_patches = 3", "pool_patches is now num_patches"),
+        ("[[explain]]\nblock_size = 3", "an [[explain]] table has no method"),
+        ('[[explain]]\nmethod = "lime"', "unknown explainer 'lime'; there is misure"),
+        ('[[explain]]\nmethod = "ate"\nblock = 1', "ate: unknown key block; the keys are"),
+        ('[[explain]]\nmethod = "ate"\nregion = "circle"', "region is 'circle'; use image"),
+        ('[[explain]]\nmethod = "ate"\ntarget = "x"', "target is 'x'; use prediction, truth"),
+        ("explain = 3", "write [[explain]] tables"),
+    ],
+)
+def test_old_spellings_and_bad_entries_are_one_line(text, words, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, text)
+    assert words in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["seed = true", "[roi]\nside = 1.5", "[roi]\ncorner = 1"])
 def test_values_of_a_neighbouring_type_are_not_taken(text, tmp_path):
-    path = tmp_path / "c.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=r"valid integer|at most 2 items|valid array"):
-        read_toml(path, SweepConfig)
+    with pytest.raises(ConfigError, match=r"valid integer|valid array"):
+        read(tmp_path, text)

@@ -15,10 +15,9 @@ import zarr
 
 from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
-from jaxseg_xai.data import PatchPool
-from jaxseg_xai.store.store import ExplanationStore, PlanRow
-from jaxseg_xai.sweeps.config import SweepConfig
-from jaxseg_xai.sweeps.inputs import keep_pool, kept_pool
+from jaxseg_xai.ops.patches import PatchPool
+from jaxseg_xai.store import Entry, PlanRow, StoredImage, ZarrStore
+from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 
@@ -58,13 +57,20 @@ def killed_at(monkeypatch):
 
 
 def make(path, **options):
-    return ExplanationStore.create_or_resume(path, plan=PLAN, config={"seed": 3}, **options)
+    return ZarrStore.create_or_resume(
+        path,
+        entries=[Entry(label="misure", method="misure")],
+        plan=PLAN,
+        config={"seed": 3},
+        **options,
+    )
 
 
 def write(store, row):
     """An image and its explanation."""
     size = (4, 5)
-    store.write_image(row, np.full((*size, 3), 7, np.uint8), np.full(size, row))
+    picture = np.full((*size, 3), 7, np.uint8)
+    store.write_image(row, StoredImage(id=f"im{row}", image=picture, labels=np.full(size, row)))
     explanation = Explanation(
         attribution=np.full(size, 0.5, np.float32),
         status=np.int32(Status.OK),
@@ -75,6 +81,7 @@ def write(store, row):
     whole = np.ones(size, bool)
     target = SegmentTarget(class_index=np.int32(1), region=whole, reference=whole)
     store.write("misure", row, explanation, target)
+    store.flush()
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +117,7 @@ def test_killed_while_the_first_row_is_written(killed_at, whole, tmp_path):
         path = shutil.copytree(tmp_path / "start", tmp_path / f"s{kill_at}")
         store = make(path)
         killed = killed_at(lambda store=store: write(store, 0), kill_at)
-        assert {e.row for e in ExplanationStore.open(path)} <= {0}
+        assert {row.number for row in ZarrStore.open(path).rows(done_only=True)} <= {0}
         complete(path)
         tiny.assert_same_store(path, whole)
         if not killed:
@@ -119,17 +126,17 @@ def test_killed_while_the_first_row_is_written(killed_at, whole, tmp_path):
 
 
 def test_killed_while_the_patches_are_kept(killed_at, tmp_path):
-    pool = PatchPool(
-        patches=np.ones((4, 2, 2, 1), np.float32), sources=np.arange(4, dtype=np.uint32)
-    )
+    sources = np.arange(8, dtype=np.uint32).reshape(4, 2)
+    pool = PatchPool(patches=np.ones((4, 2, 2, 1), np.float32), sources=sources)
     for kill_at in itertools.count():
-        config = SweepConfig(out=tmp_path / f"s{kill_at}")
-        make(config.out)
-        killed = killed_at(lambda config=config: keep_pool(config, pool), kill_at)
-        assert killed == (kept_pool(config) is None)
-        make(config.out)
-        keep_pool(config, pool)
-        np.testing.assert_array_equal(kept_pool(config).patches, pool.patches)
+        out = tmp_path / f"s{kill_at}"
+        make(out)
+        killed = killed_at(lambda out=out: write_pool(out, 2, pool), kill_at)
+        assert killed == (read_pool(out, 2) is None)
+        make(out)
+        write_pool(out, 2, pool)
+        np.testing.assert_array_equal(read_pool(out, 2).patches, pool.patches)
+        np.testing.assert_array_equal(read_pool(out, 2).sources, sources)
         if not killed:
             break
     assert kill_at > 4
@@ -142,7 +149,7 @@ def test_a_store_that_lost_a_part_is_named_with_the_remedy(lost, whole, tmp_path
         shutil.rmtree(path / lost)
     else:
         (path / lost).unlink()
-    for opened in (ExplanationStore.open, make):
+    for opened in (ZarrStore.open, make):
         with pytest.raises(JaxsegError, match=r"s is damaged: .* lacks .*--overwrite"):
             opened(path)
     assert len(make(path, overwrite=True).pending("misure")) == 1
@@ -170,16 +177,16 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 from pathlib import Path
 from jaxseg_xai.sweeps.run import run_sweep
-from jaxseg_xai.store.store import ExplanationStore
+from jaxseg_xai.store import ZarrStore
 from tests import tiny
 
-written, write = [], ExplanationStore.write
+written, write = [], ZarrStore.write
 def dying(*arguments, **options):
     if len(written) == 10:
         os.kill(os.getpid(), signal.SIGKILL)
     written.append(write(*arguments, **options))
 
-ExplanationStore.write = dying
+ZarrStore.write = dying
 run_sweep(tiny.sweep_config(*map(Path, sys.argv[1:])))
 """
 
@@ -190,7 +197,7 @@ def test_a_killed_process_loses_at_most_a_batch(model, tmp_path):
     config = tiny.sweep_config(out, model, images)
     # First, so that the other process finds its programs.
     undisturbed = dataclasses.replace(config, out=tmp_path / "whole.zarr")
-    assert run_sweep(undisturbed).computed == {"misure": 12, "ate": 12}
+    assert run_sweep(undisturbed).times.computed == {"misure": 12, "ate": 12}
     process = subprocess.run(
         [sys.executable, "-c", DIES, out, model, images],
         cwd=Path(__file__).parents[2],
@@ -204,8 +211,8 @@ def test_a_killed_process_loses_at_most_a_batch(model, tmp_path):
         timeout=120,
     )
     assert process.returncode == -signal.SIGKILL, process.stderr
-    store = ExplanationStore.open(out)
+    store = ZarrStore.open(out)
     # Of each explainer one batch of 4 was stored, and two rows of the next were on their way.
     assert [len(store.pending(name)) for name in ("misure", "ate")] == [8, 8]
-    assert run_sweep(config).computed == {"misure": 8, "ate": 8}
+    assert run_sweep(config).times.computed == {"misure": 8, "ate": 8}
     tiny.assert_same_store(out, undisturbed.out)

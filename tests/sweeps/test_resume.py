@@ -7,26 +7,33 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.explainers import Ate
-from jaxseg_xai.store.store import ExplanationStore
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.store.pools import read_pool
 from jaxseg_xai.store.tables import sole_writer
-from jaxseg_xai.sweeps.inputs import kept_pool
+from jaxseg_xai.sweeps.config import make_job
 from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 from tests.sweeps.programs import CompileLog
+
+MISURE, ATE = (make_job(explainer) for explainer in (tiny.MISURE, tiny.ATE))
+
+
+def rows_of(pool):
+    return {tuple(row) for row in pool.sources.tolist()}
 
 
 def interrupt_after(monkeypatch, writes):
     """The store's `write` raises KeyboardInterrupt at the given call."""
     calls = iter(range(10**6))
-    write = ExplanationStore.write
+    write = ZarrStore.write
 
     def wrapped(*args, **options):
         if next(calls) == writes:
             raise KeyboardInterrupt
         return write(*args, **options)
 
-    monkeypatch.setattr(ExplanationStore, "write", wrapped)
+    monkeypatch.setattr(ZarrStore, "write", wrapped)
 
 
 def test_a_second_run_computes_and_changes_nothing(done):
@@ -34,9 +41,9 @@ def test_a_second_run_computes_and_changes_nothing(done):
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in config.out.rglob("c.*")}
     with CompileLog() as log:
         again = run_sweep(config)
-    assert again.computed == {"misure": 0, "ate": 0}
-    assert again.num_images == 0
-    assert log.count("explain") == 0
+    assert again.times.computed == {"misure": 0, "ate": 0}
+    assert again.times.num_images == 0
+    assert log.count("_compiled") == 0
     assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in config.out.rglob("c.*")}
 
 
@@ -47,17 +54,19 @@ def test_an_interrupted_run_continues_to_the_same_bits(done, monkeypatch, tmp_pa
         interrupt_after(patch, writes)
         with pytest.raises(KeyboardInterrupt):
             run_sweep(config)
-    store = ExplanationStore.open(config.out)
-    pending = sum(len(store.pending(name)) for name in store.explainers)
+    store = ZarrStore.open(config.out)
+    pending = sum(len(store.pending(name)) for name in store.labels)
     assert pending == 24 - writes  # what was written before the interruption is kept
     run_sweep(config)
     tiny.assert_same_store(config.out, done[0].out)
 
 
 def test_batch_sizes_may_change_between_runs(done):
-    config = dataclasses.replace(done[0], batch_size=16, ate=Ate(**vars(done[0].ate)))
-    config = dataclasses.replace(config, ate=dataclasses.replace(config.ate, batch_size=2))
-    assert run_sweep(config).computed == {"misure": 0, "ate": 0}
+    ate = dataclasses.replace(tiny.ATE, batch_size=2)
+    config = dataclasses.replace(
+        done[0], batch_size=16, explain=(make_job(tiny.MISURE), make_job(ate))
+    )
+    assert run_sweep(config).times.computed == {"misure": 0, "ate": 0}
 
 
 def test_label_maps_cannot_be_asked_for_halfway(done):
@@ -68,7 +77,7 @@ def test_label_maps_cannot_be_asked_for_halfway(done):
 
 def test_weights_trained_anew_are_another_sweep(images, tmp_path):
     model = tiny.write_model(tmp_path / "model")
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explainers=("misure",))
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explain=(MISURE,))
     run_sweep(config)
     tiny.write_model(model, seed=1)
     with pytest.raises(ConfigError, match="weights_checksum"):
@@ -87,16 +96,14 @@ def test_another_architecture_or_pool_does_not_continue_a_store(tmp_path, images
     del card["config"]["upsample"]
     (model / "model.json").write_text(json.dumps(card))
     source = tiny.write_images(tmp_path / "more", ["i20", "i21"])
-    with pytest.raises(ConfigError, match="pool"):
-        run_sweep(dataclasses.replace(config, pool_source=str(source)))
-    # Settings of a method that is not run do not matter.
-    only = dataclasses.replace(config, out=tmp_path / "m.zarr", explainers=("misure",))
-    run_sweep(only)
-    run_sweep(dataclasses.replace(only, ate=Ate(block_size=4)))
+    with pytest.raises(ConfigError, match="others_source"):
+        run_sweep(dataclasses.replace(config, others_source=str(source)))
+    with pytest.raises(ConfigError, match=r"explain.ate.block_size was 8, is 4"):
+        run_sweep(dataclasses.replace(config, explain=(MISURE, make_job(Ate(block_size=4)))))
 
 
 def test_a_store_has_one_writer(tmp_path, model, images):
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explainers=("misure",))
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explain=(MISURE,))
     with sole_writer(config.out), pytest.raises(ConfigError, match="another sweep is writing"):
         run_sweep(config)
     assert run_sweep(config).num_failed == 0
@@ -104,18 +111,18 @@ def test_a_store_has_one_writer(tmp_path, model, images):
 
 def test_a_repaired_image_continues_with_the_same_patches(tmp_path, model):
     source = tiny.write_images(tmp_path / "data", ["i0", "i1", "i2", "i3"])
-    whole = tiny.sweep_config(tmp_path / "whole.zarr", model, source, explainers=("ate",))
+    whole = tiny.sweep_config(tmp_path / "whole.zarr", model, source, explain=(ATE,))
     broken = source / "images" / "i1.png"
     good = broken.read_bytes()
     broken.write_bytes(good[:50])
     config = dataclasses.replace(whole, out=tmp_path / "s.zarr")
     assert run_sweep(config).num_failed == 1
-    pool = kept_pool(config)
+    pool = read_pool(config.out, 8)
     broken.write_bytes(good)
     assert run_sweep(dataclasses.replace(config, retry_failed=True)).counts["ate"] == {"OK": 4}
-    np.testing.assert_array_equal(kept_pool(config).patches, pool.patches)
+    np.testing.assert_array_equal(read_pool(config.out, 8).patches, pool.patches)
     run_sweep(whole)  # with the repaired image in its pool, as `--overwrite` would
-    assert set(kept_pool(whole).sources.tolist()) > set(pool.sources.tolist())
+    assert rows_of(read_pool(whole.out, 8)) > rows_of(pool)
 
 
 def test_failed_images_are_tried_again_on_request(tmp_path, model):
@@ -123,10 +130,10 @@ def test_failed_images_are_tried_again_on_request(tmp_path, model):
     broken = source / "images" / "i1.png"
     good = broken.read_bytes()
     broken.write_bytes(good[:50])
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, source, explainers=("misure",))
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, source, explain=(MISURE,))
     assert run_sweep(config).num_failed == 1
     broken.write_bytes(good)
     assert run_sweep(config).num_failed == 1
     result = run_sweep(dataclasses.replace(config, retry_failed=True))
     assert result.num_failed == 0
-    assert result.computed == {"misure": 1}
+    assert result.times.computed == {"misure": 1}

@@ -2,8 +2,12 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.sweeps.config import RoiConfig
-from jaxseg_xai.sweeps.targets import find_region, make_target
+from jaxseg_xai.core.inputs import Grid
+from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.sweeps.regions import Region, find_region, parse_region
+from jaxseg_xai.sweeps.targets import as_planes, make_target
+
+BOX = Region(kind="box", side=4)
 
 
 def two_parts(shape=(40, 50)):
@@ -21,8 +25,8 @@ def box_of(region):
 
 
 def test_the_box_is_centred_in_the_largest_component():
-    assert box_of(find_region(two_parts(), RoiConfig(side=8))) == (21, 31, 8, 8)
-    assert box_of(find_region(two_parts(), RoiConfig(side=1))) == (25, 35, 1, 1)
+    assert box_of(find_region(two_parts(), Region(kind="box", side=8))) == (21, 31, 8, 8)
+    assert box_of(find_region(two_parts(), Region(kind="box", side=1))) == (25, 35, 1, 1)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, 45), (35, 0), (35, 45)])
@@ -31,52 +35,124 @@ def test_the_box_is_moved_into_the_image(corner):
     top, left = corner
     mask[top : top + 5, left : left + 5] = True
     expected = (0 if top == 0 else 20, 0 if left == 0 else 30, 20, 20)
-    assert box_of(find_region(mask, RoiConfig(side=20))) == expected
+    assert box_of(find_region(mask, Region(kind="box", side=20))) == expected
 
 
 def test_the_border_of_the_image_is_outside_of_the_object():
     mask = np.zeros((30, 30), bool)
     mask[:11, :11] = True
-    assert box_of(find_region(mask, RoiConfig(side=1))) == (5, 5, 1, 1)
+    assert box_of(find_region(mask, Region(kind="box", side=1))) == (5, 5, 1, 1)
 
 
 def test_the_component_is_the_largest():
     expected = two_parts()
     expected[:10] = False
-    np.testing.assert_array_equal(find_region(two_parts(), RoiConfig(kind="component")), expected)
+    np.testing.assert_array_equal(find_region(two_parts(), Region(kind="component")), expected)
 
 
 def test_a_corner_puts_the_box_anywhere_inside():
-    assert box_of(find_region(two_parts(), RoiConfig(side=8, corner=(32, 42)))) == (32, 42, 8, 8)
+    assert box_of(find_region(two_parts(), Region(kind="box", side=8, corner=(32, 42)))) == (
+        32,
+        42,
+        8,
+        8,
+    )
     for corner in ((33, 42), (32, 43), (-1, 0), (0, -1)):
         with pytest.raises(ConfigError, match=r"does not lie in the 40x50 image; change roi\.side"):
-            find_region(two_parts(), RoiConfig(side=8, corner=corner))
+            find_region(two_parts(), Region(kind="box", side=8, corner=corner))
 
 
 def test_a_box_larger_than_the_image():
     with pytest.raises(ConfigError, match="side 41 at"):
-        find_region(two_parts(), RoiConfig(side=41))
+        find_region(two_parts(), Region(kind="box", side=41))
 
 
-def test_what_each_explainer_explains():
+def grid(shape=(40, 50), padded=None):
+    return Grid(shape, shape, padded or shape)
+
+
+def test_a_component_by_number_and_by_a_point():
+    small = two_parts()
+    small[10:] = False
+    second = find_region(two_parts(), parse_region("component 2"))
+    np.testing.assert_array_equal(second, small)
+    np.testing.assert_array_equal(find_region(two_parts(), parse_region((3, 3))), small)
+    with pytest.raises(ConfigError, match="no component 3; the class has 2 here"):
+        find_region(two_parts(), parse_region("component 3"))
+    with pytest.raises(ConfigError, match=r"no pixel at point \(0, 0\)"):
+        find_region(two_parts(), parse_region("point 0 0"))
+    with pytest.raises(ConfigError, match="does not lie in the 40x50 image"):
+        find_region(two_parts(), parse_region((40, 0)))
+
+
+def test_regions_of_a_volume():
+    plane = np.zeros((12, 14, 16), bool)
+    plane[2:9, 3:10, 4:11] = True
+    plane[11, 13, 15] = True
+    box = find_region(plane, parse_region("box 3"))
+    np.testing.assert_array_equal(np.argwhere(box).min(0), (4, 5, 6))
+    assert box.sum() == 27
+    assert find_region(plane, parse_region("component")).sum() == 7**3
+    assert find_region(plane, parse_region((11, 13, 15))).sum() == 1
+
+
+@pytest.mark.parametrize("bad", ["circle", "box a", "component 1 2", 3, (1,), "point 3", None])
+def test_what_is_no_region(bad):
+    with pytest.raises(ConfigError, match=r"region is .*; use image, box, box SIDE"):
+        parse_region(bad)
+
+
+def test_which_pixels_are_explained():
     prediction, labels = two_parts().astype(int), np.zeros((40, 50), int)
-    labels[10:20, 10:20] = 1
-    roi = RoiConfig(side=4)
-    misure = make_target("misure", 1, prediction, labels, roi)
-    np.testing.assert_array_equal(misure.reference, prediction == 1)
-    assert misure.region.all()
-    ate = make_target("ate", 1, prediction, labels, roi)
-    np.testing.assert_array_equal(ate.reference, labels == 1)
-    assert not (ate.region & (labels == 0)).any()
-    of_prediction = RoiConfig(side=4, reference="prediction")
-    for given, how in ((None, roi), (labels, of_prediction)):
-        ate = make_target("ate", 1, prediction, given, how)
-        np.testing.assert_array_equal(ate.reference, prediction == 1)
+    labels[25:35, 35:45] = 1
+    predicted, truth = prediction == 1, labels == 1
+
+    def explained(reference):
+        found = make_target(1, prediction, labels, grid(), region=Region(), reference=reference)
+        assert found.region.all()
+        return found.reference
+
+    np.testing.assert_array_equal(explained("prediction"), predicted)
+    np.testing.assert_array_equal(explained("truth"), truth)
+    np.testing.assert_array_equal(explained("false_positives"), predicted & ~truth)
+    np.testing.assert_array_equal(explained("false_negatives"), truth & ~predicted)
+    with pytest.raises(ConfigError, match="false negatives need ground truth"):
+        make_target(1, prediction, None, grid(), region=BOX, reference="false_negatives")
 
 
 def test_nothing_to_explain():
     prediction = two_parts().astype(int)
-    assert make_target("misure", 2, prediction, None, RoiConfig()) is None
-    assert make_target("ate", 2, prediction, None, RoiConfig()) is None
-    away = RoiConfig(side=5, corner=(34, 0))
-    assert make_target("ate", 1, prediction, None, away) is None
+    assert make_target(2, prediction, None, grid(), region=BOX, reference="prediction") is None
+    away = Region(kind="box", side=5, corner=(34, 0))
+    assert make_target(1, prediction, None, grid(), region=away, reference="prediction") is None
+    mask = Region(kind="mask", mask=np.zeros((40, 50), bool))
+    assert make_target(1, prediction, None, grid(), region=mask, reference="prediction") is None
+
+
+def test_padding_belongs_to_no_region():
+    prediction = np.ones((48, 64), int)
+    for region in (Region(), parse_region("component")):
+        found = make_target(
+            1, prediction, None, grid(padded=(48, 64)), region=region, reference="prediction"
+        )
+        assert found.region.sum() == found.reference.sum() == 40 * 50
+        assert found.region[:40, :50].all()
+    mask = Region(kind="mask", mask=np.ones((40, 50), bool))
+    found = make_target(
+        1, prediction, None, grid(padded=(48, 64)), region=mask, reference="prediction"
+    )
+    assert found.region.sum() == 40 * 50
+
+
+def test_labels_take_the_form_of_the_predictions():
+    overlapping = OutputSpec(class_names=("whole", "core"), activation="sigmoid")
+    labels = np.array([[0, 1], [2, 2]])
+    planes = as_planes(labels, overlapping, 2)
+    np.testing.assert_array_equal(planes[..., 1], labels == 2)
+    np.testing.assert_array_equal(as_planes(planes, overlapping, 2), planes)
+    exclusive = OutputSpec(class_names=("background", "whole"))
+    assert as_planes(labels, exclusive, 2) is labels
+    with pytest.raises(ConfigError, match="give a label map"):
+        as_planes(planes, exclusive, 2)
+    with pytest.raises(ConfigError, match="2 planes, the model 3 classes"):
+        as_planes(planes, OutputSpec(class_names=("a", "b", "c"), activation="sigmoid"), 2)
