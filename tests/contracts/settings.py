@@ -1,0 +1,27 @@
+"""What the contract tests must be told of a method: one entry a method, and nothing else."""
+
+from typing import NamedTuple
+
+
+class Cheap(NamedTuple):
+    """How to test a method.
+
+    Attributes:
+      settings: that make it cheap on images of 8 x 8 pixels.
+      random: whether another seed gives another result.
+    """
+
+    settings: dict
+    random: bool = False
+
+
+METHODS = {
+    "misure": Cheap({"num_iterations": 3, "max_dilations": 2, "element_size": 3}),
+    "misure_paper": Cheap({"num_iterations": 3, "max_dilations": 2, "element_size": 3}),
+    "ate": Cheap({"block_size": 2, "num_patches": 3, "num_screen": 1}, random=True),
+    "ate_gradient": Cheap({"block_size": 2, "num_fields": 2}, random=True),
+    "components": Cheap({"num_others": 2, "layers": ("first",)}),
+    "integrated_gradients": Cheap({"num_nodes": 2}),
+    "grad_cam": Cheap({}),
+    "confidence": Cheap({"band_width": 1}),
+}

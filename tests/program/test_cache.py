@@ -1,0 +1,71 @@
+"""Models of any rank as programs, traced once; and what is said of those that are none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg_xai.core.errors import ModelError
+from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.program.cache import sites_of, traced_for_one
+from jaxseg_xai.program.predict import predict_batch
+from jaxseg_xai.program.sites import run_shifted
+from jaxseg_xai.program.trace import trace
+from tests.contracts import nets
+
+
+@pytest.mark.parametrize("rank", nets.SIZES)
+def test_a_program_computes_what_its_model_does_in_any_rank(rank):
+    problem, images = nets.network(rank), nets.pictures(rank)
+    program = traced_for_one(problem.segmenter, problem.variables, images.shape[1:])
+    sites = sites_of(program)
+    assert [site.name for site in sites] == ["first", "head"]
+    zeros = [jnp.zeros(program.shapes[site.value].shape) for site in sites]
+    logits, tensors = run_shifted(program, problem.variables, images[:1], sites, zeros)
+    expected = problem.segmenter.logits(problem.variables, images[:1])
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert [tensor.shape[1:] for tensor in tensors] == [
+        (*nets.SIZES[rank], channels) for channels in (4, 3)
+    ]
+
+
+def test_a_model_is_traced_once_for_weights_of_the_same_shapes():
+    problem = nets.network(2)
+    program = traced_for_one(problem.segmenter, problem.variables, (8, 8, 1))
+    before = nets.num_traced()
+    again = nets.network(2)
+    assert again.segmenter is not problem.segmenter
+    doubled = jax.tree.map(lambda leaf: jnp.asarray(2 * leaf), again.variables)
+    assert traced_for_one(again.segmenter, doubled, (8, 8, 1)) is program
+    # Also where the weights are not known yet.
+    jax.eval_shape(
+        lambda v: traced_for_one(again.segmenter, v, (8, 8, 1)) is program or 1 / 0, doubled
+    )
+    assert nets.num_traced() == before
+    assert traced_for_one(problem.segmenter, problem.variables, (8, 9, 1)) is not program
+
+
+@pytest.mark.parametrize("rank", nets.SIZES)
+def test_functions_that_give_no_logits_are_refused(rank):
+    shape = (1, *nets.SIZES[rank], 1)
+    axes = ", ".join(map(str, shape[:-1]))
+    with pytest.raises(ModelError, match=rf"logits \[{axes}, K\], not 2 arrays"):
+        trace(lambda variables, x: (x, x), (), shape, np.float32)
+    with pytest.raises(ModelError, match=r"aligned with images .*; resize its output to the image"):
+        trace(lambda variables, x: x[:, ::2], (), shape, np.float32)
+    with pytest.raises(ModelError, match="do not depend on the image"):
+        trace(lambda variables, x: jnp.ones(x.shape), (), shape, np.float32)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("rank", nets.SIZES)
+def test_predictions_of_a_batch_on_all_devices(rank, activation):
+    problem = nets.network(rank, activation=activation)
+    images = nets.pictures(rank).copy()
+    images[3, ..., 0].flat[0] = np.inf
+    found, finite = predict_batch(problem.segmenter, problem.variables, images, device_mesh())
+    logits = problem.segmenter.logits(problem.variables, images)
+    expected = problem.segmenter.output.prediction(logits)
+    keep = np.arange(len(images)) != 3
+    np.testing.assert_array_equal(np.asarray(found)[keep], np.asarray(expected)[keep])
+    assert finite.tolist() == keep.tolist()
