@@ -2,16 +2,13 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
-from jaxseg_xai.data import TriangleDataset, build_patch_pool, image_id
-from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import Ate, Batch, explain
-from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.sweep.config import RoiConfig
-from jaxseg_xai.sweep.targets import make_target
+import jaxseg_xai
+from jaxseg_xai.data.sources.memory import MemorySource
+from jaxseg_xai.data.sources.triangle import TriangleDataset
+from jaxseg_xai.explainers.ate.ate import Ate
 
 CUED, BLOCK = 1, 16
 
@@ -30,31 +27,29 @@ def explained():
     marked = ((i, box) for i, box in made if box is not None and in_one_block(box))
     boxes = dict(itertools.islice(marked, 8))
     samples = [dataset[i] for i in boxes]
-    targets = [make_target("ate", CUED, s.labels, s.labels, RoiConfig(side=16)) for s in samples]
-    batch = Batch(
-        images=np.stack([s.image for s in samples]),
-        targets=jax.tree.map(lambda *leaves: np.stack(leaves), *targets),
-        valid=np.ones(len(samples), bool),
-        image_ids=np.array([image_id(s.id) for s in samples], np.uint32),
-        pool=build_patch_pool(dataset, block_size=BLOCK, num_patches=100, seed=0, max_images=50),
-        key=jax.random.key(0),
+    source = MemorySource(
+        [sample.image for sample in samples],
+        labels=[sample.labels for sample in samples],
+        ids=[sample.id for sample in samples],
     )
-    bundle = load_model("triangle-cue")
-    found = explain(
-        Ate(block_size=BLOCK, num_patches=10, region_side=16),
-        bundle.variables,
-        batch,
-        predict=bundle.predict,
-        mesh=device_mesh(),
+    found = jaxseg_xai.explain(
+        "triangle-cue",
+        source,
+        CUED,
+        Ate(block_size=BLOCK, num_patches=10),
+        region=f"box {BLOCK}",
+        target="truth",
+        others=dataset,
     )
     return found, list(boxes.values())
 
 
 def test_the_ate_finds_the_marker(explained):
     found, markers = explained
-    assert np.median(found.scores["base_dice"]) > 90
+    assert np.median([one.scores["base_dice"] for one in found]) > 90
     strongest = []
-    for ate, (y, x, _, _) in zip(np.asarray(found.attribution), markers, strict=True):
+    for one, (y, x, _, _) in zip(found, markers, strict=True):
+        ate = one.attribution
         place = np.unravel_index(ate.argmin(), ate.shape)
         if (place[0] // BLOCK, place[1] // BLOCK) == (y // BLOCK, x // BLOCK):
             strongest.append(ate.min())

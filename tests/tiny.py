@@ -19,14 +19,25 @@ SIZE = 32
 CLASS_NAMES = ("background", "bright", "never")
 MISURE = Misure(num_iterations=3, max_dilations=4)
 ATE = Ate(block_size=8, num_patches=3, num_screen=1, batch_size=4)
-FLAGS = [
-    *("--misure.num-iterations", "3", "--misure.max-dilations", "4"),
-    *("--ate.block-size", "8", "--ate.num-patches", "3", "--ate.num-screen", "1"),
-    *("--ate.batch-size", "4", "--num-patches", "40", "--batch-size", "4", "--roi.side", "8"),
-    *("--explain", "misure", "ate"),
-]
+_FLAGS = {
+    "misure": ["--misure.num-iterations", "3", "--misure.max-dilations", "4"],
+    "ate": [
+        *("--ate.block-size", "8", "--ate.num-patches", "3", "--ate.num-screen", "1"),
+        *("--ate.batch-size", "4"),
+    ],
+}
 #: What a run says of itself: two runs of the same sweep differ in it.
 RUN = "run"
+
+
+def flags(explain=("misure", "ate")):
+    """Flags of a small sweep with some methods."""
+    found = [flag for name in explain for flag in _FLAGS.get(name, ())]
+    return [*found, "--num-patches", "40", "--batch-size", "4", "--roi.side", "8"]
+
+
+#: Of a small sweep with two methods.
+FLAGS = [*flags(), "--explain", "misure", "ate"]
 
 
 def picture(seed, size=SIZE):

@@ -3,17 +3,22 @@
 import contextlib
 import io
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg_xai.cli.main import main as cli
+import jaxseg_xai
+from jaxseg_xai.cli import listings
+from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.store.store import ExplanationStore
-from jaxseg_xai.sweep import run
+from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.sweeps import engine, run
 from tests import tiny
 
 GOOD = [f"i{k}" for k in range(3)]
@@ -35,8 +40,9 @@ def images(tmp_path_factory):
     return tiny.write_images(tmp_path_factory.mktemp("images"), GOOD)
 
 
-def sweep(model, source, out, *flags):
-    flags = ["--model", model, "--data.source", source, "--out", out, *tiny.FLAGS, *flags]
+def sweep(model, source, out, *flags, explain=("misure", "ate")):
+    flags = ["--model", model, "--data.source", source, "--out", out, *flags]
+    flags += [*tiny.flags(explain), "--explain", *explain]
     return cli.main(["sweep", *map(str, flags), "--classes", "bright"])
 
 
@@ -66,17 +72,17 @@ def test_help_of_every_command_has_an_example(name, capsys):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_example_is_accepted(name):
-    command = cli.COMMANDS[name]
-    words = command.example.split()[1 + len(name.split()) :]
+    command = cli.find_command(name)
+    words = shlex.split(command.example)[1 + len(name.split()) :]
     if "--config" in words:
         del words[words.index("--config") : words.index("--config") + 2]
-    assert isinstance(cli._parse(name, command, words), command.config)
+    assert isinstance(command.settings(name, words), command.config)
 
 
 def test_help(capsys):
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in [*cli.COMMANDS, "models", "explainers"]:
+    for name in [*cli.COMMANDS, *cli.LISTINGS]:
         assert name in shown
     assert cli.main([]) == 2
     assert cli.main(["models", "--help"]) == 0
@@ -87,61 +93,94 @@ def test_help(capsys):
 
 
 def test_listings(capsys, monkeypatch, model):
-    monkeypatch.setattr(cli, "bundled_models", lambda: {"tiny": model})
+    monkeypatch.setattr(listings, "bundled_models", lambda: {"tiny": model})
     assert cli.main(["models"]) == 0
     assert cli.main(["explainers"]) == 0
+    assert cli.main(["data"]) == 0
     shown = capsys.readouterr().out
     assert "tiny" in shown
     assert "background, bright, never" in shown
     assert "held-out Dice 0.5" in shown
     assert "misure " in shown
     assert "Average treatment effect" in shown
+    assert "triangle-cue" in shown
+    assert cli.main(["explainers", "ate"]) == 0
+    assert "--block-size" in capsys.readouterr().out
+    refused(capsys, ["explainers", "lime"], "unknown explainer 'lime'", "misure")
+
+
+def test_the_package_runs_as_a_module_and_tells_its_version():
+    command = [sys.executable, "-m", "jaxseg_xai", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown == f"jaxseg-xai {jaxseg_xai.__version__}\n"
 
 
 # Settings
 
 
+def settings(*arguments):
+    return cli.find_command("sweep").settings("sweep", list(map(str, arguments)))
+
+
 def test_flags_come_on_top_of_the_file(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text('model = "m"\nseed = 3\n[ate]\nthreshold = 1\nblock_size = 16\n')
-    arguments = ["--seed", "4", "--config", str(path), "--ate.block-size", "32"]
-    config = cli._parse("sweep", cli.COMMANDS["sweep"], arguments)
-    assert (config.model, config.seed, config.ate.block_size) == ("m", 4, 32)
-    assert config.ate.threshold == 1.0
-    assert isinstance(config.ate.threshold, float)
-    joined = cli._parse("sweep", cli.COMMANDS["sweep"], [f"--config={path}"])
-    assert (joined.seed, joined.ate.block_size) == (3, 16)
+    path.write_text(
+        'model = "m"\nseed = 3\n[[explain]]\nmethod = "ate"\nthreshold = 1\nblock_size = 16\n'
+        '[[explain]]\nmethod = "ate"\nlabel = "fine"\nblock_size = 4\n'
+    )
+    found = settings("--seed", 4, "--config", path, "--ate.num-patches", 7, "--pad", "edge")
+    assert (found.model, found.seed, found.pad) == ("m", 4, "edge")
+    ate, fine = (job.explainer for job in found.explain)
+    # A flag of a method counts for all of its entries, and changes nothing else.
+    assert (ate.num_patches, ate.block_size, ate.threshold) == (7, 16, 1.0)
+    assert (fine.num_patches, fine.block_size) == (7, 4)
+    assert isinstance(ate.threshold, float)
+    joined = settings(f"--config={path}")
+    assert (joined.seed, joined.explain[0].explainer.block_size) == (3, 16)
+    named = settings("--config", path, "--explain", "misure", "a2=ate", "--ate.threshold", "-1")
+    assert [job.label for job in named.explain] == ["misure", "a2"]
+    assert named.explain[1].explainer.threshold == -1
+
+
+def test_flags_of_methods_that_are_not_asked_for(capsys):
+    refused(
+        capsys, ["sweep", "--explain", "misure", "--ate.block-size", "4"], "add it to --explain"
+    )
+    refused(capsys, ["sweep", "--explainers", "misure"], "write --explain misure")
 
 
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
         ("fooo = 1", ["unknown key fooo", "the keys are out, model"]),
-        ("[ate]\nblock = 1", ["unknown key ate.block", "block_size"]),
+        ('[[explain]]\nmethod = "ate"\nblock = 1', ["ate: unknown key block", "block_size"]),
         ("[data.window]\nlo = 1", ["data.window", "valid array"]),
         ("seed = ", ["not TOML", "Invalid value"]),
         ("seed = 'a'", ["seed is 'a'", "integer"]),
         ("batch_size = 1.5", ["batch_size is 1.5", "integer"]),
-        ("misure = 3", ["misure is 3", "object"]),
+        ("explain = 3", ["explain is 3", "[[explain]]"]),
         ("classes = 'bright'", ["classes is 'bright'", "valid array"]),
         ("pad = 'wrap'", ["pad is 'wrap'", "'refuse', 'edge', 'reflect' or 'constant'"]),
-        ("batch_size = 0", ["batch_size=0", "at least 1"]),
-        ("[roi]\nside = 0", ["roi.side=0"]),
-        ("[misure]\ntau = 1.5", ["misure.tau is 1.5", "(0, 1]"]),
-        ("[misure]\ntau = nan", ["misure.tau is nan"]),
-        ("[ate]\nblock_size = 0", ["ate.block_size is 0"]),
-        ("seed = -1", ["seed", "negative"]),
-        ("explainers = ['lime']", ["unknown explainer lime", "misure, misure_paper, ate"]),
-        ("explainers = []", ["unknown explainer (none given)"]),
+        ("batch_size = 0", ["batch_size is 0", "at least 1"]),
+        ("[roi]\nside = 0", ["roi.side is 0"]),
+        ('[[explain]]\nmethod = "misure"\ntau = 1.5', ["misure.tau is 1.5", "at most 1"]),
+        ('[[explain]]\nmethod = "misure"\ntau = nan', ["misure.tau is nan"]),
+        ('[[explain]]\nmethod = "ate"\nblock_size = 0', ["ate.block_size is 0"]),
+        ("seed = -1", ["seed is -1", "at least 0"]),
+        ('[[explain]]\nmethod = "lime"', ["unknown explainer 'lime'", "misure, misure_paper, ate"]),
+        ("explain = []", ["no method to explain with"]),
         ("classes = ['dog']", ["unknown class dog", "background, bright, never"]),
         ("[data]\nlimit = -1", ["data.limit"]),
         ("[data]\nitems = ['i9']", ["no item i9", "i0, i1, i2"]),
         ("[data]\nwindow = [1, 1]", ["window", "lo must be below hi"]),
         ("[data]\nsource = 'nowhere'", ["nowhere", "folder"]),
         ("model = 'nowhere'", ["nowhere", "no such model", "model.json"]),
-        ("pool_source = 'nowhere'", ["nowhere", "folder"]),
-        ("pool_patches = 1", ["pool_patches=1", "2"]),
-        ("[ate]\nblock_size = 64", ["32x32, smaller than the block (64)", "block_size"]),
+        ("others_source = 'nowhere'", ["nowhere", "folder"]),
+        ("num_patches = 1", ["num_patches is 1", "2"]),
+        (
+            '[[explain]]\nmethod = "ate"\nblock_size = 64',
+            ["32x32, smaller than the block (64)", "block_size"],
+        ),
     ],
 )
 def test_bad_settings(toml, words, capsys, tmp_path, model, images):
@@ -149,6 +188,8 @@ def test_bad_settings(toml, words, capsys, tmp_path, model, images):
     path.write_text(toml)
     flags = [] if toml.startswith("model") else ["--model", model]
     flags += [] if "\nsource" in toml else ["--data.source", images]
+    if "explain" not in toml:
+        flags += ["--explain", "misure", "ate"]
     refused(capsys, ["sweep", "--config", path, "--out", out, *flags], *words)
     assert not out.exists()
 
@@ -195,8 +236,9 @@ def bad(model, tmp_path_factory):
     out = root / "s.zarr"
     with contextlib.redirect_stderr(io.StringIO()) as error:
         code = sweep(model, folder, out)
-    store = ExplanationStore.open(out)
-    return code, error.getvalue(), {(e.explainer, e.plan.image_id): e for e in store}
+    store = ZarrStore.open(out)
+    rows = {(row.label, row.image_id): store.read(row) for row in store.rows()}
+    return code, error.getvalue(), rows
 
 
 REASONS = {
@@ -216,27 +258,28 @@ def test_bad_images_do_not_stop_the_good_ones(bad):
     assert "Traceback" not in error
     assert len(rows) == 2 * (len(GOOD) + len(REASONS))
     for (_, name), row in rows.items():
-        assert row.status is (Status.OK if name in GOOD else Status.FAILED)
+        assert row.row.status is (Status.OK if name in GOOD else Status.FAILED)
 
 
 @pytest.mark.parametrize("name", REASONS)
 def test_a_bad_image_is_recorded_with_its_reason(name, bad):
     _, error, rows = bad
-    for explainer in ("misure", "ate"):
-        row = rows[explainer, name]
-        assert row.attribution is None
+    for label in ("misure", "ate"):
+        found = rows[label, name]
+        assert found.attribution is None
+        reason = found.row.reason
         for word in REASONS[name]:
-            assert word in row.reason, row.reason
-        assert f"failed: {row.reason}" in error.splitlines()
+            assert word in reason, reason
+        assert f"failed: {reason}" in error.splitlines()
 
 
 def test_padding_gives_maps_of_the_original_size(model, tmp_path):
     folder = tmp_path / "data"
     tiny.write_images(folder, ["i0"], size=(30, 31))
-    assert sweep(model, folder, tmp_path / "s.zarr", "--pad", "edge", "--explainers", "misure") == 0
-    store = ExplanationStore.open(tmp_path / "s.zarr")
-    row = store.read("misure", 0)
-    assert row.status is Status.OK
+    assert sweep(model, folder, tmp_path / "s.zarr", "--pad", "edge", explain=["misure"]) == 0
+    store = ZarrStore.open(tmp_path / "s.zarr")
+    row = store.read(store.rows("misure")[0])
+    assert row.row.status is Status.OK
     assert row.attribution.shape == row.maps["prediction"].shape == (30, 31)
     assert store.read_image(0).prediction.shape == (30, 31)
 
@@ -247,18 +290,18 @@ def test_the_region_of_interest(model, images, tmp_path, capsys):
     assert "does not lie in the 32x32 image; change roi.side or roi.corner" in (
         capsys.readouterr().err
     )
-    assert ExplanationStore.open(outside).counts() == {"misure": {"OK": 3}, "ate": {"FAILED": 3}}
+    assert ZarrStore.open(outside).counts() == {"misure": {"OK": 3}, "ate": {"FAILED": 3}}
     empty = tmp_path / "empty.zarr"
-    flags = ["--explainers", "ate", "--roi.corner", "0", "0", "--data.items", "i0"]
+    flags = ["--roi.corner", "0", "0", "--data.items", "i0"]
     assert not tiny.picture(0)[1][:8, :8].any()
-    assert sweep(model, images, empty, *flags) == 0
-    assert ExplanationStore.open(empty).counts() == {"ate": {"EMPTY_TARGET": 1}}
+    assert sweep(model, images, empty, *flags, explain=["ate"]) == 0
+    assert ZarrStore.open(empty).counts() == {"ate": {"EMPTY_TARGET": 1}}
 
 
 def test_one_image_is_no_pool(model, tmp_path, capsys):
     folder = tiny.write_images(tmp_path / "one", ["i0"])
     flags = ["sweep", "--model", model, "--data.source", folder, *tiny.FLAGS]
-    words = ["patch pool", "at least two are needed", "pool_source"]
+    words = ["patch pool", "at least two are needed", "others_source"]
     refused(capsys, [*flags, "--out", tmp_path / "s.zarr"], *words)
 
 
@@ -270,7 +313,8 @@ def test_weights_of_another_architecture(model, images, tmp_path, capsys):
     card = json.loads((other / "model.json").read_text())
     card["config"]["norm"] = "batch"
     (other / "model.json").write_text(json.dumps(card))
-    flags = ["sweep", "--data.source", images, "--out", tmp_path / "s.zarr", "--model"]
+    flags = ["sweep", "--data.source", images, "--out", tmp_path / "s.zarr", "--explain", "misure"]
+    flags += ["--model"]
     refused(capsys, [*flags, other], "weights.safetensors", "another architecture")
     (other / "weights.safetensors").write_bytes(b"1234")
     refused(capsys, [*flags, other], "weights.safetensors", "damaged")
@@ -340,19 +384,19 @@ def test_explaining_one_file_takes_the_patches_from_its_folder(model, images, tm
 def test_an_interrupted_command_says_that_it_continues(
     model, images, tmp_path, monkeypatch, capsys
 ):
-    out, write = tmp_path / "s.zarr", ExplanationStore.write
+    out, write = tmp_path / "s.zarr", ZarrStore.write
 
-    def interrupted(self, explainer, row, *rest, **options):
+    def interrupted(self, label, row, *rest, **options):
         if row == 1:
             raise KeyboardInterrupt
-        return write(self, explainer, row, *rest, **options)
+        return write(self, label, row, *rest, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ExplanationStore, "write", interrupted)
+        patch.setattr(ZarrStore, "write", interrupted)
         assert sweep(model, images, out) == 130
     error = capsys.readouterr().err
     assert error.splitlines()[-1] == "jaxseg-xai: interrupted; the same command continues"
-    assert list(ExplanationStore.open(out).pending("misure")) == [1, 2]
+    assert list(ZarrStore.open(out).pending("misure")) == [1, 2]
     assert sweep(model, images, out) == 0
 
 
@@ -360,7 +404,7 @@ def test_out_of_memory_is_one_line(model, images, tmp_path, monkeypatch, capsys)
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(run.jax, "device_get", exhausted)
+    monkeypatch.setattr(engine.jax, "device_get", exhausted)
     monkeypatch.setattr(run, "checksum", lambda _: 0)
     assert sweep(model, images, tmp_path / "s.zarr") == 2
     error = capsys.readouterr().err.splitlines()
@@ -378,10 +422,10 @@ def test_main_keeps_compiled_programs_in_the_users_cache(monkeypatch, tmp_path):
 
 
 def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
-    def buggy():
+    def buggy(_):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli._LISTINGS, "models", buggy)
+    monkeypatch.setitem(cli.LISTINGS, "models", (buggy, ""))
     assert cli.main(["models"]) == cli.EXIT_BUG
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -392,7 +436,7 @@ def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
         (["--misure.learning-rate", "inf"], ["misure.learning_rate is inf", "finite"]),
         (["--ate.threshold", "nan"], ["ate.threshold is nan", "finite"]),
         (
-            ["--explainers", "misure_paper", "--misure-paper.cut", "2"],
+            ["--explain", "misure_paper", "--misure-paper.cut", "2"],
             ["misure_paper.cut is 2.0"],
         ),
         (["--misure.max-dilations", "2000000000"], ["misure.max_dilations"]),
@@ -400,6 +444,7 @@ def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
     ],
 )
 def test_numbers_that_make_no_sense(flags, words, capsys, tmp_path):
+    flags = flags if "--explain" in flags else ["--explain", "misure", "ate", *flags]
     refused(capsys, ["sweep", "--out", tmp_path / "s.zarr", *flags], *words)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxseg_xai.cli.main import main as cli
+from jaxseg_xai.cli import main as cli
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_plan_of_a_bundled_model(capsys):
 
 def test_plan_of_a_size_that_needs_padding(capsys):
     assert plan("--height", "33", "--pad", "edge") == 0
-    assert "Image 33x256x3" in capsys.readouterr().out
+    assert "Image 48x256x3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_plan_of_a_size_that_needs_padding(capsys):
         ),
         (["--region-side", "0"], "region_side is 0; it must be at least 1"),
         (["--height", "-4"], "height is -4; it must be at least 1"),
-        (["--height", "33"], "not a multiple of the model's stride 16: set pad to"),
-        (["--height", "1", "--width", "1"], "larger than the image of 1x1"),
+        (["--height", "33"], "not a multiple of the model's stride 16; set pad to"),
+        (["--height", "16", "--width", "16"], "larger than the image of 16x16"),
     ],
 )
 def test_what_cannot_be_planned_is_one_line(capsys, flags, words):

@@ -12,7 +12,7 @@ import safetensors.numpy
 import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.data import FolderDataset
+from jaxseg_xai.data.sources.folder import FolderDataset
 from jaxseg_xai.explainers import Batch
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
