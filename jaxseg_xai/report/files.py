@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import JaxsegError
-from jaxseg_xai.report import common, figures, panels
-from jaxseg_xai.store.store import ExplanationStore
+from jaxseg_xai.report import figures, panels
+from jaxseg_xai.store import Store
 
 
-def save_figures(store: ExplanationStore, folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write one PNG per explanation that is not pending: IMAGE-CLASS-EXPLAINER.png.
+def save_figures(store: Store, folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write one PNG per explanation that is not pending: IMAGE-CLASS-LABEL.png.
 
     Args:
       store: an open store.
@@ -21,16 +22,14 @@ def save_figures(store: ExplanationStore, folder: str | os.PathLike[str]) -> Ite
       The path of each file, once written.
 
     Raises:
+      MissingExtraError: without the extra `report`.
       JaxsegError: the folder cannot be written.
     """
-    for stored in store:
-        class_name = common.class_name(stored.plan.class_index, store.class_names)
-        name = f"{stored.plan.image_id}-{class_name}-{stored.explainer}"
+    for row in store.rows(done_only=True):
+        name = f"{row.image_id}-{class_name(row.class_index, store.class_names)}-{row.label}"
         # Quoted, not replaced: two images never share a file.
         path = Path(folder) / (quote(name, safe=" #()+,=@") + ".png")
-        image = store.read_image(stored.plan.image_index)
-        parameters = store.parameters(stored.explainer)
-        png = panels.to_png(figures.draw(stored, image, store.class_names, parameters))
+        png = panels.to_png(figures.draw_row(store, row))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png)

@@ -3,29 +3,32 @@
 import base64
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import JaxsegError, MissingExtraError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.report import common, figures, panels
-from jaxseg_xai.store.store import ExplanationStore
+from jaxseg_xai.report import figures, panels
+from jaxseg_xai.report.record import meta_of, warning_of
+from jaxseg_xai.store import Row, Store
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: Attributes of a store that have a place of their own in the report.
+_SHOWN = ("config", "versions", "seed", "class_names")
 
 
-def write_report(
-    store: ExplanationStore, out_html: str | os.PathLike[str], *, max_items: int = 200
-) -> Path:
+def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: int = 200) -> Path:
     """Write figures, numbers and failures of a sweep to one HTML file.
 
     Args:
       store: an open store; pending rows are counted, not shown.
       out_html: the file to write; its folder is made if it is missing.
       max_items: at most so many figures (0.1 to 0.4 MB and 0.3 s each). With more rows, evenly
-        spaced ones of each explainer are shown and the report says how many are left out.
+        spaced ones of each label are shown and the report says how many are left out.
 
     Returns:
       The path of the report.
@@ -46,19 +49,19 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    rows, num_done = _choose(store, max_items)
-    known = ("config", "versions", "seed", "class_names", "explainers", "jaxseg_xai_store")
-    further = {name: value for name, value in store.attrs.items() if name not in known}
+    done = store.rows(done_only=True)
+    further = {name: value for name, value in store.attrs.items() if name not in _SHOWN}
     html = environment.get_template("gallery.html.j2").render(
-        title=store.path.name,
-        config=_json(store.attrs["config"]),
+        title=store.name,
+        config=_json(store.attrs.get("config", {})),
         versions=store.attrs.get("versions", {}),
         seed=store.attrs.get("seed"),
         further=_json(further) if further else None,
-        summaries=[_summary(store, name) for name in store.explainers],
-        cards=[_card(store, name, row) for name, row in rows],
-        num_done=num_done,
-        failures=_failures(store),
+        runs=_runs(done),
+        summaries=[_summary(store, label) for label in store.labels],
+        cards=[_card(store, row) for row in _choose(done, max_items)],
+        num_done=len(done),
+        failures=[row for row in done if row.status == Status.FAILED],
     )
     out_html = Path(out_html)
     try:
@@ -71,68 +74,62 @@ def write_report(
     return out_html
 
 
-def _choose(store: ExplanationStore, max_items: int) -> tuple[list[tuple[str, int]], int]:
-    """Rows to show, evenly spaced over all that are done, and how many are done."""
-    done = [
-        (name, int(row))
-        for name in store.explainers
-        for row in np.flatnonzero(store.statuses(name) >= 0)
-    ]
+def _choose(done: Sequence[Row], max_items: int) -> list[Row]:
+    """Rows to show, evenly spaced over all that are done."""
     number = min(max_items, len(done))
     # Midpoints of equal stretches: the first and the last row are not favoured.
     picks = ((np.arange(number) + 0.5) * len(done) / max(number, 1)).astype(int)
-    return [done[pick] for pick in picks], len(done)
+    return [done[pick] for pick in picks]
 
 
-def _summary(store: ExplanationStore, explainer: str) -> dict[str, Any]:
+def _runs(done: Sequence[Row]) -> list[tuple[str, str, int]]:
+    """Name of a run, version of the package, and how many rows it computed; in order."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in done:
+        if row.run or row.version:
+            counts[row.run, row.version] = counts.get((row.run, row.version), 0) + 1
+    return [(run, version, count) for (run, version), count in counts.items()]
+
+
+def _summary(store: Store, label: str) -> dict[str, Any]:
     """Counts by status, and mean and median of every score over the rows with status OK."""
-    good = store.statuses(explainer) == Status.OK
-    parameters = store.parameters(explainer)
+    rows, entry = store.rows(label), store.entry(label)
+    good = [row.scores for row in rows if row.status == Status.OK]
     scores = {}
-    for name, values in sorted(store.scores(explainer).items()):
-        values = values[good & np.isfinite(values)].astype(np.float64)
+    for name in sorted({name for found in good for name in found}):
+        values = np.array([found.get(name, np.nan) for found in good], np.float64)
+        values = values[np.isfinite(values)]
         if values.size:
-            scores[name] = (values.mean(), float(np.median(values)), values.size)
+            meaning = meta_of(entry).scores.get(name, "")
+            scores[name] = (values.mean(), float(np.median(values)), values.size, meaning)
     return {
-        "name": explainer,
-        "counts": store.counts()[explainer],
-        "num_rows": store.num_rows(explainer),
+        "name": label if label == entry.method else f"{label} ({entry.method})",
+        "counts": store.counts()[label],
+        "num_rows": len(rows),
         "scores": scores,
-        "parameters": _json(parameters) if parameters else None,
+        "settings": _json(entry.settings) if entry.settings else None,
     }
 
 
-def _card(store: ExplanationStore, explainer: str, row: int) -> dict[str, Any]:
-    stored = store.read(explainer, row)
-    assert stored.status is not None
-    image = store.read_image(stored.plan.image_index)
-    figure = figures.draw(stored, image, store.class_names, store.parameters(explainer))
-    png = panels.to_png(figure)
-    scores = {n: v for n, v in sorted(stored.scores.items()) if np.isfinite(v)}
-    class_name = common.class_name(stored.plan.class_index, store.class_names)
+def _card(store: Store, row: Row) -> dict[str, Any]:
+    assert row.status is not None
+    figure = figures.draw_row(store, row)
+    scores = {name: value for name, value in sorted(row.scores.items()) if np.isfinite(value)}
     return {
-        "explainer": explainer,
-        "row": row,
-        "image_id": stored.plan.image_id,
-        "class_name": class_name,
-        "region": stored.plan.region_name,
-        "status": stored.status.name,
-        "note": " ".join(filter(None, (common.STATUS_NOTES[stored.status], stored.reason))),
+        "label": row.label,
+        "row": row.number,
+        "image_id": row.image_id,
+        "class_name": class_name(row.class_index, store.class_names),
+        "region": row.region_name,
+        "run": row.run,
+        "version": row.version,
+        "status": row.status.name,
+        "note": warning_of(row),
         "scores": scores,
         "scores_json": json.dumps(scores),
-        "png": base64.b64encode(png).decode("ascii"),
+        "png": base64.b64encode(panels.to_png(figure)).decode("ascii"),
         "size": [round(float(80 * inches)) for inches in figure.get_size_inches()],
     }
-
-
-def _failures(store: ExplanationStore) -> list[dict[str, Any]]:
-    """Every row that failed, with its reason."""
-    failures = []
-    for name in store.explainers:
-        for row in np.flatnonzero(store.statuses(name) == Status.FAILED):
-            plan, reason = store.plan_row(name, int(row)), store.reason(name, int(row))
-            failures.append({"explainer": name, "row": int(row), "plan": plan, "reason": reason})
-    return failures
 
 
 def _json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""From images and label maps to RGB pictures; numpy only."""
+"""From images and segmentations to RGB pictures; numpy only."""
 
 import numpy as np
 
@@ -16,8 +16,10 @@ PALETTE = np.array(
     ],
     np.uint8,
 )
-#: Outlines of the region explained, and of the class as it is predicted.
-GREEN, ORANGE = "#00c853", "#e69f00"
+#: Outlines: of the region explained, of the class as it is predicted, of what is explained.
+GREEN, WHITE, YELLOW = "#00c853", "#ffffff", "#f0e442"
+#: Effects below zero, none, above zero.
+RED, GREY, BLUE = "#b2182b", "#8a8a8a", "#2166ac"
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
@@ -26,11 +28,16 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(np.round(grey).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def class_colour(class_index: int) -> np.ndarray:
-    """Colour of a class, uint8 [3]; colours repeat after seven foreground classes."""
-    if class_index <= 0:
-        return PALETTE[0]
-    return PALETTE[1 + (class_index - 1) % (len(PALETTE) - 1)]
+def class_colour(class_index: int, overlapping: bool = False) -> np.ndarray:
+    """Colour of a class, uint8 [3]; colours repeat after seven foreground classes.
+
+    Args:
+      class_index: the class.
+      overlapping: whether classes may overlap; there is no background among them, so that class 0
+        has a colour too.
+    """
+    foreground = class_index if overlapping else class_index - 1
+    return PALETTE[0] if foreground < 0 else PALETTE[1 + foreground % (len(PALETTE) - 1)]
 
 
 def blend(image: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -56,3 +63,14 @@ def colour_labels(
         strength = opacity if label == class_index else opacity / 2
         image = blend(image, class_colour(int(label)), strength * (segmentation == label))
     return image
+
+
+def effect_limit(values: np.ndarray, percentile: float = 98) -> float:
+    """End of a colour scale for effects: a few can outweigh the rest a hundredfold.
+
+    Args:
+      values: effects; zeros and NaN do not count.
+      percentile: of their sizes.
+    """
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    return float(np.percentile(sizes, percentile)) if sizes.size else 1.0

@@ -4,10 +4,10 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from demo_store import EVIL, STATUSES, build
 
 from jaxseg_xai.core.errors import JaxsegError, MissingExtraError
 from jaxseg_xai.report.gallery import _choose, write_report
+from tests.report.demo_store import EVIL, STATUSES, build
 
 
 class Page(HTMLParser):
@@ -31,8 +31,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("viz") / "s", explainers=("misure", "ate"))
+def store():
+    return build(kinds=("regions", "effects"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_names_are_escaped(html):
 def test_filters_cards_and_alternatives(html):
     page = Page(html)
     assert {c["id"] for c in page.all("select") + page.all("input")} == {
-        "explainer",
+        "label",
         "class_name",
         "status",
         "score",
@@ -75,7 +75,7 @@ def test_filters_cards_and_alternatives(html):
     assert len(page.all("label")) == 7
     cards = page.all("article")
     assert len(cards) == 2 * len(STATUSES)
-    assert {card["data-explainer"] for card in cards} == {"misure", "ate"}
+    assert {card["data-label"] for card in cards} == {"regions", "effects"}
     assert {card["data-status"] for card in cards} == {status.name for status in STATUSES}
     assert json.loads(cards[0]["data-scores"])["dice_minimal"] == pytest.approx(0.95)
     assert all(attrs["alt"] for attrs in page.all("img"))
@@ -88,6 +88,8 @@ def test_summary_and_failures(html):
     assert "Failed (2)" in text
     assert "is corrupt" in text
     assert "Seed 7 · jax 0.1" in text
+    assert "Computed by monday (version 1.2.3): 16" in text
+    assert "effects (a effects method)" in text
     assert "left out" not in text
 
 
@@ -96,8 +98,10 @@ def test_a_long_sweep_is_thinned_evenly(store, tmp_path):
     assert len(Page(text).all("article")) == 3
     assert "3 of 16 are shown, evenly spaced" in text
     assert "13 are left out" in " ".join(text.split())
-    assert _choose(store, 2)[0] == [("misure", 4), ("ate", 4)]
-    assert _choose(store, 0)[0] == []
+    done = store.rows(done_only=True)
+    chosen = [(row.label, row.number) for row in _choose(done, 2)]
+    assert chosen == [("regions", 4), ("effects", 4)]
+    assert _choose(done, 0) == []
 
 
 def test_unwritable_report(store, tmp_path):

@@ -35,3 +35,13 @@ def test_explained_class_is_painted_more_strongly():
 def test_classes_have_different_colours():
     colours = {tuple(overlays.class_colour(index)) for index in range(8)}
     assert len(colours) == 8
+    # Where classes overlap there is no background among them.
+    overlapping = [overlays.class_colour(index, overlapping=True) for index in range(7)]
+    wanted = [overlays.class_colour(index) for index in range(1, 8)]
+    np.testing.assert_array_equal(overlapping, wanted)
+
+
+def test_ends_of_a_scale():
+    values = np.array([0.0, np.nan, -2.0, 1.0, *[1.0] * 200, 1e6])
+    assert overlays.effect_limit(values) == 1
+    assert overlays.effect_limit(np.zeros(3)) == 1

@@ -1,12 +1,15 @@
 """The picture of a model: which of its parts carry a class."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxseg_xai.explainers.parts.table import ComponentTable
-from jaxseg_xai.report import panels
-from jaxseg_xai.report.ate import BLUE, RED
+from jaxseg_xai.report import overlays, panels
+from jaxseg_xai.report.overlays import BLUE, RED
+from jaxseg_xai.report.record import Record
+from jaxseg_xai.store import Entry, StoredExplanation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +19,38 @@ if TYPE_CHECKING:
 _ROW = 0.23
 
 
-def components_figure(table: ComponentTable, title: str, *, first_order: bool = False) -> "Figure":
+def parts_figure(record: Record) -> "Figure":
+    """The parts of the network, by their effects on one image."""
+    table = table_of([record.stored], record.entry)
+    title = f"The parts that carry {record.class_name} in {record.image_id}"
+    return components_figure(table, title, unit=record.unit)
+
+
+def table_of(found: Sequence[StoredExplanation], entry: Entry) -> ComponentTable:
+    """The effects on several images, of rows of one entry.
+
+    Args:
+      found: rows of one class; those that are not OK do not count.
+      entry: theirs; it names the parts.
+
+    Raises:
+      DataError: the entry names other parts than those that the rows are about.
+    """
+    nothing = np.full(len(entry.describe["names"]), np.nan, np.float32)
+    return ComponentTable.of_results(
+        entry.describe,
+        statuses=[-1 if one.row.status is None else int(one.row.status) for one in found],
+        base=[one.row.scores.get("base_outcome", np.nan) for one in found],
+        traces={
+            name: np.stack([one.traces.get(name, nothing) for one in found])
+            for name in ("ate", "standard_error", "first_order")
+        },
+    )
+
+
+def components_figure(
+    table: ComponentTable, title: str, *, first_order: bool = False, unit: str = "points"
+) -> "Figure":
     """Bars for layers and skip connections, and a strip of channels beside each layer.
 
     Args:
@@ -24,6 +58,7 @@ def components_figure(table: ComponentTable, title: str, *, first_order: bool = 
       title: what is explained, in which model.
       first_order: draw the first-order estimates instead of the exact effects. (Channels that were
         not intervened on are drawn as estimates in any case; the caption says so.)
+      unit: of the effects.
     """
     effects = table.mean_first_order if first_order else table.ate
     errors = np.zeros_like(effects) if first_order else np.nan_to_num(table.standard_error)
@@ -34,11 +69,11 @@ def components_figure(table: ComponentTable, title: str, *, first_order: bool = 
     channels = table.mean_first_order if estimated else effects
     # A figure of two panels; its size is then that of the list of parts.
     figure, axes = panels.new_figure(1, 2, (1, 1), text_height=1.0)
-    figure.set_size_inches(11.5, _ROW * len(whole) + 2.2)
+    figure.set_size_inches(11.5, _ROW * len(whole) + 1.45)
     bars, strips = axes[0]
     bars.get_gridspec().set_width_ratios([1, 1.15])
-    _show_bars(bars, table, whole, effects, errors)
-    _show_strips(strips, table, whole, layers, channels)
+    _show_bars(bars, table, whole, effects, errors, unit)
+    _show_strips(strips, table, whole, layers, channels, unit)
     usable = table.base[np.isfinite(table.base)]
     base = f"{usable.mean():.1f}" if usable.size else "–"
     kind = "First-order estimate" if first_order else "Effect"
@@ -46,16 +81,22 @@ def components_figure(table: ComponentTable, title: str, *, first_order: bool = 
     panels.caption(
         figure,
         f"{kind} of replacing a part's activation, mean of {usable.size} image(s); "
-        f"outcome without it: {base} points.{note}\n"
+        f"outcome without it: {base} {unit}.{note}\n"
         "Red: the outcome falls (negative), so the part helps. Blue: it rises, so the part hurts.",
         "" if usable.size else "No image could be used: nothing to draw.",
     )
-    figure.suptitle(title, fontsize=11, parse_math=False) if usable.size else None
+    if usable.size:
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
 def _show_bars(
-    axes: "Axes", table: ComponentTable, whole: list[int], effects: np.ndarray, errors: np.ndarray
+    axes: "Axes",
+    table: ComponentTable,
+    whole: list[int],
+    effects: np.ndarray,
+    errors: np.ndarray,
+    unit: str,
 ) -> None:
     """Layers in order from the image to the logits, then the skip connections."""
     rows = np.arange(len(whole))
@@ -73,11 +114,16 @@ def _show_bars(
     axes.tick_params(axis="x", labelsize=7.5)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_title("Whole layers and skip connections (points)", fontsize=9.5)
+    axes.set_title(f"Whole layers and skip connections ({unit})", fontsize=9.5, parse_math=False)
 
 
 def _show_strips(
-    axes: "Axes", table: ComponentTable, whole: list[int], layers: list[int], effects: np.ndarray
+    axes: "Axes",
+    table: ComponentTable,
+    whole: list[int],
+    layers: list[int],
+    effects: np.ndarray,
+    unit: str,
 ) -> None:
     """One row per layer, its channels from the one that helps most to the one that hurts most."""
     strips = {}
@@ -89,15 +135,9 @@ def _show_strips(
         ]
         strips[i] = np.sort(of_layer)
     widest = max((len(strip) for strip in strips.values()), default=1)
-    found = np.concatenate([np.zeros(1), *strips.values()])
-    found = np.abs(found[np.isfinite(found) & (found != 0)])
-    # A few channels can outweigh the rest a hundredfold; the ends of the scale are open instead.
-    limit = float(np.percentile(found, 98)) if found.size else 1.0
-    # Imported here: matplotlib is optional, and new_figure has said so if it is absent.
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    scale = ScalarMappable(Normalize(-limit, limit), "RdBu")
+    # The ends of the scale are open, since a few channels can outweigh the rest by far.
+    limit = overlays.effect_limit(np.concatenate([np.zeros(1), *strips.values()]))
+    scale = panels.colour_scale(-limit, limit, "RdBu")
     for row, i in enumerate(whole):
         if i not in strips or not np.isfinite(strips[i]).all():
             continue
@@ -113,8 +153,5 @@ def _show_strips(
     axes.set(xlim=(0, widest * 1.06), ylim=(len(whole) - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.set_title("Channels of each layer, sorted; their number at the right", fontsize=9.5)
-    inch = 1 / (_ROW * len(whole))  # in heights of the panel, about
-    place = axes.inset_axes((0.2, -0.2 * inch, 0.55, 0.1 * inch))
-    bar = axes.figure.colorbar(scale, cax=place, orientation="horizontal", extend="both")
-    bar.ax.tick_params(labelsize=7.5)
-    axes.set_xlabel("effect of one channel (points)", fontsize=8, labelpad=34)
+    label = f"effect of one channel ({unit})"
+    panels.colour_bar(axes, scale, label, height=_ROW * len(whole), extend="both")

@@ -1,0 +1,86 @@
+"""The figure of signed effects: what happens to the outcome when blocks are replaced."""
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxseg_xai.report import overlays, panels, segments
+from jaxseg_xai.report.overlays import BLUE, GREY, RED
+from jaxseg_xai.report.record import Record
+from jaxseg_xai.report.slices import pictures_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLACK = "#000000"
+#: Sizes that part the bars of the histogram, in points; the method's threshold is one more.
+_EDGES = (0.3, 1, 3)
+
+
+def effects_figure(record: Record) -> "Figure":
+    """What is explained, the effects of the blocks, and how many have which effect.
+
+    An effect is outcome(replaced) - outcome(original): where it is negative (red) the block's own
+    content helps, where it is positive (blue) the content hurts. A map `significant` is outlined in
+    black, and a trace `histogram` drawn as bars.
+    """
+    pictures = pictures_of(record)
+    shapes = [picture.attribution.shape for picture in pictures]
+    counts = record.stored.traces.get("histogram", np.full(1, np.nan))
+    has_counts = bool(np.isfinite(counts).any())  # all NaN: only other rows have one
+    figure, rows, chart = panels.picture_grid(shapes, 2, text_height=1.0, chart=has_counts)
+    assert record.stored.attribution is not None
+    limit = overlays.effect_limit(record.stored.attribution)
+    scale = panels.colour_scale(-limit, limit, "RdBu")
+    title = record.title("attribution", "Red: content that helps\nblue: content that hurts")
+    for (left, right), picture in zip(rows, pictures, strict=True):
+        segments.show_image(left, picture, record)
+        effect = picture.attribution
+        opacity = np.where(effect == 0, 0, 0.25 + 0.6 * np.clip(np.abs(effect) / limit, 0, 1))
+        painted = scale.to_rgba(effect)[:, :, :3] * 255
+        overlay = overlays.blend(overlays.to_grey(picture.image), painted, opacity)
+        panels.show(right, overlay, title)
+        panels.outline(right, picture.maps.get("significant"), BLACK)
+        for panel in (left, right):
+            panels.outline(panel, picture.region, overlays.GREEN)
+    # One scale for all rows; its ends are open, since a few blocks can outweigh the rest by far.
+    label = f"change of {record.outcome} if replaced ({record.unit})"
+    panels.colour_bar(rows[-1][1], scale, label, extend="both")
+    if chart is not None:
+        _show_histogram(chart, np.nan_to_num(counts), record)
+    panels.name_rows(rows, [picture.name for picture in pictures])
+    panels.caption(figure, record.caption, record.warning)
+    return figure
+
+
+def _show_histogram(axes: "Axes", counts: np.ndarray, record: Record) -> None:
+    """Blocks by size of their effect, and the shares that help, do nothing and hurt."""
+    threshold = record.entry.settings.get("threshold")
+    if threshold is None:
+        positive = ["t", *map(str, _EDGES)]
+    else:
+        positive = [f"{edge:g}" for edge in sorted([threshold, *_EDGES])]
+    edges = [f"−{edge}" for edge in reversed(positive)] + positive
+    labels = [f"< {edges[0]}", *(f"{a} … {b}" for a, b in itertools.pairwise(edges))]
+    labels.append(f"> {edges[-1]}")
+    labels[len(positive)] = "no effect"
+    colours = [RED] * len(positive) + [GREY] + [BLUE] * len(positive)
+    bars = axes.barh(labels, counts, color=colours)
+    axes.bar_label(bars, [f"{count:.0f}" for count in counts], fontsize=7.5, padding=2)
+    axes.set_xlim(0, max(counts.max(), 1) * 1.18)
+    axes.set_xticks([])
+    axes.invert_yaxis()
+    axes.tick_params(labelsize=7.5, length=0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    kinds = {"help": "num_negative", "none": "num_zero", "hurt": "num_positive"}
+    numbers = {kind: record.stored.row.scores.get(score, np.nan) for kind, score in kinds.items()}
+    total = sum(numbers.values()) or np.nan
+    shares = [f"{_percent(number / total)} {kind}" for kind, number in numbers.items()]
+    title = f"Blocks by effect ({record.unit})\n" + "  ·  ".join(shares)
+    axes.set_title(title, fontsize=9.5, loc="right", parse_math=False)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if np.isfinite(share) else "–"
