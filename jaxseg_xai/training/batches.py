@@ -37,6 +37,11 @@ def _batch(dataset: Source, batch_size: int, seed: int, augment: bool, step: int
         sample = dataset[int(order[position])]
         if sample.labels is None:
             raise DataError(f"{sample.id}: has no label map; training needs one for every image")
+        if sample.labels.shape != sample.image.shape[:-1]:
+            raise DataError(
+                f"{sample.id}: labels {sample.labels.shape} for an image {sample.image.shape}; "
+                "training needs one label a pixel"
+            )
         image, label = sample.image, sample.labels
         if augment:
             image, label = _augment(image, label, np.random.default_rng([seed, 1, int(place)]))

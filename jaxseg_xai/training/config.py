@@ -1,12 +1,14 @@
 """What can be set about a training run."""
 
 import dataclasses
+import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.types import Source
-from jaxseg_xai.data import open_dataset
+from jaxseg_xai.data import SOURCES, open_dataset
 from jaxseg_xai.models.zoo.unet import Norm, UNetConfig, Upsample
 
 
@@ -17,10 +19,10 @@ class TrainConfig:
     Attributes:
       out: folder to write: `model.json`, `weights.safetensors`, `metrics.jsonl`, `train.json`,
         `checkpoints/`. A run that finds its own checkpoints there continues from the last.
-      data: brain, triangle, triangle-cue, or a folder with train/ and validation/ in it, each with
-        images/ and labels/.
+      data: a labelled data set (see `jaxseg-xai data`), or a folder with train/ and validation/ in
+        it, each with images/ and labels/.
       classes: names of the classes of a folder's label maps, background first.
-      size: side of the generated images (triangle data sets only).
+      size: side of the generated images (synthetic data sets only).
       width: channels at full resolution.
       depth: number of poolings.
       norm: normalisation layer.
@@ -38,35 +40,25 @@ class TrainConfig:
     out: Path = Path("runs/train")
     data: str = "triangle"
     classes: tuple[str, ...] = ()
-    size: int = 64
-    width: int = 16
-    depth: int = 4
-    norm: Norm = "batch"
-    upsample: Upsample = "bilinear"
-    steps: int = 2000
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
+    size: int = setting(64, at_least=1)
+    width: int = setting(16, at_least=1)
+    depth: int = setting(4, at_least=1)
+    norm: Norm = setting("batch", choices=get_args(Norm))
+    upsample: Upsample = setting("bilinear", choices=get_args(Upsample))
+    steps: int = setting(2000, at_least=1)
+    batch_size: int = setting(16, at_least=1)
+    learning_rate: float = setting(2e-3, above=0)
+    weight_decay: float = setting(1e-4, at_least=0)
     augment: bool = False
-    eval_every: int = 200
-    seed: int = 0
+    eval_every: int = setting(200, at_least=1)
+    seed: int = setting(0, at_least=0)
     licence: str = "Apache-2.0"
-
-    def __post_init__(self) -> None:
-        for name in ("size", "width", "depth", "steps", "batch_size", "eval_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must not be negative")
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
-            raise ConfigError("learning_rate must be positive and weight_decay not negative")
 
     def open(self, split: str, channels: int | None = None) -> Source:
         """A split of the data; the images of a folder must have so many channels."""
-        if self.data in ("triangle", "triangle-cue"):
-            return open_dataset(self.data, split, size=self.size)
-        if self.data == "brain":
-            return open_dataset(self.data, split)
+        if self.data in SOURCES:
+            takes_size = "size" in inspect.signature(SOURCES.get(self.data)).parameters
+            return open_dataset(self.data, split, **({"size": self.size} if takes_size else {}))
         if len(self.classes) < 2:
             raise ConfigError(
                 f"{self.data}: classes has {len(self.classes)} entries; name the classes of the "

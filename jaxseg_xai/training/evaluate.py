@@ -2,50 +2,61 @@
 
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.core.types import Source, Predict, Sample
+from jaxseg_xai.core.inputs import prepare
+from jaxseg_xai.core.segmenter import Segmenter
+from jaxseg_xai.core.types import Sample, Source, plane_of
 from jaxseg_xai.devices.mesh import device_mesh, pad_batch
 from jaxseg_xai.ops.dice import hard_dice
-from jaxseg_xai.program.predict import predict_labels
+from jaxseg_xai.program.predict import predict_batch
 
 
 def evaluate(
-    predict: Predict, variables: Any, dataset: Source, *, batch_size: int = 16
+    segmenter: Segmenter, variables: Any, dataset: Source, *, batch_size: int = 16
 ) -> dict[str, float]:
-    """Mean Dice per foreground class over the images in which it occurs (truth or prediction).
+    """Mean Dice per class over the images in which it occurs (truth or prediction).
+
+    Dice is that of the image's own pixels: predictions are brought back from what the model takes.
 
     Args:
-      predict: the model.
+      segmenter: the model.
       variables: its weights.
       dataset: labelled images of one size.
       batch_size: images at a time, over all devices.
 
     Returns:
-      Class name -> Dice in [0, 1] (NaN where the class occurs nowhere); "mean" over those classes.
+      Name of a class but the background -> Dice in [0, 1] (NaN where it occurs nowhere); "mean"
+      over those classes.
 
     Raises:
-      DataError: an image without a label map, or images of different sizes.
+      DataError: an image without labels, or images of different sizes.
     """
-    mesh = device_mesh()
+    mesh, output, rank = device_mesh(), segmenter.output, segmenter.input.rank
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    found: list[list[float]] = [[] for _ in dataset.class_names[1:]]
+    found: dict[int, list[float]] = {index: [] for index in output.foreground}
     for start in range(0, len(dataset), batch_size):
         samples = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
         _check(samples)
+        prepared = [prepare(sample, segmenter.input) for sample in samples]
         # Every batch has the same size, so that nothing recompiles for the last one.
-        images = pad_batch(np.stack([sample.image for sample in samples]), batch_size)
-        predicted, _ = jax.device_get(predict_labels(predict, variables, images, mesh))
-        for sample, labels in zip(samples, predicted, strict=False):
-            for index, dices in enumerate(found, start=1):
-                truth, segment = sample.labels == index, labels == index
+        images = pad_batch(np.stack([item.image for item in prepared]), batch_size)
+        predicted = np.asarray(predict_batch(segmenter, variables, images, mesh)[0])
+        for sample, item, prediction in zip(samples, prepared, predicted, strict=False):
+            segmentation = item.grid.back(prediction)
+            for index, dices in found.items():
+                truth = plane_of(np.asarray(sample.labels), index, rank)
+                segment = plane_of(segmentation, index, rank)
                 if truth.any() or segment.any():
-                    dices.append(float(hard_dice(jax.numpy.asarray(truth), segment)))
-    means = [float(np.mean(dices)) if dices else float("nan") for dices in found]
-    result = dict(zip(dataset.class_names[1:], means, strict=True))
-    return result | {"mean": float(np.nanmean(means)) if any(map(len, found)) else 0.0}
+                    dices.append(float(hard_dice(jnp.asarray(truth), jnp.asarray(segment))))
+    means = {
+        output.class_names[index]: float(np.mean(dices)) if dices else float("nan")
+        for index, dices in found.items()
+    }
+    occurring = any(map(len, found.values()))
+    return means | {"mean": float(np.nanmean(list(means.values()))) if occurring else 0.0}
 
 
 def _check(samples: list[Sample]) -> None:

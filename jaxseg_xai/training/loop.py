@@ -16,10 +16,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.devices.mesh import AXIS, device_mesh
-from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
-from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.models.bundle import ModelCard, bundle_of, load_model, save_model, write_card
+from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.ops.dice import soft_dice
 from jaxseg_xai.training.batches import training_batches
 from jaxseg_xai.training.checkpoints import Checkpoints
@@ -37,11 +38,18 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
     Returns:
       Dice per class on the test split (the validation split where there is no test split), and
       their mean under "mean".
+
+    Raises:
+      ConfigError: a setting out of its bounds, or a folder that holds another run.
+      DataError: images that cannot be trained on.
+      JaxsegError: the training diverged.
     """
-    in_channels, num_classes = _inspect(config.open("train"), config)
-    train_set, validation = (config.open(s, in_channels) for s in ("train", "validation"))
+    check(config)
+    architecture = _fitting(config.open("train"), config)
+    train_set, validation = (
+        config.open(split, architecture.in_channels) for split in ("train", "validation")
+    )
     _claim(config)
-    architecture = config.architecture(in_channels, num_classes)
     optimizer = optax.adamw(_schedule(config), weight_decay=config.weight_decay)
 
     mesh = device_mesh()
@@ -72,7 +80,7 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
         out_shardings=replicated,
     )
     card = ModelCard(
-        architecture="unet",
+        architecture=architecture.name,
         config=dataclasses.asdict(architecture),
         class_names=train_set.class_names,
         name_map={},
@@ -81,9 +89,8 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
     )
 
     def validate(state: Any) -> float:
-        trained = nnx.merge(graphdef, state[0], state[1])
-        predict, variables = from_nnx(trained, stride=architecture.stride)
-        return evaluate(predict, variables, validation)["mean"]
+        bundle = bundle_of(card, nnx.merge(graphdef, state[0], state[1]))
+        return evaluate(bundle.segmenter, bundle.variables, validation)["mean"]
 
     with Checkpoints(config.out / "checkpoints") as checkpoints:
         first, best = 0, -1.0
@@ -148,12 +155,9 @@ def segmentation_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
     entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     truth = jax.nn.one_hot(labels, logits.shape[-1])
-    # Classes first, the whole batch as one tall image: small objects count by their pixels.
-    tall = [
-        jnp.moveaxis(x, -1, 0)[1:].reshape(x.shape[-1] - 1, -1, x.shape[2])
-        for x in (jax.nn.softmax(logits), truth)
-    ]
-    return entropy + 1 - jnp.mean(soft_dice(*tall))
+    # Classes first, each with the whole batch: small objects count by their pixels.
+    by_class = [jnp.moveaxis(x, -1, 0)[1:] for x in (jax.nn.softmax(logits), truth)]
+    return entropy + 1 - jnp.mean(jax.vmap(soft_dice)(*by_class))
 
 
 def _schedule(config: TrainConfig) -> optax.Schedule:
@@ -163,18 +167,24 @@ def _schedule(config: TrainConfig) -> optax.Schedule:
     )
 
 
-def _inspect(dataset: Source, config: TrainConfig) -> tuple[int, int]:
+def _fitting(dataset: Source, config: TrainConfig) -> Architecture:
+    """The network for a data set, as its first image shows it."""
     if not len(dataset):
         raise DataError(f"{config.data}: no training images")
     sample = dataset[0]
-    height, width, channels = sample.image.shape
-    stride = 2**config.depth
+    if sample.image.ndim != 3:
+        raise DataError(
+            f"{sample.id}: {sample.image.shape} is no image [H, W, C]; training takes images only"
+        )
+    architecture = config.architecture(sample.image.shape[2], len(dataset.class_names))
+    height, width = sample.image.shape[:2]
+    stride = architecture.input_spec().multiple_of
     if height % stride or width % stride:
         raise DataError(
             f"{sample.id}: {height}x{width} is not a multiple of {stride}; "
             f"choose a smaller depth than {config.depth}, or pad the images"
         )
-    return channels, len(dataset.class_names)
+    return architecture
 
 
 def _claim(config: TrainConfig) -> None:
@@ -203,16 +213,15 @@ def _claim(config: TrainConfig) -> None:
 
 def _test(config: TrainConfig, card: ModelCard) -> dict[str, float]:
     """Dice of the kept model on held-out images, noted on its card."""
-    bundle: Bundle = load_model(config.out)
+    bundle = load_model(config.out)
     try:
         split, held_out = "test", config.open("test")
     except DataError:
         split, held_out = "validation", config.open("validation")
-    dices = evaluate(bundle.predict, bundle.variables, held_out)
+    dices = evaluate(bundle.segmenter, bundle.variables, held_out)
     noted = {name: None if math.isnan(d) else round(d, 4) for name, d in dices.items()}
     about = card.about | {"dice": noted, "dice_split": split, "dice_images": len(held_out)}
-    card = dataclasses.replace(card, about=about)
-    (config.out / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n")
+    write_card(config.out, dataclasses.replace(card, about=about))
     return dices
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.data import FolderDataset, TriangleDataset
+from jaxseg_xai.data.sources.folder import FolderDataset
+from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.training.batches import training_batches
 from tests import tiny
 

@@ -10,15 +10,16 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from jaxseg_xai.cli.main import main as cli
+from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
-from jaxseg_xai.data import TriangleDataset
+from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.models.bundle import load_model
 from jaxseg_xai.training import loop
 from jaxseg_xai.training.checkpoints import Checkpoints
 from jaxseg_xai.training.config import TrainConfig
 from jaxseg_xai.training.evaluate import evaluate
 from tests import tiny
+from tests.support import segmenter_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +35,8 @@ def few_images():
 
 def config(out, **options):
     settings = {"size": 32, "width": 4, "depth": 1, "batch_size": 8, "steps": 24, "eval_every": 8}
-    return TrainConfig(out=out, learning_rate=1e-2, augment=True, **(settings | options))
+    settings |= {"learning_rate": 1e-2, "augment": True}
+    return TrainConfig(out=out, **(settings | options))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_the_kept_model_is_the_best_on_validation(trained):
     out, _ = trained
     bundle = load_model(out)
     validation = TriangleDataset("validation", size=32, num=16)
-    found = evaluate(bundle.predict, bundle.variables, validation)["mean"]
+    found = evaluate(bundle.segmenter, bundle.variables, validation)["mean"]
     assert found == pytest.approx(max(entry["validation_dice"] for entry in entries(out)), abs=1e-5)
 
 
@@ -210,15 +212,17 @@ def test_a_folder_of_two_sizes(tmp_path):
     [
         ("steps", 0, "steps is 0"),
         ("depth", 0, "depth is 0"),
-        ("learning_rate", 0.0, "learning_rate must be positive"),
-        ("weight_decay", -1.0, "weight_decay not negative"),
+        ("learning_rate", 0.0, "learning_rate is 0.0; it must be above 0"),
+        ("learning_rate", float("nan"), "learning_rate is nan"),
+        ("weight_decay", -1.0, "weight_decay is -1.0; it must be at least 0"),
         ("seed", -1, "seed is -1"),
         ("eval_every", 0, "eval_every is 0"),
     ],
 )
-def test_values_out_of_range(option, value, message):
+def test_values_out_of_range(tmp_path, option, value, message):
     with pytest.raises(ConfigError, match=message):
-        TrainConfig(**{option: value})
+        loop.train(config(tmp_path, **{option: value}))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_diverging_run_stops(tmp_path, monkeypatch):
@@ -247,13 +251,40 @@ def test_dice_of_a_known_model():
     def sees(scale, images):
         return jax.numpy.concatenate([1 - images, scale * images, 0 * images - 9], -1)
 
+    sees = segmenter_of(sees, class_names=Data.class_names)
     right = evaluate(sees, 2.0, Data(), batch_size=2)
     assert right == {"a": 1.0, "b": pytest.approx(np.nan, nan_ok=True), "mean": 1.0}
     assert evaluate(sees, -1.0, Data())["mean"] == 0
 
 
+def test_dice_is_counted_on_the_grid_of_the_images():
+    """Planes of classes that overlap, and a model that sees a larger picture, padded."""
+
+    class Data:
+        class_names = ("all", "top")
+        ids = ("x",)
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            labels = np.ones((6, 6, 2), bool)
+            labels[3:, :, 1] = False
+            return tiny.sample("x", labels[..., 1:].astype(np.float32), labels)
+
+    def sees(variables, images):
+        return jax.numpy.concatenate([0 * images + 1, images - 0.5], -1)
+
+    options = {"class_names": Data.class_names, "activation": "sigmoid"}
+    sees_all = segmenter_of(sees, **options, multiple_of=4, pad="constant")
+    assert evaluate(sees_all, (), Data()) == {"all": 1.0, "top": 1.0, "mean": 1.0}
+    assert evaluate(segmenter_of(sees, **options, fixed_size=(12, 12)), (), Data())["mean"] == 1.0
+
+
 def test_the_architecture_follows_the_settings():
     built = TrainConfig(width=2, depth=2, norm="group", upsample="nearest").architecture(1, 3)
-    assert (built.stride, built.in_channels, built.num_logits) == (4, 1, 3)
+    assert built.input_spec().multiple_of == 4
+    assert (built.in_channels, built.num_logits) == (1, 3)
     assert TrainConfig().architecture(3, 2).num_logits == 1
-    assert nnx.state(built.build(nnx.Rngs(0)))["head"]["kernel"].shape == (1, 1, 2, 3)
+    model = nnx.eval_shape(lambda: built.build(nnx.Rngs(0)))
+    assert nnx.state(model)["head"]["kernel"].shape == (1, 1, 2, 3)

@@ -1,5 +1,6 @@
 """Families of models, one a file; a further one is a file here and a line in `models.registry`."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.segmenter import InputSpec, Sites
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
     """Base of the settings of all families: a frozen dataclass of `core.fields.setting`s.
 

@@ -1,0 +1,127 @@
+"""Samples on the grid that a model takes, and maps back on the sample's."""
+
+import numpy as np
+import pytest
+
+from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.inputs import prepare
+from jaxseg_xai.core.segmenter import InputSpec
+from jaxseg_xai.core.types import Sample
+
+SIZES = {2: (6, 9), 3: (5, 6, 9)}
+
+
+def sample(rank, channels=2, planes=False):
+    rng = np.random.default_rng(0)
+    image = rng.random((*SIZES[rank], channels), np.float32)
+    labels = rng.integers(0, 3, SIZES[rank])
+    labels = np.arange(3) == labels[..., None] if planes else labels.astype(np.int32)
+    return Sample(id="scan 3", image=image, labels=labels)
+
+
+def spec(rank, **fields):
+    return InputSpec(rank=rank, **({"channels": 2} | fields))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_what_a_model_takes_as_it_is_stays_as_it_is(rank):
+    given = sample(rank)
+    found = prepare(given, spec(rank))
+    np.testing.assert_array_equal(found.image, given.image)
+    np.testing.assert_array_equal(found.labels, given.labels)
+    assert found.grid.valid.all()
+    np.testing.assert_array_equal(found.grid.back(given.labels), given.labels)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_scaling_comes_before_the_mean_and_padding_comes_last(rank):
+    given = sample(rank)
+    fields = {"value_range": (-1.0, 3.0), "mean": (0.5, 1.0), "std": (2.0, 4.0)}
+    found = prepare(given, spec(rank, **fields, multiple_of=4, pad="constant"))
+    wanted = (given.image * 4 - 1 - np.array([0.5, 1.0])) / np.array([2.0, 4.0])
+    inside = tuple(slice(n) for n in SIZES[rank])
+    np.testing.assert_allclose(found.image[inside], wanted, rtol=1e-6, atol=1e-6)
+    assert found.image.shape[:-1] == tuple(-(-n // 4) * 4 for n in SIZES[rank])
+    assert (found.image[~found.grid.valid] == 0).all()
+    assert found.image.dtype == np.float32
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("pad", ["edge", "reflect"])
+def test_padding_is_at_the_end_and_no_part_of_the_sample(rank, pad):
+    given = sample(rank, planes=True)
+    found = prepare(given, spec(rank, multiple_of=8, pad=pad))
+    extra = [(0, -n % 8) for n in SIZES[rank]]
+    np.testing.assert_array_equal(found.image, np.pad(given.image, [*extra, (0, 0)], mode=pad))
+    np.testing.assert_array_equal(found.labels, np.pad(given.labels, [*extra, (0, 0)]))
+    assert found.grid.valid.sum() == np.prod(SIZES[rank])
+    assert not found.labels[~found.grid.valid].any()
+    np.testing.assert_array_equal(found.grid.back(found.image), given.image)
+    np.testing.assert_array_equal(found.grid.back(found.labels), given.labels)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_resizing_is_linear_for_images_and_nearest_for_labels(rank):
+    given = sample(rank, planes=rank == 3)
+    twice = tuple(2 * n for n in SIZES[rank])
+    found = prepare(given, spec(rank, fixed_size=twice))
+    assert found.image.shape == (*twice, 2)
+    # Pixel centres at halves: along an axis pixel 1 is 3/4 of pixel 0 and 1/4 of pixel 1.
+    first, inner = (0,) * rank, (1, *(0,) * (rank - 1))
+    np.testing.assert_allclose(found.image[first], given.image[first], rtol=1e-6)
+    wanted = 0.75 * given.image[first] + 0.25 * given.image[inner]
+    np.testing.assert_allclose(found.image[inner], wanted, rtol=1e-5)
+    repeated = given.labels
+    for axis in range(rank):
+        repeated = np.repeat(repeated, 2, axis)
+    np.testing.assert_array_equal(found.labels, repeated)
+    assert found.labels.dtype == given.labels.dtype
+    assert found.grid.valid.all()
+    np.testing.assert_array_equal(found.grid.back(found.labels), given.labels)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_maps_come_back_as_they_went(rank, scale):
+    """The inverse property: exact for constants and ramps inside, and for nearest neighbours."""
+    given = sample(rank)
+    larger = tuple(scale * n for n in SIZES[rank])
+    grid = prepare(given, spec(rank, fixed_size=larger)).grid
+    np.testing.assert_array_equal(grid.back(grid.forward(given.labels)), given.labels)
+    ramp = np.arange(np.prod(larger[-1:]), dtype=np.float32) * np.ones(larger, np.float32)
+    back = grid.back(ramp)
+    wanted = scale * (np.arange(SIZES[rank][-1]) + 0.5) - 0.5
+    np.testing.assert_allclose(back, np.broadcast_to(wanted, back.shape), rtol=1e-5)
+    # Further axes ride along: a map per class.
+    pair = grid.back(np.stack([ramp, -ramp], axis=-1))
+    np.testing.assert_allclose(pair, np.stack([back, -back], axis=-1), rtol=1e-6)
+    assert grid.back(ramp > 3).dtype == bool
+    assert grid.back(ramp.astype(np.int32)).dtype == np.int32
+
+
+def test_grey_images_are_repeated_where_that_is_asked_for():
+    given = sample(2, channels=1)
+    found = prepare(given, spec(2, channels=3, grey="repeat", mean=(0.0, 0.5, 1.0)))
+    np.testing.assert_allclose(found.image, given.image - np.array([0, 0.5, 1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "fields", "match"),
+    [
+        (sample(3), {"rank": 2}, r"no image|is no .* the model takes an image \[H, W, C\]"),
+        (sample(2), {"rank": 3}, r"the model takes a volume \[D, H, W, C\]"),
+        (sample(2, channels=1), {"channels": 3}, "1 channels, the model takes 3; repeat"),
+        (sample(2), {"channels": 3, "grey": "repeat"}, "2 channels, the model takes 3; convert"),
+        (sample(2), {"multiple_of": 4}, "6x9 is not a multiple of the model's stride 4; set pad"),
+        (
+            Sample(id="scan 3", image=np.ones((4, 4, 2)), labels=np.ones((4, 5), int)),
+            {},
+            r"labels \(4, 5\) for an image \(4, 4\)",
+        ),
+    ],
+)
+def test_samples_that_a_model_does_not_take(given, fields, match):
+    with pytest.raises(DataError, match=match) as error:
+        prepare(given, InputSpec(**({"channels": 2} | fields)))
+    assert str(error.value).startswith("scan 3: ")
+    assert "\n" not in str(error.value)
