@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
+from jaxseg_xai.cli.command import EXIT_OK, Command
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
-from jaxseg_xai.report import panels
+from jaxseg_xai.core.fields import check, setting
 
 if TYPE_CHECKING:
     from jaxseg_xai.reliability.features import FeatureTable
@@ -23,32 +24,38 @@ _COLUMNS = ("image_id", "class_name", "probability", "true_dice", "status")
 class ReliabilityFitConfig:
     """Fit P(true Dice >= threshold) to a sweep's explanations, and compare it with other measures.
 
-    Prints AUROC and Brier score on images that were held out, of MiSuRe's features, of the model's
-    confidence, of both, and of each confidence score. Writes the classifier and, beside it, a PNG
-    of its calibration and ROC curves.
+    Prints AUROC and Brier score on images that were held out, of the scores of each label, of those
+    of several together, and of each measure of confidence. Writes the classifier and, beside it, a
+    PNG of its calibration and ROC curves.
 
     Attributes:
-      sweeps: stores of sweeps with misure, misure_paper or confidence, of a labelled data set.
+      sweeps: stores of sweeps of a labelled data set, with methods whose scores describe a whole
+        predicted segment (`jaxseg-xai explainers METHOD` says so).
       threshold: a segmentation is good where its true Dice is at least this.
       out: the file to write.
       held_out: sweeps of other images to test on; where empty, images are held out in turn
         (cross-validation).
-      explainers: whose features the classifier in the file uses, of misure, misure_paper and
-        confidence; all that the sweeps have where empty.
+      labels: whose scores the classifier in the file uses; all such that the sweeps have where
+        empty.
     """
 
     sweeps: tyro.conf.Positional[tuple[Path, ...]] = ()
-    threshold: float = 0.8
+    threshold: float = setting(0.8, above=0, at_most=1)
     out: Path = Path("runs/reliability.json")
     held_out: tuple[Path, ...] = ()
-    explainers: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def check_together(self) -> None:
+        """Raise `ConfigError` where no sweep is named."""
+        if not self.sweeps:
+            raise ConfigError("name at least one sweep: jaxseg-xai reliability fit runs/sweep.zarr")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReliabilityPredictConfig:
     """P(true Dice >= threshold) of every explanation of a sweep, those to distrust first.
 
-    With label maps in the sweep, also how well that tells good from bad, on images that the
+    With ground truth in the sweep, also how well that tells good from bad, on images that the
     classifier was not fitted on.
 
     Attributes:
@@ -72,34 +79,32 @@ def fit_text(config: ReliabilityFitConfig) -> str:
     from jaxseg_xai.reliability.classifier import check_sides, fit
     from jaxseg_xai.reliability.evaluation import compare
     from jaxseg_xai.reliability.model_file import ReliabilityClassifier
-    from jaxseg_xai.reliability.report import evaluation_figure, evaluation_table
+    from jaxseg_xai.reliability.report import evaluation_figure, evaluation_table, to_png
 
-    if not config.sweeps:
-        raise ConfigError("name at least one sweep: jaxseg-xai reliability fit runs/sweep.zarr")
-    if not 0 < config.threshold <= 1:
-        raise ConfigError(f"threshold is {config.threshold}; a Dice is in (0, 1]")
+    check(config)
     notes: list[str] = []
     table = _labelled(config.sweeps, (), notes).defined()
     good = table.true_dice >= config.threshold
     check_sides(good, table.image_ids, config.threshold, _names(config.sweeps))
     held_out = None
     if config.held_out:
-        held_out = _labelled(config.held_out, table.sources, notes)
+        held_out = _labelled(config.held_out, table.labels, notes)
         _check_held_out(table, held_out, config)
-    used = tuple(config.explainers or table.sources)
-    if unknown := [name for name in used if name not in table.sources]:
+    used = tuple(config.labels or table.labels)
+    if unknown := [label for label in used if label not in table.labels]:
         raise ConfigError(
-            f"explainers: the sweeps have no {', '.join(unknown)}, only {', '.join(table.sources)}"
+            f"labels: the sweeps have no features of {', '.join(unknown)}, only of "
+            f"{', '.join(table.labels)}"
         )
     evaluation = compare(table, config.threshold, held_out=held_out)
-    chosen = table.of_sources(used)
+    chosen = table.of_labels(used)
     pipeline = fit(chosen.values, good, table.image_ids)
     classifier = ReliabilityClassifier.of(pipeline, chosen, config.threshold)
     classifier.save(config.out)
     where = "held-out sweeps" if config.held_out else "held-out images (cross-validation)"
     title = f"True Dice ≥ {config.threshold:g}, {where}"
     picture = config.out.with_suffix(".png")
-    _write(picture, panels.to_png(evaluation_figure(evaluation, title), dpi=120))
+    _write(picture, to_png(evaluation_figure(evaluation, title)))
     written = f"classifier ({' + '.join(used)}): {config.out}\ncalibration and ROC: {picture}"
     return "\n".join([*notes, title, evaluation_table(evaluation), written])
 
@@ -114,7 +119,7 @@ def predict_text(config: ReliabilityPredictConfig) -> str:
     from jaxseg_xai.reliability.model_file import ReliabilityClassifier
 
     classifier = ReliabilityClassifier.load(config.classifier)
-    table = read_features(config.sweep, classifier.sources)
+    table = read_features(config.sweep, classifier.labels)
     _check_any(table, config.sweep)
     probability = classifier.probability(table)
     order = np.argsort(probability, kind="stable")
@@ -141,18 +146,45 @@ def predict_text(config: ReliabilityPredictConfig) -> str:
     return "\n".join([*lines, f"table: {config.csv}"])
 
 
-def _labelled(paths: Sequence[Path], sources: Sequence[str], notes: list[str]) -> "FeatureTable":
+def run_fit(config: ReliabilityFitConfig, command: str) -> int:
+    """Fit and print how well it does."""
+    del command
+    print(fit_text(config))
+    return EXIT_OK
+
+
+def run_predict(config: ReliabilityPredictConfig, command: str) -> int:
+    """Predict and print a summary."""
+    del command
+    print(predict_text(config))
+    return EXIT_OK
+
+
+FIT = Command(
+    config=ReliabilityFitConfig,
+    run=run_fit,
+    example="jaxseg-xai reliability fit runs/sweep.zarr --threshold 0.8 --out "
+    "runs/reliability.json",
+)
+PREDICT = Command(
+    config=ReliabilityPredictConfig,
+    run=run_predict,
+    example="jaxseg-xai reliability predict runs/reliability.json runs/new.zarr --csv runs/new.csv",
+)
+
+
+def _labelled(paths: Sequence[Path], labels: Sequence[str], notes: list[str]) -> "FeatureTable":
     """The labelled explanations of some sweeps; `notes` gets what was left out."""
     from jaxseg_xai.reliability.features import join, read_features
 
-    tables = [read_features(path, sources) for path in paths]
+    tables = [read_features(path, labels) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if table.omitted:
             notes.append(_omissions(table, path))
         _check_any(table, path)
         if not np.isfinite(table.true_dice).any():
             raise DataError(
-                f"{path}: no label maps of the model's classes in the store, so the true Dice is "
+                f"{path}: no labels of the model's classes in the store, so the true Dice is "
                 "unknown; sweep labelled images with --store-labels"
             )
     return join(tables, paths).labelled()
@@ -179,7 +211,7 @@ def _check_held_out(
         why = different[0] if different else f"no feature {missing[0]}"
         raise DataError(
             f"{_names(config.held_out)}: not comparable with {_names(config.sweeps)} ({why}); "
-            "sweep with the same model, explainers and settings"
+            "sweep with the same model, methods and settings"
         )
     shared = np.intersect1d(table.image_ids, held_out.image_ids)
     if shared.size:

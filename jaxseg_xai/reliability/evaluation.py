@@ -14,8 +14,8 @@ from jaxseg_xai.reliability.features import FeatureTable
 NUM_RESAMPLES = 1000
 #: Scores that fall as the model gets surer; alone they are used with their sign changed.
 _DOUBTS = ("entropy", "entropy_band", "tta_disagreement", "tta_pairwise")
-#: Sizes tell nothing of confidence.
-_SIZES = ("confidence.area_target",)
+#: Sizes, which tell nothing of confidence.
+_SIZES = ("area_target",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All results on the same explanations, the first that of MiSuRe's features where there are.
+    """All results on the same explanations; the first is that of the first label's features.
 
     Attributes:
       good: bool [N], whether the true Dice is at least the threshold.
@@ -67,18 +67,26 @@ class Evaluation:
     results: tuple[Result, ...]
 
 
-def feature_sets(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What is compared -> its features: explainers', theirs together, each confidence score."""
-    by_source: dict[str, list[str]] = {}
+def feature_sets(names: Sequence[str], uncertain: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What is compared -> its features.
+
+    Args:
+      names: of all features, "label.score".
+      uncertain: labels whose scores are compared one by one too.
+
+    Returns:
+      All features of each label, those of several labels together, and single scores.
+    """
+    by_label: dict[str, list[str]] = {}
     for name in names:
-        by_source.setdefault(name.partition(".")[0], []).append(name)
-    sets = {f"{source} (all)": tuple(found) for source, found in by_source.items()}
-    for number in range(2, len(by_source) + 1):
-        for together in itertools.combinations(by_source, number):
-            found = itertools.chain.from_iterable(by_source[source] for source in together)
+        by_label.setdefault(name.partition(".")[0], []).append(name)
+    sets = {f"{label} (all)": tuple(found) for label, found in by_label.items()}
+    for number in range(2, len(by_label) + 1):
+        for together in itertools.combinations(by_label, number):
+            found = itertools.chain.from_iterable(by_label[label] for label in together)
             sets[" + ".join(together)] = tuple(found)
-    singles = [name for name in by_source.get("confidence", ()) if name not in _SIZES]
-    return sets | {name: (name,) for name in singles}
+    singles = [name for label in uncertain for name in by_label.get(label, ())]
+    return sets | {name: (name,) for name in singles if name.partition(".")[2] not in _SIZES}
 
 
 def compare(
@@ -104,7 +112,7 @@ def compare(
     good = tested.true_dice >= threshold
     resampled = resamples(good, tested.image_ids, num_resamples)
     scored: list[tuple[str, bool, np.ndarray]] = []
-    for name, features in feature_sets(table.names).items():
+    for name, features in feature_sets(table.names, table.uncertain).items():
         values, known = table.columns(features), table.true_dice >= threshold
         if held_out is None:
             probability = held_out_probability(values, known, table.image_ids)

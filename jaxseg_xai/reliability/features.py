@@ -4,25 +4,21 @@ No feature looks at ground truth: all are there for unlabelled images too.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.fields import idle_fields
 from jaxseg_xai.core.types import Status
+from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.reliability.truth import true_dice
-from jaxseg_xai.report.common import class_name
-from jaxseg_xai.store.records import PlanRow
-from jaxseg_xai.store.store import PENDING, ExplanationStore
+from jaxseg_xai.store import Entry, Row, Store, ZarrStore
 
-#: Explainers whose scores say something about a whole predicted segment; the first ones are MiSuRe.
-_MISURE = ("misure", "misure_paper")
-SOURCES = (*_MISURE, "confidence")
-#: Settings that say how it is computed, not what; a sweep may go on with others
-#: (`SweepConfig.identity`).
-_IDLE = ("lanes", "windows", "region_side")
 #: Statuses whose scores are defined.
 _USABLE = (Status.OK, Status.NOT_REACHED)
 #: Fields of `FeatureTable` that have a row per explanation.
@@ -39,7 +35,8 @@ class Origin:
       class_names: that it segments.
       dtype: that it computes in.
       pad: what it does with sizes that its stride does not divide.
-      parameters: explainer -> its settings.
+      settings: label -> what was computed under it: method, its revision and its settings, but
+        for those that do not change the numbers.
     """
 
     model: str
@@ -47,10 +44,10 @@ class Origin:
     class_names: tuple[str, ...]
     dtype: str
     pad: str
-    parameters: dict[str, dict[str, Any]]
+    settings: dict[str, dict[str, Any]]
 
     def differences(self, other: "Origin") -> list[str]:
-        """What differs in `other`, in words; explainers that it has in addition do not count."""
+        """What differs in `other`, in words; labels that it has in addition do not count."""
         pairs: dict[str, tuple[Any, Any]] = {
             "model": (self.model, other.model),
             "weights checksum": (self.weights_checksum, other.weights_checksum),
@@ -58,10 +55,13 @@ class Origin:
             "dtype": (self.dtype, other.dtype),
             "pad": (self.pad, other.pad),
         }
-        for explainer, ours in self.parameters.items():
-            theirs = other.parameters.get(explainer, {})
+        for label, ours in self.settings.items():
+            if label not in other.settings:
+                pairs[f"label {label}"] = ("present", "absent")
+                continue
+            theirs = other.settings[label]
             for name in ours | theirs:
-                pairs[f"{explainer}.{name}"] = (ours.get(name), theirs.get(name))
+                pairs[f"{label}.{name}"] = (ours.get(name), theirs.get(name))
         return [f"{name} {a} and {b}" for name, (a, b) in pairs.items() if a != b]
 
 
@@ -81,10 +81,11 @@ class FeatureTable:
     Attributes:
       image_ids: str [N]; explanations of one image belong together.
       class_names: str [N], the class explained.
-      statuses: str [N], the first explainer's, "OK" or "NOT_REACHED".
+      statuses: str [N], of the first label, "OK" or "NOT_REACHED".
       names: of the features, length F, "misure.num_dilations".
       values: float64 [N, F], NaN where a feature is not defined.
-      true_dice: float64 [N], of the predicted segment against the label map; NaN without one.
+      true_dice: float64 [N], of the predicted segment against the ground truth; NaN without one.
+      uncertain: labels whose scores are measures of confidence or doubt, each by itself.
       origin: what made them.
       omitted: explanations that have no features.
     """
@@ -95,6 +96,7 @@ class FeatureTable:
     names: tuple[str, ...]
     values: np.ndarray
     true_dice: np.ndarray
+    uncertain: tuple[str, ...]
     origin: Origin
     omitted: tuple[Omitted, ...]
 
@@ -103,16 +105,21 @@ class FeatureTable:
         return len(self.values)
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Explainers that the features come from."""
-        return tuple(self.origin.parameters)
+    def labels(self) -> tuple[str, ...]:
+        """Labels that the features come from."""
+        return tuple(self.origin.settings)
 
-    def of_sources(self, sources: Sequence[str]) -> "FeatureTable":
-        """Only the features of some of its explainers."""
-        names = tuple(name for name in self.names if name.partition(".")[0] in sources)
-        parameters = {name: self.origin.parameters[name] for name in sources}
-        origin = dataclasses.replace(self.origin, parameters=parameters)
-        return dataclasses.replace(self, names=names, values=self.columns(names), origin=origin)
+    def of_labels(self, labels: Sequence[str]) -> "FeatureTable":
+        """Only the features of some of its labels."""
+        names = tuple(name for name in self.names if name.partition(".")[0] in labels)
+        settings = {label: self.origin.settings[label] for label in labels}
+        return dataclasses.replace(
+            self,
+            names=names,
+            values=self.columns(names),
+            uncertain=tuple(label for label in self.uncertain if label in labels),
+            origin=dataclasses.replace(self.origin, settings=settings),
+        )
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
         """Some features, float64 [N, len(names)]."""
@@ -135,69 +142,70 @@ class FeatureTable:
         return dict(zip(why.tolist(), numbers.tolist(), strict=True))
 
 
-def read_features(path: Path, sources: Sequence[str] = ()) -> FeatureTable:
+def read_features(path: Path, labels: Sequence[str] = ()) -> FeatureTable:
     """The features of a sweep; an unfinished one gives those that are there.
 
     Args:
       path: the store.
-      sources: explainers to take features of, of `SOURCES`; where empty, all that the sweep has.
+      labels: to take features of; where empty, all of methods whose scores describe a whole
+        predicted segment (`Meta.features`).
 
     Raises:
-      ConfigError: another explainer.
-      DataError: the sweep has no results of an explainer.
+      ConfigError: a label of a method whose scores do not.
+      DataError: the sweep has no results of a label, or of any such method.
       JaxsegError: not a store.
     """
-    if unknown := [name for name in sources if name not in SOURCES]:
-        raise ConfigError(f"no features of {', '.join(unknown)}; there are {', '.join(SOURCES)}")
-    store = ExplanationStore.open(path)
-    if not sources:
-        sources = tuple(name for name in SOURCES if name in store.explainers) or SOURCES[:1]
-    for name in sources:
-        if name not in store.explainers:
-            raise DataError(
-                f"{path}: the sweep has no {name} results, only {', '.join(store.explainers)}; "
-                f"sweep with --explainers {' '.join(sources)}"
-            )
-    names, columns = [], []
-    rows = _common_rows(store, sources)
-    for source in sources:
-        # Sorted: the order on disk is the file system's.
-        for name, column in sorted(_features_of(store, source).items()):
-            names.append(f"{source}.{name}")
-            columns.append(column[[row[source] for row in rows.values()]])
-    statuses = {source: store.statuses(source) for source in sources}
-    usable, plans, kept_statuses, omitted = [], [], [], []
-    for number, (plan, row) in enumerate(rows.items()):
-        states = [int(statuses[source][row[source]]) for source in sources]
-        bad = next((state for state in states if state not in _USABLE), None)
+    store = ZarrStore.open(path)
+    if missing := [label for label in labels if label not in store.labels]:
+        raise DataError(
+            f"{path}: the sweep has no {', '.join(missing)} results, only "
+            f"{', '.join(store.labels)}; sweep with --explain {' '.join(labels)}"
+        )
+    metas = {label: _meta_of(store.entry(label)) for label in store.labels}
+    # Measures of confidence last: the others are compared with them.
+    usable = [label for label, meta in metas.items() if meta.get("features")]
+    usable.sort(key=lambda label: _is_uncertain(metas[label]))
+    if wrong := [label for label in labels if label not in usable]:
+        there = f"there are {', '.join(usable)}" if usable else "nor of any other result"
+        raise ConfigError(f"{path}: no features of {', '.join(wrong)}; {there}")
+    if not usable:
+        methods = [name for name, cls in EXPLAINERS.usable() if cls.meta.features]
+        raise DataError(
+            f"{path}: no result describes a whole segment, there is only {', '.join(store.labels)};"
+            f" sweep with --explain and one or more of {', '.join(methods)}"
+        )
+    labels = tuple(labels) or tuple(usable)
+    # What is explained under all of the labels -> its row under each.
+    rows: dict[str, list[Row]] = {}
+    for label in labels:
+        for row in store.rows(label):
+            rows.setdefault(row.id, []).append(row)
+    together = [found for found in rows.values() if len(found) == len(labels)]
+    if rows and not together:
+        raise DataError(
+            f"{path}: {' and '.join(labels)} never explain the same class in the same region of an "
+            "image; choose labels that do"
+        )
+    kept, omitted = [], []
+    for found in together:
+        bad = next((row for row in found if row.status not in _USABLE), None)
         if bad is None:
-            usable.append(number)
-            plans.append(plan)
-            kept_statuses.append(Status(states[0]).name)
+            kept.append(found)
             continue
-        why = "PENDING" if bad == PENDING else Status(bad).name
-        name = class_name(plan.class_index, store.class_names)
-        omitted.append(Omitted(image_id=plan.image_id, class_name=name, why=why))
-    values = np.array(columns, np.float64).T.reshape(len(rows), len(names))[usable]
-    config = store.attrs["config"]
+        why = "PENDING" if bad.status is None else bad.status.name
+        name = class_name(bad.class_index, store.class_names)
+        omitted.append(Omitted(image_id=bad.image_id, class_name=name, why=why))
+    first = [found[0] for found in kept]
+    names, values = _values(labels, kept)
     return FeatureTable(
-        image_ids=np.array([plan.image_id for plan in plans], str),
-        class_names=np.array([class_name(p.class_index, store.class_names) for p in plans], str),
-        statuses=np.array(kept_statuses, str),
-        names=tuple(names),
-        values=np.where(np.isfinite(values), values, np.nan),
-        true_dice=true_dice(store, plans),
-        origin=Origin(
-            model=str(store.attrs.get("model", "")),
-            weights_checksum=int(config.get("weights_checksum", 0)),
-            class_names=store.class_names,
-            dtype=str(config.get("dtype", "")),
-            pad=str(config.get("pad", "")),
-            parameters={
-                source: {k: v for k, v in store.parameters(source).items() if k not in _IDLE}
-                for source in sources
-            },
-        ),
+        image_ids=np.array([row.image_id for row in first], str),
+        class_names=np.array([class_name(r.class_index, store.class_names) for r in first], str),
+        statuses=np.array([row.status.name for row in first if row.status is not None], str),
+        names=names,
+        values=values,
+        true_dice=true_dice(store, first),
+        uncertain=tuple(label for label in labels if _is_uncertain(metas[label])),
+        origin=_origin(store, labels),
         omitted=tuple(omitted),
     )
 
@@ -211,28 +219,54 @@ def join(tables: Sequence[FeatureTable], paths: Sequence[Path]) -> FeatureTable:
             different += sorted(set(table.names) ^ set(first.names))
             raise DataError(
                 f"{path} is another kind of sweep than {paths[0]} ({different[0]}); use sweeps of "
-                "one model with the same explainers and settings"
+                "one model with the same methods and settings"
             )
     joined = {name: np.concatenate([getattr(t, name) for t in tables]) for name in _ROWS}
     omitted = tuple(item for table in tables for item in table.omitted)
     return dataclasses.replace(first, **joined, omitted=omitted)
 
 
-def _common_rows(store: ExplanationStore, sources: Sequence[str]) -> dict[PlanRow, dict[str, int]]:
-    """What is explained, by all of the explainers -> explainer -> its row."""
-    rows: dict[PlanRow, dict[str, int]] = {}
-    for source in sources:
-        for row in range(store.num_rows(source)):
-            rows.setdefault(store.plan_row(source, row), {})[source] = row
-    return {plan: found for plan, found in rows.items() if len(found) == len(sources)}
+def _meta_of(entry: Entry) -> dict[str, Any]:
+    """What is known of the method; stores older than entries do not say it themselves."""
+    if entry.meta or entry.method not in EXPLAINERS:
+        return dict(entry.meta)
+    return dataclasses.asdict(EXPLAINERS.get(entry.method).meta)
 
 
-def _features_of(store: ExplanationStore, source: str) -> dict[str, np.ndarray]:
-    """Name -> column [explanation]: every score, and what MiSuRe's Dice trace says."""
-    found = store.scores(source)
-    if source in _MISURE and "dice" in (traces := store.traces(source)):
-        trace = traces["dice"].astype(np.float64)
-        found["dice_start"] = trace[:, 0]
-        # By trapezoids, over the dilations that were made: the padding is NaN.
-        found["dice_trace_area"] = np.nansum((trace[:, 1:] + trace[:, :-1]) / 2, axis=1)
-    return found
+def _is_uncertain(meta: dict[str, Any]) -> bool:
+    return meta.get("figure") == "uncertainty"
+
+
+def _values(
+    labels: Sequence[str], rows: Sequence[Sequence[Row]]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the features "label.score", and their values [N, F]; NaN where not defined."""
+    names, columns = [], []
+    for place, label in enumerate(labels):
+        scores = [found[place].scores for found in rows]
+        for name in sorted({name for of_row in scores for name in of_row}):
+            names.append(f"{label}.{name}")
+            columns.append([of_row.get(name, np.nan) for of_row in scores])
+    values = np.array(columns, np.float64).T.reshape(len(rows), len(names))
+    return tuple(names), np.where(np.isfinite(values), values, np.nan)
+
+
+def _origin(store: Store, labels: Iterable[str]) -> Origin:
+    config = store.attrs["config"]
+    return Origin(
+        model=str(store.attrs.get("model", "")),
+        weights_checksum=int(config.get("weights_checksum", 0)),
+        class_names=store.class_names,
+        dtype=str(config.get("dtype", "")),
+        pad=str(config.get("pad", "")),
+        settings={label: _settings_of(store.entry(label)) for label in labels},
+    )
+
+
+def _settings_of(entry: Entry) -> dict[str, Any]:
+    """Method, revision and the settings that change its numbers, as JSON values."""
+    known = entry.method in EXPLAINERS
+    idle = idle_fields(EXPLAINERS.get(entry.method)) if known else ()
+    settings = {name: value for name, value in entry.settings.items() if name not in idle}
+    found = {"method": entry.method, "revision": entry.meta.get("revision", 1)} | settings
+    return json.loads(json.dumps(found))

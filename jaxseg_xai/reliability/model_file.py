@@ -10,13 +10,13 @@ from scipy.special import expit
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.core.parse import from_table
-from jaxseg_xai.data import image_id
+from jaxseg_xai.ops.random import image_id
 from jaxseg_xai.reliability.features import FeatureTable, Origin
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-FORMAT, VERSION = "jaxseg-xai reliability", 2
+FORMAT, VERSION = "jaxseg-xai reliability", 3
 
 
 def powers(z: np.ndarray, degree: int) -> np.ndarray:
@@ -42,7 +42,7 @@ class ReliabilityClassifier:
       intercept: b.
       origin: model and settings that the features must come from.
       num_explanations: that it was fitted on.
-      seen: `data.image_id` of their images, ascending: how well it does on these proves nothing.
+      seen: numbers of their images' ids, ascending: how well it does on these proves nothing.
       share_good: of them with a true Dice of at least the threshold.
       format: what the file is.
       version: of the format.
@@ -82,14 +82,14 @@ class ReliabilityClassifier:
             intercept=float(steps["logistic"].intercept_[0]),
             origin=table.origin,
             num_explanations=len(table),
-            seen=tuple(sorted({image_id(name) for name in table.image_ids})),
+            seen=tuple(sorted({_number_of(name) for name in table.image_ids})),
             share_good=float(np.mean(table.true_dice >= threshold)),
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Explainers that the features come from."""
-        return tuple(self.origin.parameters)
+    def labels(self) -> tuple[str, ...]:
+        """Labels that the features come from."""
+        return tuple(self.origin.settings)
 
     def probability(self, table: FeatureTable) -> np.ndarray:
         """P(true Dice >= threshold) of every explanation, float64 [N] in [0, 1].
@@ -112,7 +112,8 @@ class ReliabilityClassifier:
 
     def has_seen(self, table: FeatureTable) -> np.ndarray:
         """Whether it was fitted on an explanation's image, bool [N]."""
-        return np.isin([image_id(name) for name in table.image_ids], self.seen)
+        seen = set(self.seen)
+        return np.array([_number_of(name) in seen for name in table.image_ids], bool)
 
     def save(self, path: Path) -> None:
         """Write the file; its folder is made if it is missing."""
@@ -156,3 +157,9 @@ class ReliabilityClassifier:
         numbers = (*self.medians, *self.means, *self.scales, *self.coefficients, self.intercept)
         if not np.isfinite([*numbers, self.clip]).all() or min(*self.scales, self.clip) <= 0:
             raise ValueError("numbers that are not finite, or scales that are not positive")
+
+
+def _number_of(name: str) -> int:
+    """The 64-bit number of an image's id."""
+    high, low = map(int, image_id(name))
+    return (high << 32) | low

@@ -1,19 +1,24 @@
 """What an evaluation found, as a table and as a picture."""
 
-from typing import TYPE_CHECKING
+import io
 
 import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_curve
 
+from jaxseg_xai.core.errors import MissingExtraError
 from jaxseg_xai.reliability.evaluation import Evaluation, Result
-from jaxseg_xai.report import overlays, panels
 
-if TYPE_CHECKING:
+try:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+except ImportError:
+    raise MissingExtraError("Drawing figures", "reliability") from None
 
 _NUM_BINS = 10
+#: Okabe and Ito's palette, which colour-blind readers can tell apart.
+_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
@@ -36,14 +41,15 @@ def evaluation_table(evaluation: Evaluation) -> str:
     return "\n".join(row.rstrip() for row in rows)
 
 
-def evaluation_figure(evaluation: Evaluation, title: str) -> "Figure":
-    """Calibration and ROC curves of the classifiers that use whole explainers."""
+def evaluation_figure(evaluation: Evaluation, title: str) -> Figure:
+    """Calibration and ROC curves of the classifiers that use all features of their labels."""
     shown = [r for r in evaluation.results if r.fitted and "." not in r.name]
-    figure, axes = panels.new_figure(1, 2, (1, 1), text_height=0.9)
-    figure.set_size_inches(8.4, 4.6)
-    calibration, roc = axes[0]
-    for number, result in enumerate(shown, start=1):
-        colour = overlays.class_colour(number) / 255
+    # The object-oriented API: drawing neither needs a display nor touches pyplot's global state.
+    figure = Figure(figsize=(8.4, 4.6), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    calibration, roc = figure.subplots(1, 2)
+    for number, result in enumerate(shown):
+        colour = _COLOURS[number % len(_COLOURS)]
         bins = min(_NUM_BINS, len(np.unique(result.score)))
         observed, predicted = calibration_curve(
             evaluation.good, result.score, n_bins=bins, strategy="quantile"
@@ -57,16 +63,25 @@ def evaluation_figure(evaluation: Evaluation, title: str) -> "Figure":
     # Where the curves are not, if the classifiers are any good.
     for axes, place in ((calibration, "upper left"), (roc, "lower right")):
         axes.legend(fontsize=7, framealpha=0.8, edgecolor="none", loc=place)
-    panels.caption(
-        figure,
+    figure.supxlabel(
         f"{len(evaluation.good)} explanations of {evaluation.num_images} held-out images; in "
         "brackets, 95 % intervals by bootstrap over images.",
+        fontsize=9,
+        color="#222222",
     )
     figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
-def _frame(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG bytes."""
+    buffer = io.BytesIO()
+    # Without metadata: they hold a URL, and the same figure should give the same bytes.
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _frame(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.plot([0, 1], [0, 1], color="#8a8a8a", lw=0.8, ls="dashed")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_title(title, fontsize=9.5)

@@ -66,8 +66,8 @@ def test_too_few_images_on_a_side():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"parameters": {"misure": {"tau": 0.8}}}, r"misure.tau 0.9 and 0.8"),
-        ({"explainers": ("misure",)}, r"confidence.band_width 2 and None"),
+        ({"settings": {"misure": {"tau": 0.8}}}, r"misure.tau 0.9 and 0.8"),
+        ({"labels": ("misure",)}, r"label confidence present and absent"),
         ({"attrs": {"model": "other"}}, r"model unet and other"),
     ],
 )
@@ -83,10 +83,28 @@ def test_a_feature_that_is_missing(fitted, table):
         fitted[1].probability(fewer)
 
 
+def test_a_store_that_lacks_a_score(fitted, tmp_path):
+    """As those that MiSuRe wrote before it measured where its dilations start."""
+    path = made_up.store(tmp_path / "s.zarr", [0.5, 0.6], without=("dice_start",))
+    with pytest.raises(DataError, match=r"no feature misure\.dice_start"):
+        fitted[1].probability(read_features(path))
+
+
+def test_which_images_were_seen(fitted, table):
+    assert fitted[1].has_seen(table).all()
+    names = table.image_ids.copy()
+    names[0] = "another"
+    assert fitted[1].has_seen(dataclasses.replace(table, image_ids=names)).tolist() == [
+        False,
+        *[True] * (len(names) - 1),
+    ]
+    assert max(fitted[1].seen) >= 2**63  # 64 bits, not 32
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 1}, "version 1, this is version 2; fit it again"),
+        ({"version": 2}, "version 2, this is version 3; fit it again"),
         ({"format": "x"}, "not a classifier"),
         ({"means": [1.0]}, "damaged classifier .1 means of"),
         ({"intercept": "a"}, "damaged classifier .intercept is 'a'"),

@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from jaxseg_xai.cli.main import main as cli
+from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.types import Status
+from tests.cli.test_cli import refused
 from tests.reliability import made_up
-from tests.test_cli import refused
 
 pytestmark = pytest.mark.usefixtures("one_candidate")
 
@@ -58,7 +58,7 @@ def test_fit_and_predict(trained, fitted, tmp_path, capsys):
 def test_fit_prints_what_was_left_out_and_the_table(trained, tmp_path, capsys):
     held_out = made_up.store(tmp_path / "h.zarr", made_up.dices(40, seed=5), prefix="h", seed=5)
     flags = [str(trained), "--threshold", "0.6", "--held-out", str(held_out)]
-    flags += ["--out", str(tmp_path / "c.json"), "--explainers", "misure"]
+    flags += ["--out", str(tmp_path / "c.json"), "--labels", "misure"]
     assert cli.main(["reliability", "fit", *flags]) == 0
     shown = capsys.readouterr().out
     assert "left out 1 EMPTY_TARGET" in shown
@@ -66,14 +66,14 @@ def test_fit_prints_what_was_left_out_and_the_table(trained, tmp_path, capsys):
     assert "40 explanations of 40 images" in shown
     assert "classifier (misure):" in shown
     # It needs no confidence scores then.
-    alone = made_up.store(tmp_path / "m.zarr", [0.1, 0.9], explainers=("misure",), labels=False)
+    alone = made_up.store(tmp_path / "m.zarr", [0.1, 0.9], labels=("misure",), truth=False)
     predict = ["reliability", "predict", str(tmp_path / "c.json"), str(alone)]
     assert cli.main([*predict, "--csv", str(tmp_path / "p.csv")]) == 0
     assert "AUROC" not in capsys.readouterr().out
 
 
 def test_confidence_alone_can_be_fitted(tmp_path, capsys):
-    path = made_up.store(tmp_path / "s.zarr", made_up.dices(60), explainers=("confidence",))
+    path = made_up.store(tmp_path / "s.zarr", made_up.dices(60), labels=("confidence",))
     out = tmp_path / "c.json"
     flags = [str(path), "--threshold", "0.6", "--out", str(out)]
     assert cli.main(["reliability", "fit", *flags]) == 0
@@ -116,8 +116,11 @@ def test_images_that_were_fitted_on_prove_nothing(trained, fitted, tmp_path, cap
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"labels": False}, ["no label maps", "--store-labels"]),
-        ({"explainers": ("ate",)}, ["no misure results, only ate", "--explainers misure"]),
+        ({"truth": False}, ["no labels of the model's classes", "--store-labels"]),
+        (
+            {"labels": ("ate",)},
+            ["no result describes a whole segment", "--explain and one", "misure, "],
+        ),
         ({"pending": 60}, ["no explanation has features: im0 (disc) PENDING", "and 57 more"]),
         ({"dices": [1.0] * 60}, ["0 images have a true Dice below 0.6", "another threshold"]),
         ({"dices": [1.0] * 55 + [0.1] * 5}, ["5 images have a true Dice below 0.6, 10 are"]),
@@ -137,15 +140,15 @@ def test_held_out_sweeps_that_prove_nothing(trained, tmp_path, capsys):
     same = made_up.store(tmp_path / "a.zarr", [1.0] * 5, prefix="a")
     refused(capsys, ["reliability", "fit", *flags, same], "every true Dice is at least 0.6")
     other = {"misure": {"tau": 0.5}}
-    other = made_up.store(tmp_path / "b.zarr", [1.0, 0.1], prefix="b", parameters=other)
+    other = made_up.store(tmp_path / "b.zarr", [1.0, 0.1], prefix="b", settings=other)
     refused(capsys, ["reliability", "fit", *flags, other], "not comparable", "misure.tau")
 
 
 def test_arguments_that_make_no_sense(trained, fitted, tmp_path, capsys):
     refused(capsys, ["reliability", "fit"], "name at least one sweep")
     refused(capsys, ["reliability", "fit", trained, "--threshold", "1.5"], "threshold is 1.5")
-    flags = [trained, "--threshold", "0.6", "--explainers", "ate"]
-    refused(capsys, ["reliability", "fit", *flags], "explainers", "no ate, only misure")
+    flags = [trained, "--threshold", "0.6", "--labels", "ate"]
+    refused(capsys, ["reliability", "fit", *flags], "labels", "no features of ate, only of misure")
     refused(capsys, ["reliability"], "unknown command 'reliability'", "reliability fit")
     refused(capsys, ["reliability", "predict", tmp_path / "no.json"], "no.json")
     (tmp_path / "file").write_text("")

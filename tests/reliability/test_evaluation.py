@@ -65,7 +65,7 @@ def test_noise_is_not_found_informative(tmp_path):
 
 
 def test_misure_alone(table):
-    found = evaluation.compare(table.of_sources(["misure"]), 0.6, num_resamples=50)
+    found = evaluation.compare(table.of_labels(["misure"]), 0.6, num_resamples=50)
     assert [result.name for result in found.results] == ["misure (all)"]
 
 
@@ -86,7 +86,8 @@ def test_report(table):
 
 def test_what_is_compared():
     names = ("misure.a", "misure.b", "misure_paper.a", "confidence.entropy")
-    found = evaluation.feature_sets(names)
+    assert "confidence.entropy" not in evaluation.feature_sets(names, [])
+    found = evaluation.feature_sets(names, ["confidence"])
     assert found["misure (all)"] == ("misure.a", "misure.b")
     assert found["misure + confidence"] == ("misure.a", "misure.b", "confidence.entropy")
     assert found["misure + misure_paper + confidence"] == names
