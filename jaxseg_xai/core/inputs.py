@@ -90,8 +90,7 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
             image = np.repeat(image, spec.channels, axis=-1)
         else:
             remedy = (
-                'repeat the channel (load_model(grey="repeat"), in a sweep channels = '
-                '"repeat"), or convert the image'
+                'set channels="repeat", or convert the image'
                 if image.shape[-1] == 1
                 else "convert the image"
             )

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
+from jaxseg_xai.report.record import Record, meta_of
 from jaxseg_xai.store import (
     Entry,
     Row,
@@ -72,12 +73,12 @@ class Explained:
     @property
     def unit(self) -> str:
         """Unit of the attribution."""
-        return str(self._entry.meta.get("unit", "")).format(**self._words)
+        return self._record.unit
 
     @property
     def note(self) -> str:
         """How to read the map."""
-        return str(self._entry.meta.get("note", ""))
+        return self._record.meta.note
 
     @property
     def image(self) -> StoredImage | None:
@@ -95,8 +96,15 @@ class Explained:
         return self._store.entry(self._row.label)
 
     @property
-    def _words(self) -> dict[str, str]:
-        return {"outcome": str(self._entry.settings.get("outcome", ""))}
+    def _record(self) -> Record:
+        entry = self._entry
+        return Record(
+            stored=self._stored,
+            image=None,
+            class_names=self._store.class_names,
+            entry=entry,
+            meta=meta_of(entry),
+        )
 
     def __repr__(self) -> str:
         """One line: what of what, the status, and the range of the map."""

@@ -178,7 +178,8 @@ def _translate(name: str, names: Mapping[str, str], state: Mapping[str, object])
         module = names[longest] + module[len(longest) :]
     module = module.replace(".", "/").strip("/")
     modules = (module, module.replace("/bn", "/norm"))
-    candidates = [f"{m}/{option}" for m in modules for option in _LEAVES.get(leaf, (leaf,))]
+    options = _LEAVES.get(leaf, (leaf,))
+    candidates = [f"{m}/{option}".lstrip("/") for m in modules for option in options]
     return next((candidate for candidate in candidates if candidate in state), None)
 
 

@@ -110,7 +110,7 @@ def test_grey_images_are_repeated_where_that_is_asked_for():
     [
         (sample(3), {"rank": 2}, r"no image|is no .* the model takes an image \[H, W, C\]"),
         (sample(2), {"rank": 3}, r"the model takes a volume \[D, H, W, C\]"),
-        (sample(2, channels=1), {"channels": 3}, "1 channels, the model takes 3; repeat"),
+        (sample(2, channels=1), {"channels": 3}, "1 channels, the model takes 3; set channels"),
         (sample(2), {"channels": 3, "grey": "repeat"}, "2 channels, the model takes 3; convert"),
         (sample(2), {"multiple_of": 4}, "6x9 is not a multiple of the model's stride 4; set pad"),
         (
