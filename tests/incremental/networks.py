@@ -91,6 +91,17 @@ def unet(config, dtype="float32"):
     )
 
 
+def padding(predict, stride, mode):
+    """A model that pads images to multiples of a stride and crops its logits, by itself."""
+
+    def padded(variables, images):
+        height, width = images.shape[1:3]
+        extra = [(0, 0), (0, -height % stride), (0, -width % stride), (0, 0)]
+        return predict(variables, jnp.pad(images, extra, mode=mode))[:, :height, :width]
+
+    return padded
+
+
 def places_of(plan, seed, count=10):
     """Corners and random places: (blocks, regions), int32 [n, 2] each."""
     rng = np.random.default_rng(seed)

@@ -22,10 +22,12 @@ def quick(function):
     return jax.jit(function, compiler_options=networks.QUICK)
 
 
-def unet(norm="batch", upsample="bilinear", depth=2, **options):
+def unet(norm="batch", upsample="bilinear", depth=2, pad=None):
     """(predict, variables) whose ReLUs are on in places and off in others."""
     config = UNetConfig.of_width(3, depth, norm=norm, upsample=upsample, num_logits=2)
-    predict, shapes = networks.unet(config, stride=config.stride, **options)
+    predict, shapes = networks.unet(config)
+    if pad:
+        predict = networks.padding(predict, config.input_spec().multiple_of, pad)
     rng = np.random.default_rng(0)
 
     def weight(leaf):

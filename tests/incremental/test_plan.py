@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxseg_xai.core.errors import ConfigError, DataError, ModelError
+from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.incremental import Place, intervene, make_plan, prepare
-from jaxseg_xai.models.predict import FlaxPredict
+from jaxseg_xai.models import as_model
 from tests.incremental import layers, networks
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
@@ -194,6 +194,7 @@ def test_models_that_cannot_be_planned(predict, words):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_the_models_own_errors_come_through():
-    with pytest.raises(DataError, match="not a multiple of the model's stride 3"):
-        plan_of(FlaxPredict(apply=lambda variables, x: x, stride=3))
+def test_what_the_description_says_comes_through():
+    model = as_model(lambda x: x, class_names=["a", "b"], channels=2, multiple_of=3)
+    with pytest.raises(ModelError, match="multiples of 3, not"):
+        plan_of(model.segmenter)

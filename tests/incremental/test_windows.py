@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxseg_xai.models.predict import FlaxPredict
+from jaxseg_xai.models import as_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from tests.incremental import layers, networks
 
@@ -110,7 +110,8 @@ def test_sizes_of_image_block_and_region(shape, block, region):
 )
 def test_unet_of_images_that_are_padded(norm, upsample, pad, logits):
     config = UNetConfig.of_width(2, 2, num_logits=logits, norm=norm, upsample=upsample)
-    predict, variables = networks.unet(config, stride=config.stride, pad=pad)
+    segmenter, variables = networks.unet(config)
+    predict = networks.padding(segmenter, segmenter.input.multiple_of, pad)
     plan, worst = networks.compare(predict, variables, (21, 18, 3), (4, 4), (5, 6))
     assert worst < TOLERANCE
     assert (norm == "group") == any(row.note for row in plan.table().rows)
@@ -118,14 +119,14 @@ def test_unet_of_images_that_are_padded(norm, upsample, pad, logits):
 
 def test_bfloat16():
     config = UNetConfig.of_width(4, 1)
-    predict, variables = networks.unet(config, stride=2, dtype="bfloat16")
+    predict, variables = networks.unet(config, dtype="bfloat16")
     _, worst = networks.compare(predict, variables, (24, 20, 3), (4, 4), (5, 6))
     # bfloat16 resolves 2^-8, and XLA keeps more digits inside what it fuses, here and there.
     assert worst < 2**-6
 
 
 def test_a_function_without_layers():
-    identity = FlaxPredict(apply=lambda variables, images: images)
-    plan, worst = networks.compare(identity, {}, (9, 8, 2), (2, 3), (4, 4))
+    identity = as_model(lambda images: images, class_names=["a", "b"], channels=2)
+    plan, worst = networks.compare(identity.segmenter, (), (9, 8, 2), (2, 3), (4, 4))
     assert worst == 0
     assert np.isnan(plan.table().ratio)
