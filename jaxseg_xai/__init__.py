@@ -10,10 +10,11 @@ Nothing heavy is imported before it is used.
 """
 
 import importlib
-from importlib.metadata import version
 from typing import Any
 
-__version__ = version("jaxseg-xai")
+from jaxseg_xai.core.version import VERSION
+
+__version__ = VERSION
 
 #: Public name -> the module that has it.
 _PLACES = {

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jax
 
-import jaxseg_xai
 from jaxseg_xai.cli import listings
 from jaxseg_xai.cli.command import (
     EXIT_BAD_INPUT,
@@ -21,6 +20,7 @@ from jaxseg_xai.cli.command import (
     Command,
 )
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.core.version import VERSION
 from jaxseg_xai.devices.mesh import use_cpu_cores
 
 #: Command -> the module and name of its `Command`, and what it does, in a few words.
@@ -101,7 +101,7 @@ def _run(arguments: list[str]) -> int:
         print(_help())
         return EXIT_OK if arguments else EXIT_BAD_INPUT
     if arguments[0] in ("-V", "--version"):
-        print(f"jaxseg-xai {jaxseg_xai.__version__}")
+        print(f"jaxseg-xai {VERSION}")
         return EXIT_OK
     # A command is one word or two.
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1

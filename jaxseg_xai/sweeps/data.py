@@ -8,7 +8,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import SOURCES, open_dataset
-from jaxseg_xai.data.degraded import DegradedDataset, Degradation
+from jaxseg_xai.data.degraded import Degradation, DegradedDataset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

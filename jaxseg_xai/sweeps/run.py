@@ -9,10 +9,10 @@ from typing import Any
 import flax
 import jax
 
-import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
-from jaxseg_xai.core.types import Source, Status
+from jaxseg_xai.core.types import Status
+from jaxseg_xai.core.version import VERSION
 from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store import Entry, Store, ZarrStore
@@ -80,7 +80,7 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
             attrs=attributes(work),
             rank=work.bundle.segmenter.input.rank,
             run=uuid.uuid4().hex,
-            version=jaxseg_xai.__version__,
+            version=VERSION,
             overwrite=config.overwrite,
         )
         for side, pool in pools.items():
@@ -111,7 +111,7 @@ def attributes(work: Work) -> dict[str, Any]:
         # What the numbers of the label maps mean; nothing where the data set does not say.
         "label_names": list(work.source.class_names),
         "versions": {
-            "jaxseg_xai": jaxseg_xai.__version__,
+            "jaxseg_xai": VERSION,
             "jax": jax.__version__,
             "flax": flax.__version__,
             "python": platform.python_version(),
