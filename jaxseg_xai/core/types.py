@@ -39,7 +39,7 @@ class Status(enum.IntEnum):
 class Predict(Protocol):
     """A segmentation model as a pure function; hashable by value so that jit caches hold."""
 
-    def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
+    def __call__(self, variables: Any, images: jax.Array, /) -> jax.Array:
         """Map images [B, *S, C] to logits [B, *S, K]."""
         ...
 

@@ -1,1 +1,1 @@
-"""Work over many devices."""
+"""Meshes, lanes and jobs: how work is spread over the local devices."""

@@ -1,4 +1,4 @@
-"""Jobs in batches, dealt out to all devices."""
+"""Numbered jobs, evaluated in batches on all devices."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,11 @@ from jaxseg_xai.devices.mesh import AXIS
 
 
 def equal_batches(count: int, at_most: int) -> int:
-    """Size of equal batches, as few as with `at_most` in each: 50 by up to 12 are 5 times 10."""
+    """Size of equal batches of at most `at_most` jobs each, as few batches as possible.
+
+    >>> equal_batches(50, 12)  # 5 batches
+    10
+    """
     return -(-count // -(-count // at_most))
 
 
@@ -22,14 +26,15 @@ def map_jobs(
     batch_size: int,
     num_devices: int,
 ) -> jax.Array:
-    """`function` of jobs 0..count-1, in batches, the batches dealt out to the devices in turn.
+    """Evaluate `function` for the jobs 0, 1, ..., count - 1, in batches on all devices in turn.
 
-    To be called on every device of a `shard_map` over `AXIS`. `count` is not static, so that only
-    the work there is gets done, without asking the host; the devices meet once, at the end.
+    Every device of a `shard_map` over `AXIS` calls this. `count` is known on the device only: no
+    more jobs are computed than there are, without asking the host. The devices wait for each other
+    once, at the end.
 
     Args:
-      function: int32 [batch_size] job numbers -> float32 [batch_size, ...]; numbers past the end
-        repeat the last job and are dropped.
+      function: job numbers int32 [batch_size] -> float32 [batch_size, ...]. A batch that is not
+        full repeats the last job; those results are dropped.
       count: int32 [], the number of jobs, at most `capacity`.
       capacity: static bound of `count`.
       batch_size: jobs per call.

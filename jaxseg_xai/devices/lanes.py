@@ -1,5 +1,6 @@
-"""Continuous batching: a lane whose job is done takes the next one, and the others go on."""
+"""Continuous batching: a lane whose job has ended starts the next one; the others keep running."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,22 +30,22 @@ def run_lanes(
     *,
     num_lanes: int,
 ) -> tuple[Any, LaneUse]:
-    """Run every wanted job to its own end, so many at a time.
+    """Run every wanted job until it is done, `num_lanes` of them at a time.
 
-    All on the device, in one loop that nothing outside has to wait for; to be called on every
-    device of a `shard_map` with its own jobs. What a job gives does not depend on its neighbours:
-    the lanes share the program, not their values.
+    Everything happens on the device, in one loop. Inside `shard_map` every device calls this with
+    its own jobs, and none waits for another. The result of a job does not depend on the jobs in the
+    other lanes: they share the program, not their values.
 
     Args:
-      start: number of a job, int32 [] -> the state it begins with.
-      step: state -> state.
-      is_done: state -> bool [], asked after every step; a job takes at least one.
+      start: number of a job, int32 [] -> its first state.
+      step: state -> next state.
+      is_done: state -> bool [], asked after every step; a job takes at least one step.
       result_of: state of a job that is done -> pytree of arrays.
-      wanted: bool [J], the jobs there are.
+      wanted: bool [J], which jobs are to be run.
       num_lanes: jobs at a time.
 
     Returns:
-      (results with a leading axis [J], zeros where there was no job; how busy the lanes were).
+      (results with a leading axis [J], zeros where a job was not wanted; how busy the lanes were).
     """
     capacity = wanted.size
     num_lanes = min(num_lanes, capacity)
@@ -53,7 +54,8 @@ def run_lanes(
     count = jnp.sum(wanted, dtype=jnp.int32)
     lanes = jnp.arange(num_lanes, dtype=jnp.int32)
     states = each(start)(order[lanes])
-    # The number of a job in `order`; from `count` on, a lane is idle and its state means nothing.
+    # Where in `order` the job of a lane stands. From `count` on the lane is idle: its state is that
+    # of some other job and is ignored.
     jobs = jnp.where(lanes < count, lanes, capacity)
     shapes = jax.eval_shape(each(result_of), states)
     results = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape[1:]), s.dtype), shapes)
@@ -69,9 +71,7 @@ def run_lanes(
         )
         rank = following + jnp.cumsum(done, dtype=jnp.int32) - 1
         new = each(start)(order.at[rank].get(mode="clip"))
-        states = jax.tree.map(
-            lambda n, old: jnp.where(done.reshape(-1, *[1] * (n.ndim - 1)), n, old), new, states
-        )
+        states = jax.tree.map(functools.partial(select_jobs, done), new, states)
         jobs = jnp.where(done, jnp.where(rank < count, rank, capacity), jobs)
         return states, jobs, following + jnp.sum(done, dtype=jnp.int32), results
 
@@ -80,7 +80,7 @@ def run_lanes(
         states = each(step)(states)
         busy = jobs < count
         done = each(is_done)(states) & busy
-        # Starting and ending a job moves whole images: only when there is one.
+        # Starting and ending a job copies whole images, so it is done only when one has ended.
         states, jobs, following, results = lax.cond(
             jnp.any(done),
             refill,
@@ -95,8 +95,13 @@ def run_lanes(
     return carry[3], carry[4]
 
 
+def select_jobs(chosen: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    """`new` where a job is chosen, else `old`: chosen bool [J], the others [J, ...]."""
+    return jnp.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
 def _alone(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`jax.vmap` over one: slices stay slices, where it would make gathers of them."""
+    """`jax.vmap` over one lane, but slices stay slices: `jax.vmap` would make gathers of them."""
 
     def over_one(argument: Any) -> Any:
         found = function(jax.tree.map(lambda leaf: leaf[0], argument))

@@ -1,4 +1,4 @@
-"""Spreading work over the local devices: one mesh axis, one idiom."""
+"""One mesh over the local devices, and batches split over it."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ AXIS = "example"
 def use_cpu_cores(count: int | None = None) -> None:
     """Make one JAX device per CPU core; call before the first JAX computation.
 
-    A CPU device runs small convolutions on one core only, so that a batch sharded over one device
-    per core uses them all. GPUs and TPUs are not affected.
+    A CPU device runs small convolutions on one core only. With one device per core, a batch that is
+    split over the devices uses all cores. GPUs and TPUs are not affected.
     """
     if count is None:
         usable = getattr(os, "sched_getaffinity", None)  # Linux only
@@ -33,8 +33,8 @@ def device_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 def shard_examples(function: Callable, mesh: Mesh) -> Callable:
     """Run `function(shared, batch)` with the batch split over the devices.
 
-    Every device works through its own part without waiting for the others: the loops inside
-    `function` run as long as that part needs.
+    Every device works on its own part without waiting for the others: a loop inside `function` runs
+    for as many steps as that part needs.
 
     Args:
       function: (shared pytree, batch pytree of leading axis B/n) -> pytree of that leading axis.
@@ -43,8 +43,8 @@ def shard_examples(function: Callable, mesh: Mesh) -> Callable:
     Returns:
       A function of the same arguments with leading axis B, a multiple of the mesh's size.
     """
-    # check_vma: weights are the same everywhere and examples are not; the custom gradient of our
-    # convolution mixes both, and each device wants only its own examples' gradients.
+    # No check_vma: the custom gradient of our convolution combines weights, which are the same on
+    # all devices, with examples, which are not; each device wants its own examples' gradients only.
     return jax.shard_map(
         function,
         mesh=mesh,
@@ -55,7 +55,7 @@ def shard_examples(function: Callable, mesh: Mesh) -> Callable:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Put a pytree of arrays on every device of the mesh."""
+    """Copy a pytree of arrays to every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -70,10 +70,11 @@ def pad_batch(batch: Any, multiple: int) -> Any:
 
 
 def deal_batch(batch: Any, size: int, mesh: Mesh) -> tuple[Any, np.ndarray]:
-    """Deal examples out to the devices in turn, and fill up the batch with copies of the last.
+    """Fill up a batch with copies of its last example, and give every device an equal share.
 
-    In `shard_examples` a device has a contiguous part of the batch: without dealing, the filling of
-    a batch that is not full would be all that the last devices get.
+    In `shard_examples` a device gets a contiguous part of the batch. In their given order the last
+    devices could get nothing but copies; so the first examples go to one device each, then the next
+    ones, and so on.
 
     Args:
       batch: pytree of arrays with leading axis N, at most `size`.
@@ -81,7 +82,8 @@ def deal_batch(batch: Any, size: int, mesh: Mesh) -> tuple[Any, np.ndarray]:
       mesh: the devices.
 
     Returns:
-      (the batch, leading axis `size`; which example is where, int [size], N or more for filling).
+      (the batch, leading axis `size`; the number of the example at each place, int [size], N or
+      more for a copy).
     """
     which = np.arange(size).reshape(-1, mesh.size).T.ravel()
 

@@ -21,9 +21,9 @@ def scale_by_adam(
 ) -> optax.GradientTransformation:
     """As `optax.scale_by_adam`, with 1 - decay^t computed as -expm1(t log decay).
 
-    In float32 the difference 1 - 0.999^t is off by about 1e-5 (a test compares it with float64).
-    MiSuRe's first steps move every pixel of a mask by the learning rate at once, and that much took
-    its loss curve out of the tolerance of the references (relative 1e-3).
+    In float32 the difference 1 - 0.999^t has a relative error of about 1e-5 (a test compares it
+    with float64). The first steps move every parameter by the learning rate, whatever its gradient;
+    where all pixels of a mask do so, that error grows to more than 1e-3 of the loss.
 
     References:
       Kingma and Ba, arXiv 1412.6980, algorithm 1.

@@ -1,4 +1,4 @@
-"""Gradients integrated along a straight path, by Gauss and Legendre."""
+"""Gradients integrated along a straight path, by Gauss-Legendre quadrature."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,19 @@ from jax import lax
 def mean_gradient(
     gradient: Callable[[jax.Array], jax.Array], start: jax.Array, step: jax.Array, num_nodes: int
 ) -> jax.Array:
-    """The gradient's integral over s in [0, 1] at start + s * step, of their shape.
+    """Integral over s in [0, 1] of the gradient at start + s * step.
 
-    Exact for polynomials of degree 2 num_nodes - 1 along the path. Where ReLUs put kinks in the
-    integrand it converges as slowly as any rule. One backward pass after the other.
+    Exact where the gradient is a polynomial in s of degree at most 2 num_nodes - 1. The kinks of
+    ReLUs make it converge as slowly as any other rule. The nodes are evaluated one after the other.
+
+    Args:
+      gradient: point -> gradient there, of the same shape.
+      start: where the path begins, any shape.
+      step: from the start of the path to its end, of the same shape.
+      num_nodes: how often the gradient is evaluated, at least 1.
+
+    Returns:
+      The mean gradient, of the shape of `start`.
     """
     nodes, weights = np.polynomial.legendre.leggauss(num_nodes)  # on [-1, 1]
 

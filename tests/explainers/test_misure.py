@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.core.fields import check
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import Misure, MisurePaper, explain
+from jaxseg_xai.explainers import explain
+from jaxseg_xai.explainers.misure.paper import MisurePaper
+from jaxseg_xai.explainers.misure.search import _RATIOS, Misure, _spread
 from jaxseg_xai.ops.dice import hard_dice
 from tests.explainers import models
-from tests.explainers.test_misure_paper import SHAPE, blob, explain_one, make_batch, run
+from tests.explainers.test_misure_paper import SHAPE, blob, make_batch, run
 
 SMALL = Misure(num_iterations=30, max_dilations=6)
 LEVEL = 0.4
@@ -119,38 +122,33 @@ def test_what_cannot_be_explained(image, region, status):
     ],
 )
 def test_images_of_one_pixel_or_one_line(shape, explainer):
-    image = np.full((*shape, 1), 0.9, np.float32)
-    whole = SegmentTarget(
-        class_index=np.int32(1), region=np.ones(shape, bool), reference=np.zeros(shape, bool)
-    )
-    found = explain_one(models.bright_pixels, explainer, 0.0, image, whole)
+    found = run(models.bright_pixels, np.full((*shape, 1), 0.9, np.float32), explainer=explainer)
     assert found.status == Status.OK
     assert np.isfinite(found.attribution).all()
 
 
 def test_a_batch_over_all_devices_equals_one_by_one():
-    batch, level = make_batch(8), jnp.float32(0.35)
-    arguments = {"predict": models.blurred_brightness}
+    problem, batch = make_batch(8)
     explainer = dataclasses.replace(SMALL, lanes=2)
-    together = explain(explainer, level, batch, **arguments, mesh=device_mesh())
-    on_one = explain(explainer, level, batch, **arguments, mesh=device_mesh(jax.devices()[:1]))
+    together = explain(explainer, problem, batch, mesh=device_mesh())
+    on_one = explain(explainer, problem, batch, mesh=device_mesh(jax.devices()[:1]))
     chex.assert_trees_all_close(together, on_one, atol=1e-5)
     for i in (0, 5):
-        alone = run(models.blurred_brightness, batch.images[i], level, SMALL)
+        alone = run(models.blurred_brightness, batch.images[i], problem.variables, SMALL)
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, i=i: leaf[i], together), alone, atol=1e-6
         )
 
 
 def test_neighbours_and_their_order_change_no_bit():
-    batch, level = make_batch(8), jnp.float32(0.35)
-    arguments = {"predict": models.blurred_brightness, "mesh": device_mesh(jax.devices()[:1])}
+    problem, batch = make_batch(8)
+    mesh = device_mesh(jax.devices()[:1])
     explainer = dataclasses.replace(SMALL, lanes=2)
-    found = explain(explainer, level, batch, **arguments)
+    found = explain(explainer, problem, batch, mesh=mesh)
     images, targets = jax.tree.map(lambda leaf: leaf[::-1], (batch.images, batch.targets))
     fewer = np.arange(8) % 2 == 0
     other = dataclasses.replace(batch, images=images, targets=targets, valid=fewer)
-    again = explain(explainer, level, other, **arguments)
+    again = explain(explainer, problem, other, mesh=mesh)
     chex.assert_trees_all_equal(
         jax.tree.map(lambda leaf: leaf[::2], again),
         jax.tree.map(lambda leaf: leaf[::-1][::2], found),
@@ -158,14 +156,15 @@ def test_neighbours_and_their_order_change_no_bit():
 
 
 def test_what_only_fills_up_a_batch_takes_no_step():
-    batch = dataclasses.replace(make_batch(4), valid=np.arange(4) == 3)
+    problem, batch = make_batch(4)
+    batch = dataclasses.replace(batch, valid=np.arange(4) == 3)
     mesh = device_mesh(jax.devices()[:1])
 
     @jax.jit
-    def counting(level):
-        return SMALL.explain_batch_counting(models.blurred_brightness, level, batch, mesh)
+    def counting(problem):
+        return SMALL.explain_batch_counting(problem, batch, mesh)
 
-    found, use = counting(jnp.float32(0.35))
+    found, use = counting(problem)
     assert use.useful.sum() == found.scores["iterations"][3] > 0
 
 
@@ -185,4 +184,51 @@ def test_what_only_fills_up_a_batch_takes_no_step():
 )
 def test_values_out_of_range_are_named(field, value):
     with pytest.raises(ConfigError, match=f"misure.{field} is {value}"):
-        dataclasses.replace(SMALL, **{field: value}).validate()
+        check(dataclasses.replace(SMALL, **{field: value}), SMALL.name)
+
+
+def bright_and_less(variables, images):
+    """Two classes that overlap: all that is not black, and in it what `bright_pixels` sees."""
+    return jnp.stack([images[..., 0], models.bright_pixels(variables, images)[..., 1]], axis=-1)
+
+
+def test_a_class_that_lies_in_another_is_explained_as_if_it_were_alone():
+    image = blob(1)
+    alone = run(models.bright_pixels, image, explainer=SMALL)
+    inside = run(
+        bright_and_less,
+        image,
+        explainer=SMALL,
+        class_names=("whole", "core"),
+        activation="sigmoid",
+    )
+    np.testing.assert_allclose(inside.attribution, alone.attribution, atol=1e-5)
+    for name, score in alone.scores.items():
+        assert inside.scores[name] == pytest.approx(float(score), rel=1e-4), name
+    bright, region = image[..., 0] > 0.5, np.asarray(alone.maps["minimal_region"])
+    assert 0 < bright.sum() < bright.size
+    for name, seen in (("prediction", np.ones(SHAPE, bool)), ("masked_prediction", region)):
+        np.testing.assert_array_equal(inside.maps[name], np.stack([seen, bright & seen], axis=-1))
+
+
+def test_a_given_reference_is_what_is_explained():
+    problem, batch = make_batch(4, models.bright_pixels)
+    left = np.arange(SHAPE[1]) < 20
+    targets = dataclasses.replace(batch.targets, reference=batch.targets.reference & left)
+    batch = dataclasses.replace(batch, targets=targets)
+    found = explain(SMALL, problem, batch, mesh=device_mesh())
+    np.testing.assert_array_equal(found.scores["area_target"], targets.reference.sum(axis=(1, 2)))
+    assert (found.scores["dice_start"] == 1).all()
+    assert not (np.asarray(found.maps["sufficient_region"]) & ~targets.reference).any()
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_the_levels_are_spread_by_the_r_sequence(rank):
+    ratios = np.array(_RATIOS[rank])
+    root = 1 / ratios[0]
+    assert root ** (rank + 1) == pytest.approx(root + 1, rel=1e-12)
+    np.testing.assert_allclose(ratios, root ** -np.arange(1.0, rank + 1), rtol=1e-12)
+    spread = _spread((8, 6, 5)[:rank])
+    last = tuple(np.array(spread.shape) - 1)
+    assert spread[last] == pytest.approx(np.dot(last, ratios) % 1, abs=1e-6)
+    assert len(np.unique(spread)) == spread.size

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import chex
 import jax
@@ -9,13 +8,17 @@ import pytest
 from scipy import ndimage
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.core.fields import check
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import Batch, MisurePaper, explain
+from jaxseg_xai.explainers import explain
+from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.explainers.misure.stages import Job
+from jaxseg_xai.explainers.runner import lower
 from jaxseg_xai.ops.dice import hard_dice
 from jaxseg_xai.ops.dilation import ellipse
 from tests.explainers import models
+from tests.support import batch_of, problem_of, target_of
 
 SHAPE = (32, 40)
 SMALL = MisurePaper(num_iterations=5, max_dilations=6)
@@ -27,20 +30,12 @@ def blob(seed=0, fraction=0.2):
     return np.where(bright, 0.9, 0.1).astype(np.float32)[..., None]
 
 
-def target(class_index=1, region=None):
-    region = np.ones(SHAPE, bool) if region is None else region
-    return SegmentTarget(
-        class_index=np.int32(class_index), region=region, reference=np.zeros(SHAPE, bool)
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def explain_one(predict, explainer, variables, image, target):
-    return explainer.explain(predict, variables, image, target)
-
-
-def run(predict, image, variables=0.0, explainer=SMALL, **kwargs):
-    explained = explain_one(predict, explainer, jnp.float32(variables), image, target(**kwargs))
+def run(predict, image, variables=0.0, explainer=SMALL, region=None, **options):
+    """A batch of one: function, image [H, W, C], its parameter -> explanation."""
+    problem = problem_of(predict, jnp.float32(variables), **options)
+    batch = batch_of(problem, image[None], region=None if region is None else region[None])
+    found = explain(explainer, problem, batch, mesh=device_mesh(jax.devices()[:1]))
+    explained = jax.tree.map(lambda leaf: leaf[0], found)
     chex.assert_tree_all_finite((explained.attribution, explained.maps))
     return explained
 
@@ -70,6 +65,8 @@ def test_stage_1_is_the_sequential_rule():
     assert len(trace) > 2
     assert explained.scores["num_dilations"] == len(trace) - 1
     np.testing.assert_allclose(explained.traces["dice"][: len(trace)], trace, atol=1e-6)
+    assert explained.scores["dice_start"] == pytest.approx(trace[0], abs=1e-6)
+    assert explained.scores["dice_trace_area"] == pytest.approx(np.trapezoid(trace), abs=1e-5)
     np.testing.assert_array_equal(explained.maps["sufficient_region"], mask)
 
 
@@ -157,34 +154,26 @@ def test_a_coarse_mask_is_smooth_and_covers_the_image_in_pixels():
     coarse = dataclasses.replace(SMALL, mask_stride=4)
     explained = run(models.blurred_brightness, blob(1), 0.4, coarse)
     assert explained.attribution.shape == SHAPE
-    segment = blob(1)[..., 0] > 0.5
-    job = Job(blob(1), segment, np.where(segment, 0, 99), jnp.int32(0), target())
+    target = target_of(problem_of(models.bright_pixels), blob(1))
+    job = Job(blob(1), target, np.where(target.segment, 0, 99), jnp.int32(0))
     assert coarse.start(job).mask.shape == (8, 10)
 
 
-def make_batch(count):
+def make_batch(count, predict=models.blurred_brightness, level=0.35):
+    """(problem, batch) of images that need different numbers of dilations."""
+    problem = problem_of(predict, jnp.float32(level))
     images = np.stack([blob(seed, 0.1 + 0.05 * seed) for seed in range(count)])
-    targets = jax.tree.map(lambda leaf: np.stack([leaf] * count), target())
-    return Batch(
-        images=images,
-        targets=targets,
-        valid=np.ones(count, bool),
-        image_ids=np.arange(count, dtype=np.uint32),
-        pool=None,
-        key=jax.random.key(0),
-    )
+    return problem, batch_of(problem, images)
 
 
 def test_a_batch_over_all_devices_equals_one_by_one():
-    batch = make_batch(8)
-    level = jnp.float32(0.35)
-    arguments = {"predict": models.blurred_brightness}
-    together = explain(SMALL, level, batch, **arguments, mesh=device_mesh())
+    problem, batch = make_batch(8)
+    together = explain(SMALL, problem, batch, mesh=device_mesh())
     assert len(together.attribution.sharding.device_set) == jax.local_device_count()
-    on_one = explain(SMALL, level, batch, **arguments, mesh=device_mesh(jax.devices()[:1]))
+    on_one = explain(SMALL, problem, batch, mesh=device_mesh(jax.devices()[:1]))
     chex.assert_trees_all_close(together, on_one, atol=1e-6)
     for i in (0, 5):
-        alone = run(models.blurred_brightness, batch.images[i], level)
+        alone = run(models.blurred_brightness, batch.images[i], problem.variables)
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, i=i: leaf[i], together), alone, atol=1e-6
         )
@@ -197,14 +186,12 @@ def test_a_traced_number_does_not_recompile_a_static_one_does():
         traced.append(images.shape)
         return models.blurred_brightness(variables, images)
 
+    problem, batch = make_batch(4, predict)
+
     def traces_of(**changes):
         """Compiling takes long, and happens once a trace."""
-        before, explainer = len(traced), dataclasses.replace(SMALL, **changes)
-        batch, mesh = make_batch(4), device_mesh()
-        jax.eval_shape(
-            lambda *inputs: explain(*inputs, predict=predict, mesh=mesh),
-            *(explainer, jnp.float32(0.35), batch),
-        )
+        before = len(traced)
+        lower(dataclasses.replace(SMALL, **changes), problem, batch, mesh=device_mesh())
         return len(traced) - before
 
     assert traces_of(l1_weight=0.1) > 0
@@ -230,8 +217,8 @@ def test_a_traced_number_does_not_recompile_a_static_one_does():
 )
 def test_values_out_of_range_are_named(field, value):
     with pytest.raises(ConfigError, match=f"misure_paper.{field} is {value}"):
-        dataclasses.replace(SMALL, **{field: value}).validate()
-    SMALL.validate()
+        check(dataclasses.replace(SMALL, **{field: value}), SMALL.name)
+    check(SMALL, SMALL.name)
 
 
 def test_a_loss_that_overflows_is_not_hidden_by_the_clipped_mask():

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.core.types import SegmentTarget, Status
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import Batch, Misure, MisurePaper, explain
+from jaxseg_xai.explainers import explain
+from jaxseg_xai.explainers.misure.paper import MisurePaper
+from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.explainers.misure.windows import (
     WholeView,
     WindowView,
@@ -16,6 +18,7 @@ from jaxseg_xai.explainers.misure.windows import (
     plan_windows,
 )
 from tests.explainers import models
+from tests.support import batch_of, problem_of, segmenter_of
 
 SIZE = 72
 LEVEL = jnp.float32(0.2)
@@ -28,31 +31,22 @@ def discs(centres, radius=7):
     return np.where(inside, 0.9, noise).astype(np.float32)[..., None]
 
 
-def make_batch(images):
-    whole = np.ones(images.shape[:3], bool)
-    return Batch(
-        images=images,
-        targets=SegmentTarget(
-            class_index=np.ones(len(images), np.int32), region=whole, reference=whole
-        ),
-        valid=whole[:, 0, 0],
-        image_ids=np.arange(len(images), dtype=np.uint32),
-        pool=None,
-        key=jax.random.key(0),
-    )
+@pytest.fixture(scope="module")
+def problem():
+    return problem_of(models.blurred_brightness, LEVEL)
 
 
 @pytest.fixture(scope="module")
-def batch():
+def batch(problem):
     """Discs in the middle and in a corner, and one image whose object needs all of it."""
     images = discs([(36, 36), (4, 66), (40, 20)])
-    return make_batch(np.concatenate([images, discs([(36, 36)], radius=30)]))
+    return batch_of(problem, np.concatenate([images, discs([(36, 36)], radius=30)]))
 
 
 def views_of(sides, region_side=None):
-    predict = models.blurred_brightness
-    crops = plan_windows(predict, LEVEL, (SIZE, SIZE, 1), sides, region_side)
-    return [*(WindowView(crop, LEVEL) for crop in crops), WholeView(predict, LEVEL)]
+    segmenter = segmenter_of(models.blurred_brightness)
+    crops = plan_windows(segmenter, LEVEL, (SIZE, SIZE, 1), sides, region_side)
+    return [*(WindowView(crop, LEVEL) for crop in crops), WholeView(segmenter, LEVEL)]
 
 
 def boxed(batch, side, corners):
@@ -70,13 +64,13 @@ def boxed(batch, side, corners):
         (Misure, (32, 48), 20, [0, 0, 1, 0], [2, 0, 1, 0]),
     ],
 )
-def test_a_window_changes_nothing(explainer, sides, region_side, first, last, batch):
+def test_a_window_changes_nothing(explainer, sides, region_side, first, last, problem, batch):
     if region_side:
         batch = boxed(batch, region_side, [(26, 26), (0, 52), (30, 8), (26, 26)])
     settings = explainer(tau=1.0, num_iterations=8, max_dilations=6, region_side=region_side)
-    arguments = {"predict": models.blurred_brightness, "mesh": device_mesh(jax.devices()[:1])}
+    mesh = device_mesh(jax.devices()[:1])
     through, whole = (
-        jax.device_get(explain(dataclasses.replace(settings, windows=w), LEVEL, batch, **arguments))
+        jax.device_get(explain(dataclasses.replace(settings, windows=w), problem, batch, mesh=mesh))
         for w in (sides, ())
     )
     assert (through.status == Status.OK).all()
@@ -95,7 +89,8 @@ def test_windows_that_do_not_pay_are_left_out():
         return models.bright_pixels(variables, images - images.mean((1, 2), keepdims=True))
 
     def planned(predict, sides, size=SIZE):
-        return [c.window for c in plan_windows(predict, LEVEL, (size, size, 1), sides)]
+        crops = plan_windows(segmenter_of(predict), LEVEL, (size, size, 1), sides)
+        return [crop.window for crop in crops]
 
     assert planned(models.blurred_brightness, (SIZE, 40, 40, 300)) == [(40, 40)]
     assert planned(models.blurred_brightness, (70,)) == []

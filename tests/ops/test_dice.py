@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ def test_hard_dice_by_hand():
     assert hard_dice(a, a) == 1
     assert hard_dice(a, empty) == 0
     assert hard_dice(empty, empty) == 0
-    assert hard_dice(jnp.stack([a, b]), jnp.stack([b, b])).tolist() == [0.5, 1]
+    many = jax.vmap(hard_dice)(jnp.stack([a, b]), jnp.stack([b, b]))
+    assert many.tolist() == [0.5, 1]
 
 
-def test_soft_dice_of_hard_masks_is_hard_dice():
+@pytest.mark.parametrize("shape", [(8, 8), (4, 5, 6)])
+def test_soft_dice_of_hard_masks_is_hard_dice(shape):
     rng = np.random.default_rng(0)
-    a, b = rng.random((2, 8, 8)) < 0.4
+    a, b = rng.random((2, *shape)) < 0.4
     assert soft_dice(a.astype(np.float32), b) == pytest.approx(float(hard_dice(a, b)))
     assert soft_dice(jnp.full((2, 2), 0.5), jnp.ones((2, 2))) == pytest.approx(2 / 3)
     assert soft_dice(jnp.zeros((2, 2)), jnp.zeros((2, 2))) == 0

@@ -13,8 +13,21 @@ def test_the_ellipse_of_the_definition():
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 9])
-def test_dilation_equals_scipy(size):
-    mask = np.random.default_rng(size).random((20, 31)) < 0.02
-    mask[0, 0] = mask[-1, -1] = True
-    found = jax.jit(lambda m: dilate(m, ellipse(size)))(mask)
-    np.testing.assert_array_equal(found, ndimage.binary_dilation(mask, ellipse(size)))
+def test_the_ellipsoid_has_the_ellipse_in_its_middle(size):
+    found = ellipse(size, rank=3)
+    assert found.shape == (size, size, size)
+    np.testing.assert_array_equal(found[size // 2], ellipse(size))
+    np.testing.assert_array_equal(found, found[::-1, ::-1, ::-1])
+    # Its lines of voxels are along the last axis; the other two are alike.
+    np.testing.assert_array_equal(found, found.swapaxes(0, 1))
+    assert found.sum() < size * ellipse(size).sum() or size == 1
+
+
+@pytest.mark.parametrize("shape", [(20, 31), (9, 12, 14)])
+@pytest.mark.parametrize("size", [1, 3, 7, 9, 21])
+def test_dilation_equals_scipy(size, shape):
+    mask = np.random.default_rng(size).random(shape) < 0.02
+    mask.flat[0] = mask.flat[-1] = True
+    element = ellipse(size, len(shape))
+    found = jax.jit(lambda m: dilate(m, element))(mask)
+    np.testing.assert_array_equal(found, ndimage.binary_dilation(mask, element))

@@ -1,138 +1,148 @@
-"""Settings and entry points that all forms of MiSuRe have in common."""
+"""Settings and entry points that all forms of MiSuRe share."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import Explanation, Predict, SegmentTarget
+from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.devices.lanes import LaneUse
 from jaxseg_xai.devices.mesh import shard_examples
-from jaxseg_xai.explainers.base import Batch, check_finite
-from jaxseg_xai.explainers.misure.stages import explain_jobs
+from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Problem
+from jaxseg_xai.explainers.misure.both_stages import explain_jobs
+from jaxseg_xai.explainers.misure.stages import Found, Job, MaskedModel
 from jaxseg_xai.explainers.misure.windows import plan_windows
 from jaxseg_xai.program.memory import forward_lanes, gradients_that_fit
 
-#: Dilating is a few operations a pixel of the element.
-_LARGEST_ELEMENT = 63
+#: The scores that all forms have; "dilations" are those of stage 1.
+_SCORES = {
+    "num_dilations": "dilations until the region was sufficient",
+    "dice_start": "Dice when only the segment itself is shown",
+    "dice_trace_area": "area under the Dice over the dilations",
+    "dice_sufficient": "Dice when the sufficient region is shown",
+    "dice_minimal": "Dice when the minimal region is shown",
+    "area_target": "pixels explained",
+    "area_sufficient": "area of the sufficient region over that of the segment",
+    "area_minimal": "area of the minimal region over that of the segment",
+    "mask_inside": "mean attribution in the segment",
+    "mask_outside": "mean attribution in the sufficient region beside the segment",
+    "iterations": "steps of stage 2",
+    "loss_foreground": "loss of the class at the end: 1 - soft Dice, times its weight",
+    "loss_background": "loss of all that is not the class at the end, times its weight",
+}
+
+
+def misure_meta(*, title: str, unit: str, note: str, scores: dict[str, str]) -> Meta:
+    """The `Meta` of a form of MiSuRe, by what it has of its own."""
+    return Meta(
+        target="prediction",
+        figure="regions",
+        unit=unit,
+        signed=False,
+        needs=frozenset({"gradient"}),
+        note=note,
+        caption="{num_dilations:.0f} dilations  ·  Dice with the original: sufficient "
+        "{dice_sufficient:.3f}, minimal {dice_minimal:.3f}\n"
+        "area: prediction {area_target:.0f} px, sufficient {area_sufficient:.2f}×, minimal "
+        "{area_minimal:.2f}× that",
+        titles={"attribution": title},
+        scores=_SCORES | scores,
+        features=True,
+    )
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MisureBase:
-    """Stage 1 and how jobs go through both stages; a subclass is a `Stage2`.
+class MisureBase(Explainer):
+    """Stage 1, and how examples go through both stages; a subclass has the search of stage 2.
 
     Attributes:
       tau: hard Dice at which a region is sufficient, in (0, 1].
       learning_rate: of stage 2.
       max_dilations: stage 1 gives up after so many.
       num_iterations: steps of stage 2, at most.
-      element_size: side of the elliptical structuring element, in pixels, odd.
+      element_size: side of the structuring element, an ellipse or ellipsoid, in pixels, odd.
       lanes: images that a device works on at a time, each replaced as soon as it is done; None fits
         its memory (on CPU: two). It changes results by rounding, which a search can amplify.
       windows: sides in pixels of the square windows that may be looked through, where they hold the
         mask: exact up to rounding, and cheaper. Those that save little for the model are left out.
-        None chooses them for large images, () has none.
+        None chooses them for large images, () has none. Volumes have none.
       region_side: every region fits into a box of this side, so that windows need not show what the
         model makes of the rest of the image: cheaper still. None if nothing is known of the
         regions. Where one is larger the whole image is looked at.
     """
 
-    name: ClassVar[str]
-    whole_image: ClassVar[bool] = True
-    tau: float = 0.9
-    learning_rate: float = 0.01
-    max_dilations: int = dataclasses.field(default=64, metadata={"static": True})
-    num_iterations: int = dataclasses.field(default=100, metadata={"static": True})
-    element_size: int = dataclasses.field(default=7, metadata={"static": True})
-    lanes: int | None = dataclasses.field(default=None, metadata={"static": True})
-    windows: tuple[int, ...] | None = dataclasses.field(default=None, metadata={"static": True})
-    region_side: int | None = dataclasses.field(default=None, metadata={"static": True})
+    tau: float = setting(0.9, above=0, at_most=1)
+    learning_rate: float = setting(0.01, above=0)
+    max_dilations: int = setting(64, static=True, at_least=1, at_most=10_000)
+    num_iterations: int = setting(100, static=True, at_least=1)
+    # Dilating costs a few operations a pixel of the element.
+    element_size: int = setting(7, static=True, at_least=1, at_most=63, odd=True)
+    lanes: int | None = setting(None, static=True, idle=True, at_least=1)
+    windows: tuple[int, ...] | None = setting(None, static=True, idle=True, at_least=1)
+    region_side: int | None = setting(None, static=True, idle=True, at_least=1)
 
-    @property
-    def needs_pool(self) -> bool:
-        """No: zero is the baseline."""
-        return False
+    def in_box(self, side: int) -> Self:
+        """The same for regions that fit into a box of a side, unless `region_side` says so."""
+        return self if self.region_side else dataclasses.replace(self, region_side=side)
 
-    def validate(self) -> None:
-        """Raise `ConfigError` naming the first value out of its range."""
-        check_finite(self)
-        if not 0 < self.tau <= 1:
-            raise ConfigError(f"{self.name}.tau is {self.tau}; it must be in (0, 1]")
-        if not 1 <= self.element_size <= _LARGEST_ELEMENT or self.element_size % 2 == 0:
-            raise ConfigError(
-                f"{self.name}.element_size is {self.element_size}; it must be odd, at most "
-                f"{_LARGEST_ELEMENT}"
-            )
-        if not self.learning_rate > 0:
-            raise ConfigError(
-                f"{self.name}.learning_rate is {self.learning_rate}; it must be positive"
-            )
-        for name in ("max_dilations", "num_iterations", "lanes", "region_side"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{self.name}.{name} is {value}; it must be at least 1")
-        if any(side < 1 for side in self.windows or ()):
-            raise ConfigError(f"{self.name}.windows is {self.windows}; sides are at least 1")
-        if self.max_dilations > 10_000:
-            raise ConfigError(f"{self.name}.max_dilations is {self.max_dilations}; at most 10000")
-
-    def explain(
-        self, predict: Predict, variables: Any, image: jax.Array, target: SegmentTarget
-    ) -> Explanation:
-        """Both stages for one image and class, without windows.
-
-        For many, `explain_batch` keeps all devices busy.
-
-        Args:
-          predict: the model.
-          variables: its weights.
-          image: float32 [H, W, C], normalised; 0 is the baseline.
-          target: class c and region; its `reference` is not used.
+    def explain_batch(self, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
+        """Both stages for every example of a batch, the examples split over the mesh.
 
         Returns:
-          Attribution [H, W] in [0, 1]; maps `sufficient_region`, `minimal_region` (attribution
-          above 0.5), `prediction` and `masked_prediction` (what the model segments from the masked
-          input); scores; traces `dice` (per dilation) and those of stage 2. Status EMPTY_TARGET,
-          EMPTY_REGION or NON_FINITE come with maps of zeros, NOT_REACHED with the result from the
+          Explanations with the attribution [B, *S] in [0, 1]; maps `sufficient_region`,
+          `minimal_region` (where the mask that the model was shown is above 0.5), `prediction` and
+          `masked_prediction` (what the model segments from the masked image); scores; traces `dice`
+          (per dilation) and those of stage 2. Status NOT_REACHED comes with the result from the
           last dilation.
         """
-        images, targets = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (image, target))
-        found, _ = explain_jobs(
-            self._search(), predict, variables, images, targets, jnp.ones(1, bool), lanes=(1, 1)
-        )
-        return jax.tree.map(lambda leaf: leaf[0], found)
-
-    def explain_batch(
-        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
-    ) -> Explanation:
-        """`explain` for every example of a batch, the examples split over the mesh."""
-        return self.explain_batch_counting(predict, variables, batch, mesh)[0]
+        return self.explain_batch_counting(problem, batch, mesh)[0]
 
     def explain_batch_counting(
-        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
+        self, problem: Problem, batch: Batch, mesh: Mesh
     ) -> tuple[Explanation, LaneUse]:
         """As `explain_batch`; also how busy the lanes of stage 2 were, int32 [devices]."""
-        shape = batch.images.shape[1:]
+        segmenter, shape = problem.segmenter, batch.images.shape[1:]
         device = mesh.devices.flat[0]
-        num_lanes = self.lanes or gradients_that_fit(device, predict, variables, shape)
-        lanes = (forward_lanes(device, num_lanes), num_lanes)
-        crops = plan_windows(predict, variables, shape, self.windows, self.region_side)
+        num_lanes = self.lanes or gradients_that_fit(device, segmenter, problem.variables, shape)
+        crops = plan_windows(segmenter, problem.variables, shape, self.windows, self.region_side)
 
         def part(shared: tuple, examples: tuple) -> tuple[Explanation, LaneUse]:
             explainer, variables = shared
-            search = explainer._search()
             found, use = explain_jobs(
-                search, predict, variables, *examples, lanes=lanes, crops=crops
+                explainer,
+                segmenter,
+                variables,
+                *examples,
+                num_lanes=num_lanes,
+                forward_lanes=forward_lanes(device, num_lanes),
+                crops=crops,
             )
             return found, jax.tree.map(lambda count: count[None], use)
 
         examples = (batch.images, batch.targets, batch.valid)
-        return shard_examples(part, mesh)((self, variables), examples)
+        return shard_examples(part, mesh)((self, problem.variables), examples)
 
-    def _search(self) -> Any:
-        """Itself: a subclass is a `Stage2`."""
-        return self
+    def start(self, job: Job) -> Any:
+        """See `Stage2.start`."""
+        raise NotImplementedError
+
+    def step(self, model: MaskedModel, job: Job, state: Any) -> Any:
+        """See `Stage2.step`."""
+        raise NotImplementedError
+
+    def is_done(self, state: Any) -> jax.Array:
+        """See `Stage2.is_done`."""
+        raise NotImplementedError
+
+    def found(self, job: Job, state: Any) -> Found:
+        """See `Stage2.found`."""
+        raise NotImplementedError
+
+    def measure(
+        self, model: MaskedModel, job: Job, mask: jax.Array, logits: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `Stage2.measure`."""
+        raise NotImplementedError

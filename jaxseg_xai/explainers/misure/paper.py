@@ -7,19 +7,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.explainers.misure.base import MisureBase
-from jaxseg_xai.explainers.misure.stages import Found, Job, dice_of, soft_misses
+from jaxseg_xai.core.fields import setting
+from jaxseg_xai.explainers.base import Meta
+from jaxseg_xai.explainers.misure.base import MisureBase, misure_meta
+from jaxseg_xai.explainers.misure.stages import Found, Job, MaskedModel, dice_of, soft_misses
 from jaxseg_xai.ops.adam import scale_by_adam
-
-_TERMS = ("foreground", "background", "l1", "tv")
 
 
 class PaperState(NamedTuple):
     """State of stage 2.
 
     Attributes:
-      mask: float32 [H/s, W/s] in [0, 1], the mask M being optimised (s is `mask_stride`).
+      mask: float32 [*(S / s)] in [0, 1], the mask M being optimised (s is `mask_stride`).
       optimizer: its optimiser state.
       losses: float32 [num_iterations], NaN from `steps` on.
       steps: int32 [], taken.
@@ -36,18 +35,19 @@ class PaperState(NamedTuple):
 class MisurePaper(MisureBase):
     """MiSuRe as the reference outputs have it (the paper's code is not public).
 
-    Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
+    Stage 1: M_0 = Y; while D([f(x M_k) is c], Y) < tau: M_{k+1} = dilate(M_k).
     Stage 2: from M = 1 on Y and 0.5 elsewhere in M_SR, AdamW with clipping to [0, 1] minimises
 
         foreground (1 - D_c) + background mean(1 - D_0, 1 - D_c) + l1 mean|M| + tv TV_b(M)
 
-    with D_k the soft Dice of softmax f(x M_SR M), classes other than c folded into 0, against the
-    one-hot prediction, and TV_b(M) = mean|dM/dy|^b + mean|dM/dx|^b.
+    with D_k the soft Dice of the probabilities for x M_SR M, all that is not c folded into 0,
+    against Y and its complement, and TV_b(M) the sum over the axes d of mean|dM/dx_d|^b.
 
     The attribution is the final mask in [0, 1]: 1 means needed, 0 not. A mask may dim what it
     keeps, so that its area says little: `area_region` and `dice_region` are those of its pixels
     above 0.5, kept whole. `Misure` looks for the smallest such region instead. Numbers are traced:
-    sweeping a weight does not recompile. With a region, Y and every Dice are restricted to it.
+    sweeping a weight does not recompile. Y is the predicted segment of class c; with a region, Y
+    and every Dice are restricted to it.
 
     Attributes:
       learning_rate: of AdamW.
@@ -66,47 +66,42 @@ class MisurePaper(MisureBase):
     """
 
     name: ClassVar[str] = "misure_paper"
-    learning_rate: float = 0.01
-    weight_decay: float = 0.01
-    foreground_weight: float = 1.0
-    background_weight: float = 1.0
-    l1_weight: float = 0.1
-    tv_weight: float = 0.0
-    tv_power: float = 3.0
-    cut: float = 0.0
-    num_iterations: int = dataclasses.field(default=100, metadata={"static": True})
-    mask_stride: int = dataclasses.field(default=1, metadata={"static": True})
-
-    def validate(self) -> None:
-        """Raise `ConfigError` naming the first value out of its range."""
-        super().validate()
-        if self.mask_stride < 1:
-            raise ConfigError(f"{self.name}.mask_stride is {self.mask_stride}; at least 1")
-        for name in ("weight_decay", "cut", *(f"{t}_weight" for t in _TERMS)):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(
-                    f"{self.name}.{name} is {getattr(self, name)}; it must not be negative"
-                )
-        if self.cut > 1:
-            raise ConfigError(f"{self.name}.cut is {self.cut}; no mask value is above 1")
-        if not self.tv_power >= 1:
-            raise ConfigError(f"{self.name}.tv_power is {self.tv_power}; it must be at least 1")
+    meta: ClassVar[Meta] = misure_meta(
+        title="Minimally sufficient mask\nbright: the model needs it",
+        unit="share of the pixel kept",
+        note="Bright: the model needs the pixel. The image is multiplied by this mask.",
+        scores={
+            "dice_region": "Dice when the pixels above 0.5 are shown whole",
+            "area_region": "area of those pixels over that of the segment",
+            "loss": "loss of the final mask",
+            "loss_l1": "its mean, times its weight",
+            "loss_tv": "its total variation, times its weight",
+        },
+    )
+    weight_decay: float = setting(0.01, at_least=0)
+    foreground_weight: float = setting(1.0, at_least=0)
+    background_weight: float = setting(1.0, at_least=0)
+    l1_weight: float = setting(0.1, at_least=0)
+    tv_weight: float = setting(0.0, at_least=0)
+    tv_power: float = setting(3.0, at_least=1)
+    cut: float = setting(0.0, at_least=0, at_most=1)
+    mask_stride: int = setting(1, static=True, at_least=1)
 
     def start(self, job: Job) -> PaperState:
         """The mask that stage 2 starts from."""
-        mask = jnp.where(job.segment, 1.0, jnp.where(job.sufficient, 0.5, 0.0))
+        mask = jnp.where(job.target.segment, 1.0, jnp.where(job.sufficient, 0.5, 0.0))
         if self.mask_stride > 1:
             shape = [-(-side // self.mask_stride) for side in mask.shape]
             mask = jax.image.resize(mask, shape, "linear")
         losses = jnp.full(self.num_iterations, jnp.nan)
         return PaperState(mask, self._optimizer().init(mask), losses, jnp.int32(0))
 
-    def step(self, predict_masked: Any, job: Job, state: PaperState) -> PaperState:
+    def step(self, model: MaskedModel, job: Job, state: PaperState) -> PaperState:
         """One AdamW step; the loss noted is that of the mask before it."""
 
         def objective(mask: jax.Array) -> jax.Array:
             pixels = self._to_pixels(mask, job)
-            return _total(self._terms(pixels, predict_masked(pixels), job))
+            return _total(self._terms(pixels, model, model.logits(pixels), job))
 
         loss, gradient = jax.value_and_grad(objective)(state.mask)
         update, optimizer = self._optimizer().update(gradient, state.optimizer, state.mask)
@@ -126,23 +121,25 @@ class MisurePaper(MisureBase):
         return Found(mask, mask, finite, scores, {"loss": state.losses})
 
     def measure(
-        self, predict_masked: Any, job: Job, mask: jax.Array, logits: jax.Array
+        self, model: MaskedModel, job: Job, mask: jax.Array, logits: jax.Array
     ) -> dict[str, jax.Array]:
         """The loss and its terms, and the same mask as a region of whole pixels."""
-        terms = self._terms(mask, logits, job)
+        terms = self._terms(mask, model, logits, job)
         region = (mask > 0.5).astype(jnp.float32)
         return {
-            "dice_region": dice_of(predict_masked(region), job.target, job.segment),
-            "area_region": jnp.sum(region) / jnp.sum(job.segment),
+            "dice_region": dice_of(model.output, model.logits(region), job.target),
+            "area_region": jnp.sum(region) / jnp.sum(job.target.segment),
             "loss": _total(terms),
             **{f"loss_{name}": value for name, value in terms.items()},
         }
 
-    def _terms(self, mask: jax.Array, logits: jax.Array, job: Job) -> dict[str, jax.Array]:
-        """The weighted terms of the loss of a mask [H, W] in pixels, given its logits."""
-        miss_c, miss_0 = soft_misses(logits, job)
+    def _terms(
+        self, mask: jax.Array, model: MaskedModel, logits: jax.Array, job: Job
+    ) -> dict[str, jax.Array]:
+        """The weighted terms of the loss of a mask [*S] in pixels, given its logits."""
+        miss_c, miss_0 = soft_misses(model.output, logits, job.target)
         variation = jnp.float32(0)
-        for axis in (0, 1):
+        for axis in range(mask.ndim):
             steps = _power(jnp.abs(jnp.diff(mask, axis=axis)), self.tv_power)
             variation += jnp.sum(steps) / max(1, steps.size)  # one pixel has no step
         return {
@@ -160,7 +157,7 @@ class MisurePaper(MisureBase):
         )
 
     def _to_pixels(self, mask: jax.Array, job: Job) -> jax.Array:
-        shape = job.segment.shape
+        shape = job.layers.shape
         mask = mask if self.mask_stride == 1 else jax.image.resize(mask, shape, "linear")
         return mask * job.sufficient
 

@@ -1,18 +1,20 @@
 """MiSuRe: the smallest region from which a model still segments the same (arXiv 2406.12173)."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.explainers.misure.base import MisureBase
-from jaxseg_xai.explainers.misure.stages import Found, Job, dice_of, soft_misses
+from jaxseg_xai.core.fields import setting
+from jaxseg_xai.explainers.base import Meta
+from jaxseg_xai.explainers.misure.base import MisureBase, misure_meta
+from jaxseg_xai.explainers.misure.stages import Found, Job, MaskedModel, dice_of, soft_misses
 
-#: Levels begin between these, the lower the later a dilation reached the pixel, and above the third
-#: on Y: what is farthest goes first.
+#: Levels of the search's start: between the first two beside Y, the lower the later a dilation
+#: reached the pixel, so that what is farthest goes first; above the third on Y.
 _RIM, _NEXT, _INSIDE = 0.52, 0.7, 0.8
 #: Adam forgets quickly: the region that the gradient is about changes with every step.
 _DECAY_FIRST, _DECAY_SECOND, _EPS = 0.5, 0.9, 1e-8
@@ -20,17 +22,23 @@ _DECAY_FIRST, _DECAY_SECOND, _EPS = 0.5, 0.9, 1e-8
 _RECOVERY = 1.05
 #: The multiplier stays within these.
 _LEAST, _MOST = 1e-3, 1e5
+#: Of the R_d sequence, by the number of axes d: powers -1, -2, ..., -d of the root of
+#: x^(d + 1) = x + 1 (for d = 2 the plastic number).
+_RATIOS = {
+    2: (0.7548776662466927, 0.5698402909980532),
+    3: (0.8191725133961645, 0.6710436067037893, 0.5497004779019703),
+}
 
 
 class MisureState(NamedTuple):
     """State of stage 2.
 
     Attributes:
-      level: float32 [H, W] in [0, 1]; the region is where it is above 0.5.
+      level: float32 [*S] in [0, 1]; the region is where it is above 0.5.
       best: level of the smallest region so far that is sufficient.
       best_area: float32 [], its pixels.
-      first: float32 [H, W], first moment of the gradient.
-      second: float32 [H, W], second moment.
+      first: float32 [*S], first moment of the gradient.
+      second: float32 [*S], second moment.
       rate: float32 [], step size.
       multiplier: float32 [], weight of the constraint.
       misses: int32 [], insufficient regions in a row.
@@ -63,10 +71,10 @@ class MisureState(NamedTuple):
 class Misure(MisureBase):
     """The smallest region with a hard Dice of at least tau, found by gradient descent.
 
-    Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
-    Stage 2 states the method's goal as what it is, a constraint:
+    Stage 1: M_0 = Y; while D([f(x M_k) is c], Y) < tau: M_{k+1} = dilate(M_k).
+    Stage 2 solves the method's goal as a problem with a constraint:
 
-        minimise |M|  over regions M inside M_SR  subject to  D([argmax f(x M) = c], Y) >= tau
+        minimise |M|  over regions M inside M_SR  subject to  D([f(x M) is c], Y) >= tau
 
     A level in [0, 1] per pixel makes the region M = [level > 0.5]. The model sees that region,
     never a dimmed image; the gradient of multiplier (1 - D_c) + |M| / |M_SR| with respect to M (D_c
@@ -77,10 +85,11 @@ class Misure(MisureBase):
 
     The attribution is the level of the smallest sufficient region that was seen, so that the region
     is where it is above 0.5; `dice_minimal` and `area_minimal` are measured on that region once
-    more. Unless the status is NOT_REACHED it was sufficient in the search; a pixel on the threshold
-    may fall otherwise in the second look. That no smaller one exists is not proven. Numbers are
-    traced: changing one does not recompile. With a region of interest, Y and every Dice are
-    restricted to it. `MisurePaper` has the published loss.
+    more. Unless the status is NOT_REACHED the region was sufficient in the search; rounding may
+    decide a pixel on the threshold otherwise in the last measurement. That no smaller one exists is
+    not proven. Numbers are traced: changing one does not recompile. Y is the predicted segment of
+    class c; with a region, Y and every Dice are restricted to it. `MisurePaper` has the published
+    loss.
 
     Attributes:
       learning_rate: step of the levels, at most.
@@ -95,24 +104,19 @@ class Misure(MisureBase):
     """
 
     name: ClassVar[str] = "misure"
-    learning_rate: float = 0.05
-    multiplier_rate: float = 0.2
-    max_misses: int = 3
-    patience: int = 20
-    num_iterations: int = dataclasses.field(default=100, metadata={"static": True})
+    meta: ClassVar[Meta] = misure_meta(
+        title="Minimally sufficient region\nbright: kept firmly",
+        unit="level; the region is above 0.5",
+        note="Bright: kept firmly. The model is shown the pixels above 0.5, unchanged.",
+        scores={"multiplier": "weight of the constraint at the end"},
+    )
+    learning_rate: float = setting(0.05, above=0)
+    multiplier_rate: float = setting(0.2, above=0)
+    max_misses: int = setting(3, at_least=1)
+    patience: int = setting(20, at_least=1)
 
-    def validate(self) -> None:
-        """Raise `ConfigError` naming the first value out of its range."""
-        super().validate()
-        if not self.multiplier_rate > 0:
-            raise ConfigError(
-                f"{self.name}.multiplier_rate is {self.multiplier_rate}; it must be positive"
-            )
-        for name in ("max_misses", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{self.name}.{name} is {getattr(self, name)}; it must be at least 1"
-                )
+    def check_together(self) -> None:
+        """Raise `ConfigError` where the search would end before anything could change."""
         if self.learning_rate * self.patience < _RIM - 0.5:
             raise ConfigError(
                 f"{self.name}.learning_rate is {self.learning_rate}: in {self.patience} steps "
@@ -121,11 +125,11 @@ class Misure(MisureBase):
 
     def start(self, job: Job) -> MisureState:
         """All of M_SR, its pixels at levels of their own so that they do not all go at once."""
-        spread = _spread(job.segment.shape)
+        spread = _spread(job.layers.shape)
         near = 1 - (job.layers - spread) / jnp.maximum(job.num_dilations, 1)
         ring = _RIM + (_NEXT - _RIM) * near
         inside = _INSIDE + (1 - _INSIDE) * spread
-        level = jnp.where(job.segment, inside, jnp.where(job.sufficient, ring, 0.0))
+        level = jnp.where(job.target.segment, inside, jnp.where(job.sufficient, ring, 0.0))
         area = jnp.sum(job.sufficient, dtype=jnp.float32)
         zeros, nothing = jnp.zeros_like(level), jnp.full(self.num_iterations, jnp.nan)
         return MisureState(
@@ -145,17 +149,17 @@ class Misure(MisureBase):
             finite=jnp.bool(True),
         )
 
-    def step(self, predict_masked: Any, job: Job, state: MisureState) -> MisureState:
-        """Look at the region, and move the levels or go back."""
+    def step(self, model: MaskedModel, job: Job, state: MisureState) -> MisureState:
+        """Show the model the region; then move the levels, or go back to the best ones."""
         size = jnp.maximum(jnp.sum(job.sufficient), 1)
 
         def objective(level: jax.Array) -> tuple[jax.Array, jax.Array]:
             hard = _region(level).astype(jnp.float32)
             region = level + jax.lax.stop_gradient(hard - level)
-            logits = predict_masked(region)
-            miss, _ = soft_misses(logits, job)
+            logits = model.logits(region)
+            miss, _ = soft_misses(model.output, logits, job.target)
             loss = state.multiplier * miss + jnp.sum(region) / size
-            return loss, dice_of(logits, job.target, job.segment)
+            return loss, dice_of(model.output, logits, job.target)
 
         (loss, dice), gradient = jax.value_and_grad(objective, has_aux=True)(state.level)
         gradient *= job.sufficient
@@ -191,7 +195,7 @@ class Misure(MisureBase):
             mark=jnp.where(progress, best_area, state.mark),
             steps=steps,
             dice=state.dice.at[state.steps].set(dice),
-            area=state.area.at[state.steps].set(area / jnp.sum(job.segment)),
+            area=state.area.at[state.steps].set(area / jnp.sum(job.target.segment)),
             finite=state.finite & jnp.isfinite(loss) & jnp.all(jnp.isfinite(gradient)),
         )
 
@@ -213,11 +217,11 @@ class Misure(MisureBase):
         )
 
     def measure(
-        self, predict_masked: Any, job: Job, mask: jax.Array, logits: jax.Array
+        self, model: MaskedModel, job: Job, mask: jax.Array, logits: jax.Array
     ) -> dict[str, jax.Array]:
         """How sure the model is of what it segments from the region."""
-        del predict_masked, mask
-        miss_c, miss_0 = soft_misses(logits, job)
+        del mask
+        miss_c, miss_0 = soft_misses(model.output, logits, job.target)
         return {"loss_foreground": miss_c, "loss_background": miss_0}
 
 
@@ -226,6 +230,11 @@ def _region(level: jax.Array) -> jax.Array:
 
 
 def _spread(shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in [0, 1) that differ as much as possible between neighbours (the R2 sequence)."""
-    y, x = np.indices(shape)
-    return ((0.7548776662466927 * y + 0.5698402909980532 * x) % 1).astype(np.float32)
+    """Numbers in [0, 1), float32 [*S], that differ as much as possible between neighbours.
+
+    References:
+      M. Roberts, The unreasonable effectiveness of quasirandom sequences, 2018 (the R_d sequence).
+    """
+    ratios = _RATIOS[len(shape)]
+    total = sum(ratio * index for ratio, index in zip(ratios, np.indices(shape), strict=True))
+    return (np.asarray(total) % 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where MiSuRe looks: outside a mask the model sees 0."""
+"""How MiSuRe gets the logits of a masked image: from all of it, or a window around the mask."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Predict
 from jaxseg_xai.incremental.crop import CroppedPredict, Spot, crop_predict
 from jaxseg_xai.ops.blocks import bounding_box
 
-#: Windows chosen by themselves: sides as shares of the image's, and where they are worth it (each
-#: is a program to compile, and a small image is mostly border).
+#: Windows where none are asked for: their sides as shares of the image's, and the smallest image
+#: that has any (each window is one more program to compile, and a small image is mostly border).
 _SHARES, _SMALLEST_IMAGE = (3 / 8, 1 / 2), 256
 #: Sides are multiples of this and of the model's stride, so that the windows of all layers keep
 #: their distance.
@@ -23,28 +24,31 @@ _WORTH = 0.75
 
 
 def plan_windows(
-    predict: Predict,
+    segmenter: Segmenter,
     variables: Any,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     sides: Sequence[int] | None,
     region_side: int | None = None,
 ) -> tuple[CroppedPredict, ...]:
     """The windows that are worth having, the smallest first.
 
     Args:
-      predict: the model.
+      segmenter: the model.
       variables: its weights, or their shapes.
-      image_shape: (H, W, C).
+      image_shape: (*S, C).
       sides: of square windows in pixels; None chooses them.
       region_side: of a box that holds every region that is explained; windows then hold the region
         too, and no logits outside of them are computed. None if nothing is known.
 
     Returns:
       None of those that the model makes as expensive as the whole image (it mixes all positions),
-      or whose gradient could be another than the model's own (it defines derivatives itself).
+      or whose gradient could be another than the model's own (it defines derivatives itself). None
+      at all for volumes: windows exist for images of two axes only.
     """
+    if len(image_shape) != 3:
+        return ()
     shortest = min(image_shape[:2])
-    grid = math.lcm(_GRID, getattr(predict, "stride", 1))
+    grid = math.lcm(_GRID, segmenter.input.multiple_of)
     if sides is None:
         large = shortest >= _SMALLEST_IMAGE
         sides = [round(share * shortest / grid) * grid for share in _SHARES] if large else []
@@ -52,7 +56,7 @@ def plan_windows(
     for side in sorted({side for side in sides if (region_side or 0) <= side < shortest}):
         step = min(grid, side)
         crop = crop_predict(
-            predict,
+            segmenter,
             variables,
             image_shape,
             window=(side, side),
@@ -65,23 +69,23 @@ def plan_windows(
 
 
 class View(Protocol):
-    """How the model is asked for its logits of a masked image."""
+    """A way to the logits of a masked image. Outside the mask the image is 0."""
 
     def holds(self, mask: jax.Array, region: jax.Array) -> jax.Array:
-        """Whether it can look at images inside a mask [H, W] for a region [H, W]; bool []."""
+        """Whether it can be used for a mask [*S] and a region [*S]; bool []."""
         ...
 
-    def place(self, mask: jax.Array, region: jax.Array) -> Any:
-        """What is the same for all masks inside the given one."""
+    def locate(self, mask: jax.Array, region: jax.Array) -> Any:
+        """The location to look at, the same for all masks inside the given one."""
         ...
 
-    def logits(self, place: Any, image: jax.Array, mask: jax.Array) -> jax.Array:
-        """Of image [H, W, C] times mask [H, W]; [H, W, K]. Right in the region at least."""
+    def logits(self, location: Any, image: jax.Array, mask: jax.Array) -> jax.Array:
+        """Logits [*S, K] of image [*S, C] times mask [*S]; right in the region at least."""
         ...
 
 
 class WholeView(NamedTuple):
-    """The model as it is."""
+    """The model on the whole image."""
 
     predict: Predict
     variables: Any
@@ -90,16 +94,16 @@ class WholeView(NamedTuple):
         """Always."""
         return jnp.bool(True)
 
-    def place(self, mask: jax.Array, region: jax.Array) -> None:
-        """Nothing."""
+    def locate(self, mask: jax.Array, region: jax.Array) -> None:
+        """Nothing to know."""
 
-    def logits(self, place: None, image: jax.Array, mask: jax.Array) -> jax.Array:
+    def logits(self, location: None, image: jax.Array, mask: jax.Array) -> jax.Array:
         """One forward pass."""
         return self.predict(self.variables, (image * mask[..., None])[None])[0]
 
 
 class WindowView:
-    """Only what a window can change, over the response to a black image."""
+    """The model on a window [h, w]: what it can change in the response to a black image."""
 
     def __init__(self, crop: CroppedPredict, variables: Any) -> None:
         self._crop, self._prepared = crop, crop.prepare(variables)
@@ -108,16 +112,16 @@ class WindowView:
         """Whether a window holds the mask (and the region, if nothing else is computed)."""
         return self._spot(mask, region).fits
 
-    def place(self, mask: jax.Array, region: jax.Array) -> tuple[jax.Array, Any]:
+    def locate(self, mask: jax.Array, region: jax.Array) -> tuple[jax.Array, Any]:
         """The window's position, and what the model reads around it."""
         block = self._spot(mask, region).block
         return block, self._crop.put(self._prepared, block)
 
-    def logits(self, place: tuple, image: jax.Array, mask: jax.Array) -> jax.Array:
+    def logits(self, location: tuple, image: jax.Array, mask: jax.Array) -> jax.Array:
         """One forward pass in windows."""
-        block, placed = place
+        block, around = location
         window = self._crop.cut(image, block) * self._crop.cut(mask, block)[..., None]
-        found = self._crop.logits(self._prepared, placed, window)
+        found = self._crop.logits(self._prepared, around, window)
         if self._crop.local:
             corner = self._crop.start(block)
             black = self._prepared.logits
@@ -129,7 +133,7 @@ class WindowView:
 
 
 def first_holding(views: Sequence[View], masks: jax.Array, regions: jax.Array) -> jax.Array:
-    """Which view is the first to hold each mask and region bool [B, H, W]; int32 [B]."""
+    """Which view is the first to hold each mask and region bool [B, *S]; int32 [B]."""
 
     def choose(mask: jax.Array, region: jax.Array) -> jax.Array:
         return jnp.argmax(jnp.stack([view.holds(mask, region) for view in views]))
