@@ -14,8 +14,8 @@ from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.core.fields import check, setting
 
 if TYPE_CHECKING:
-    from jaxseg_xai.reliability.features import FeatureTable
     from jaxseg_xai.reliability.model_file import ReliabilityClassifier
+    from jaxseg_xai.reliability.table import FeatureTable
 
 _COLUMNS = ("image_id", "class_name", "probability", "true_dice", "status")
 
@@ -175,7 +175,8 @@ PREDICT = Command(
 
 def _labelled(paths: Sequence[Path], labels: Sequence[str], notes: list[str]) -> "FeatureTable":
     """The labelled explanations of some sweeps; `notes` gets what was left out."""
-    from jaxseg_xai.reliability.features import join, read_features
+    from jaxseg_xai.reliability.features import read_features
+    from jaxseg_xai.reliability.table import join
 
     tables = [read_features(path, labels) for path in paths]
     for path, table in zip(paths, tables, strict=True):

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss
 
 from jaxseg_xai.reliability.classifier import fit, held_out_probability
-from jaxseg_xai.reliability.features import FeatureTable
+from jaxseg_xai.reliability.table import FeatureTable
 
 NUM_RESAMPLES = 1000
 #: Scores that fall as the model gets surer; alone they are used with their sign changed.

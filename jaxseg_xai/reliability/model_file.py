@@ -11,7 +11,7 @@ from scipy.special import expit
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.ops.random import image_id
-from jaxseg_xai.reliability.features import FeatureTable, Origin
+from jaxseg_xai.reliability.table import FeatureTable, Origin
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

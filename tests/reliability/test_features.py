@@ -5,7 +5,8 @@ import pytest
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.reliability.features import join, read_features
+from jaxseg_xai.reliability.features import read_features
+from jaxseg_xai.reliability.table import join
 from jaxseg_xai.reliability.truth import true_dice
 from jaxseg_xai.store import Entry, MemoryStore, PlanRow, StoredImage, ZarrStore
 from tests.reliability import made_up
