@@ -113,7 +113,8 @@ class Explanation:
     """What an explainer returns.
 
     Attributes:
-      attribution: float32 [*S]; range, unit and sign are the explainer's, see its `meta`.
+      attribution: float32 [*S]; range, unit and sign are the explainer's, see its `meta`. None of
+        methods that explain no pixels but parts of the network; their traces hold the result.
       status: int32 [], a `Status`. Maps are finite whatever it says.
       scores: name -> float32 [] (NaN where a score is not defined).
       maps: name -> [*S], further maps of the explainer (bool or float), and `prediction`: the

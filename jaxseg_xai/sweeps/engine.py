@@ -218,7 +218,10 @@ class Engine:
                     continue
                 if target is None or not finite:  # nothing to compute: no lane is spent on it
                     status = Status.EMPTY_TARGET if finite else Status.NON_FINITE
-                    self._write(label, row, item, *_nothing(class_index, prediction, item, status))
+                    size = item.prepared.grid.prepared
+                    pixels = job.explainer.meta.figure != "parts"
+                    nothing = _nothing(class_index, prediction, size, status, pixels=pixels)
+                    self._write(label, row, item, *nothing)
                     continue
                 key = (label, item.prepared.image.shape)
                 self._queues[key].append(_Waiting(row=row, item=item, target=target))
@@ -307,14 +310,21 @@ def _back(grid: Grid, tree: Any) -> Any:
 
 
 def _nothing(
-    class_index: int, prediction: np.ndarray, item: _Item, status: Status
+    class_index: int, prediction: np.ndarray, size: tuple[int, ...], status: Status, *, pixels: bool
 ) -> tuple[Explanation, SegmentTarget]:
-    """The explanation of what cannot be explained: zeros, with the status that says why."""
-    size = item.prepared.grid.prepared
+    """The explanation of what cannot be explained: zeros, with the status that says why.
+
+    Args:
+      class_index: of the class.
+      prediction: of the model, on the prepared grid.
+      size: S of that grid.
+      status: why.
+      pixels: whether the method explains pixels.
+    """
     empty = np.zeros(size, bool)
     target = SegmentTarget(class_index=np.int32(class_index), region=empty, reference=empty)
     explanation = Explanation(
-        attribution=np.zeros(size, np.float32),
+        attribution=np.zeros(size, np.float32) if pixels else None,
         status=np.int32(status),
         maps={"prediction": prediction},
     )

@@ -242,7 +242,7 @@ def test_what_cannot_be_explained_still_shows_the_prediction(tmp_path, model, im
 def test_what_reliability_reads_of_a_sweep(done):
     config, _ = done
     table = read_features(config.out)
-    assert table.sources == ("misure",)
+    assert table.labels == ("misure",)
     assert {"misure.num_dilations", "misure.area_minimal", "misure.dice_start"} <= {*table.names}
     assert len(table) == 6
     assert table.counts_omitted() == {"EMPTY_TARGET": 6}
