@@ -30,7 +30,7 @@ def effects_figure(record: Record) -> "Figure":
     shapes = [picture.attribution.shape for picture in pictures]
     counts = record.stored.traces.get("histogram", np.full(1, np.nan))
     has_counts = bool(np.isfinite(counts).any())  # all NaN: only other rows have one
-    figure, rows, chart = panels.picture_grid(shapes, 2, text_height=1.0, chart=has_counts)
+    figure, rows, chart = panels.picture_grid(shapes, 2, text_height=0.7, chart=has_counts)
     assert record.stored.attribution is not None
     limit = overlays.effect_limit(record.stored.attribution)
     scale = panels.colour_scale(-limit, limit, "RdBu")

@@ -21,7 +21,7 @@ def heat_figure(record: Record) -> "Figure":
     """
     pictures = pictures_of(record)
     shapes = [picture.attribution.shape for picture in pictures]
-    figure, rows, _ = panels.picture_grid(shapes, 3, text_height=0.7)
+    figure, rows, _ = panels.picture_grid(shapes, 3, text_height=0.45)
     assert record.stored.attribution is not None
     limit = overlays.effect_limit(record.stored.attribution, 99)
     signed = record.meta.signed

@@ -110,7 +110,7 @@ def outline(axes: "Axes", mask: np.ndarray | None, colour: Any, width: float = 1
     padded = np.pad(np.asarray(mask, np.float32), 1)
     y, x = (np.arange(size) - 1 for size in padded.shape)
     # A dark line under the coloured one is visible on any background.
-    for thickness, line in ((width + 1.3, "black"), (width, colour)):
+    for thickness, line in ((width + min(1.3, width), "black"), (width, colour)):
         axes.contour(x, y, padded, levels=[0.5], colors=[line], linewidths=thickness)
     height, width = mask.shape
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))

@@ -117,7 +117,7 @@ class Record:
 
     def name_of(self, class_index: int) -> str:
         """Name of a class, cut to fit a panel."""
-        return _cut(class_name(class_index, self.class_names), 28)
+        return _cut(class_name(class_index, self.class_names), 18)
 
     def title(self, name: str, otherwise: str) -> str:
         """Title of the panel of a map ("attribution" or one of `maps`)."""

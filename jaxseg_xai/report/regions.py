@@ -24,7 +24,7 @@ def regions_figure(record: Record) -> "Figure":
     """
     pictures = pictures_of(record)
     shapes = [picture.attribution.shape for picture in pictures]
-    figure, rows, _ = panels.picture_grid(shapes, 6, wrap=3, text_height=0.7)
+    figure, rows, _ = panels.picture_grid(shapes, 6, wrap=3, text_height=0.45)
     scale = panels.colour_scale(0, 1, "viridis")
     soft = "dice_region" in record.stored.row.scores
     title = f"Minimally sufficient {'mask' if soft else 'region'}"

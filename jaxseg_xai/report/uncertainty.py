@@ -15,7 +15,7 @@ def uncertainty_figure(record: Record) -> "Figure":
     pictures = pictures_of(record)
     shapes = [picture.attribution.shape for picture in pictures]
     further = [name for name, values in record.stored.maps.items() if values.dtype.kind == "f"]
-    figure, rows, _ = panels.picture_grid(shapes, 2 + len(further), text_height=0.7)
+    figure, rows, _ = panels.picture_grid(shapes, 2 + len(further), text_height=0.45)
     scale = panels.colour_scale(0, 1, "magma")
     titles = [record.title("attribution", "Uncertainty")]
     titles += [record.title(name, name.replace("_", " ").capitalize()) for name in further]
@@ -25,7 +25,8 @@ def uncertainty_figure(record: Record) -> "Figure":
         maps = [picture.attribution, *(picture.maps[name] for name in further)]
         for panel, values, title in zip(axes[1:], maps, titles, strict=True):
             panels.show(panel, values, title, cmap=scale.cmap, norm=scale.norm)
-            panels.outline(panel, explained, overlays.WHITE)
+            # Thin: it is at the outline that models are unsure.
+            panels.outline(panel, explained, overlays.WHITE, width=0.6)
     for panel, unit in zip(
         rows[-1][1:], [record.unit, *["from 0 to 1"] * len(further)], strict=True
     ):

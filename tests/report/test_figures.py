@@ -271,4 +271,4 @@ def test_class_names_too_long_for_a_panel_are_cut():
     store = build(kinds=("heat",), names=("background", "a" * 80))
     image = np.zeros((40, 40, 3), np.uint8)
     store.write_image(0, StoredImage(id="im0", image=image))
-    assert "a" * 27 + "…" in words(picture(store, "heat", 0)[0])
+    assert "a" * 17 + "…" in words(picture(store, "heat", 0)[0])
