@@ -9,14 +9,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.inputs import Grid, Prepared, prepare
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Explanation, Sample, SegmentTarget, Status
 from jaxseg_xai.data.others import read_others
 from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, replicate
+from jaxseg_xai.devices.programs import compiled
 from jaxseg_xai.explainers import Batch, Problem
 from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.ops.patches import PatchPool
@@ -101,7 +104,6 @@ class Engine:
         }
         self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
         self._jobs = {job.label: job for job in work.jobs}
-        self._compiled: dict[Any, Callable] = {}
         self._queues: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         labels = list(self._jobs)
         self._times = Times(
@@ -173,13 +175,10 @@ class Engine:
                         self._fail(label, row, str(item))
             else:
                 by_shape[item.prepared.image.shape].append(item)
-        for shape, items in by_shape.items():
+        for items in by_shape.values():
             images = pad_batch(np.stack([item.prepared.image for item in items]), self._size)
             run = self._compile(
-                ("predict", shape),
-                lambda images=images: predict_batch.lower(
-                    self._segmenter, self._variables, images, self._mesh
-                ),
+                _lower_prediction, self._variables, images, segmenter=self._segmenter
             )
             predictions, finite = jax.device_get(run(self._variables, images))
             for item, prediction, usable in zip(items, predictions, finite, strict=False):
@@ -252,9 +251,9 @@ class Engine:
         dealt, which = deal_batch(examples, self._size, self._mesh)
         batch = Batch(**dealt, valid=which < len(waiting))
         if explainer.traceable:
-            compiled = self._compile(key, lambda: lower(explainer, problem, batch, mesh=self._mesh))
+            run = self._compile(lower, explainer, problem, batch)
             start = time.perf_counter()
-            found = jax.device_get(compiled(explainer, problem, batch))
+            found = jax.device_get(run(explainer, problem, batch))
         else:  # compiles its own programs
             start = time.perf_counter()
             found = jax.device_get(explain(explainer, problem, batch, mesh=self._mesh))
@@ -285,17 +284,19 @@ class Engine:
         self._store.write(label, row, explanation, target)
         self._progress.update()
 
-    def _compile(self, key: Any, lowered: Callable[[], Any]) -> Callable:
-        """Compile once per key, timed apart from the computing."""
-        if key not in self._compiled:
-            start = time.perf_counter()
-            self._compiled[key] = lowered().compile()
-            self._times.compile_seconds += time.perf_counter() - start
-        return self._compiled[key]
+    def _compile(self, lower: Callable[..., Any], *arguments: Any, **static: Any) -> Callable:
+        """Compile once per shape and process, timed apart from the computing."""
+        run, seconds = compiled(lower, *arguments, mesh=self._mesh, **static)
+        self._times.compile_seconds += seconds
+        return run
 
     def _fail(self, label: str, row: int, reason: str) -> None:
         self._store.fail(label, row, reason)
         self._progress.update()
+
+
+def _lower_prediction(variables: Any, images: Any, *, segmenter: Segmenter, mesh: Mesh) -> Any:
+    return predict_batch.lower(segmenter, variables, images, mesh)
 
 
 def _back(grid: Grid, tree: Any) -> Any:

@@ -16,6 +16,7 @@ from jaxseg_xai.core.errors import (
     ModelError,
 )
 from tests import tiny
+from tests.sweeps.programs import CompileLog
 
 SIDE = 16
 RNG = np.random.default_rng(0)
@@ -57,6 +58,14 @@ def test_an_array_of_images(model):
     assert lines[0].startswith("integrated_gradients of bright in image-00000: OK, 16x16, 0 to ")
     with pytest.raises(AttributeError, match="there are 3 explanations; choose one, found\\[0\\]"):
         _ = found.attribution
+
+
+def test_images_of_one_size_share_one_program(model):
+    found = ig(model, pictures(1), outcome="mean_probability")
+    with CompileLog() as log:
+        other = ig(model, 1 - pictures(1), outcome="mean_probability")
+    assert log.count("_compiled") == log.count("predict_batch") == 0
+    assert (other.attribution != found.attribution).any()
 
 
 def test_one_image_answers_for_itself(model):

@@ -1,0 +1,43 @@
+"""Compiled programs that stay: the same call on other images compiles nothing."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+#: How many programs are kept; the one that was not used for longest goes first.
+_MOST = 64
+_programs: "OrderedDict[Any, Callable]" = OrderedDict()
+_lock = threading.Lock()
+
+
+def compiled(lower: Callable[..., Any], *arguments: Any, **static: Any) -> tuple[Callable, float]:
+    """The compiled program for arguments of these shapes, and the seconds spent compiling it.
+
+    Args:
+      lower: `lower` of a jitted function (or a function around it), asked where the program is new.
+      *arguments: pytrees of arrays; static fields of dataclasses in them must be hashable.
+      **static: hashable keyword arguments.
+
+    Returns:
+      (a function of the arguments that were traced, seconds: 0 where the program was there).
+    """
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    key = (lower, structure, shapes, tuple(sorted(static.items())))
+    with _lock:
+        if key in _programs:
+            _programs.move_to_end(key)
+            return _programs[key], 0.0
+    start = time.perf_counter()
+    program = lower(*arguments, **static).compile()
+    seconds = time.perf_counter() - start
+    with _lock:
+        _programs[key] = program
+        while len(_programs) > _MOST:
+            _programs.popitem(last=False)
+    return program, seconds
