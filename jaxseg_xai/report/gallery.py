@@ -17,8 +17,8 @@ from jaxseg_xai.report.record import meta_of, warning_of
 from jaxseg_xai.store import Row, Store
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: Attributes of a store that have a place of their own in the report.
-_SHOWN = ("config", "versions", "seed", "class_names")
+#: Attributes of a store that have a place of their own in the report, or describe its format.
+_KNOWN = ("config", "versions", "seed", "class_names", "explainers", "rank", "jaxseg_xai_store")
 
 
 def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: int = 200) -> Path:
@@ -50,7 +50,7 @@ def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: i
         lstrip_blocks=True,
     )
     done = store.rows(done_only=True)
-    further = {name: value for name, value in store.attrs.items() if name not in _SHOWN}
+    further = {name: value for name, value in store.attrs.items() if name not in _KNOWN}
     html = environment.get_template("gallery.html.j2").render(
         title=store.name,
         config=_json(store.attrs.get("config", {})),

@@ -114,3 +114,10 @@ def test_without_jinja(store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match="report"):
         write_report(store, tmp_path / "r.html")
+
+
+def test_only_what_a_sweep_added_is_listed_as_further(tmp_path):
+    for sink in ("memory", "zarr"):
+        one = build(kinds=("heat",), sink=sink, path=tmp_path / "s.zarr")
+        text = write_report(one, tmp_path / "r.html", max_items=0).read_text()
+        assert "Further attributes" not in text
