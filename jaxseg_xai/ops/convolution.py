@@ -28,38 +28,42 @@ def convolve(
     x: jax.Array,
     kernel: jax.Array,
     padding: Sequence[tuple[int, int]],
-    dilation: tuple[int, int],
+    dilation: tuple[int, ...],
     precision: lax.PrecisionLike,
 ) -> jax.Array:
-    """Correlate images [B, H, W, C] with a kernel [h, w, C, O]: [B, H', W', O].
+    """Correlate images [B, *S, C] with a kernel [*k, C, O]: [B, *S', O].
+
+    Volumes are convolved as `lax` does it; what follows is about images.
 
     Args:
       x: images.
       kernel: weights.
-      padding: ((top, bottom), (left, right)) in pixels.
+      padding: (low, high) of every axis of S in pixels, ((top, bottom), (left, right)).
       dilation: of the kernel.
       precision: of `lax.conv_general_dilated`.
     """
     on_cpu = jax.default_backend() == "cpu" and not textbook.value
-    fast = on_cpu and x.dtype == jnp.float32 and min(kernel.shape[:2]) >= 3
+    image = x.dtype == jnp.float32 and x.ndim == 4
+    fast = on_cpu and image and min(kernel.shape[:2]) >= 3
     if fast and (pixels := _pixels_at_once(kernel, dilation)) > 1:
         return _several_pixels_at_once(x, kernel, pixels, padding, precision)
     if fast and tuple(dilation) == (1, 1) and winograd.pays(x.shape, kernel.shape, padding):
         return winograd.convolve_3x3(x, kernel, padding, precision)
     if fast and not any(map(any, padding)):
         return plain(x, kernel, (1, 1), ((1, 0), (0, 0)), dilation, precision)[:, 1:]
-    return plain(x, kernel, (1, 1), padding, dilation, precision)
+    return plain(x, kernel, (1,) * len(padding), padding, dilation, precision)
 
 
 def plain(x, kernel, strides, padding, dilation, precision) -> jax.Array:
     """`convolve` with strides, as `lax` has it."""
+    space = "DHW"[5 - x.ndim :]
     return lax.conv_general_dilated(
         x,
         kernel,
         strides,
         padding,
         rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
         precision=precision,
     )
 

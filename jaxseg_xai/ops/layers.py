@@ -32,32 +32,33 @@ def conv_general_dilated(
     than outside (jax issue 12868); an ordinary convolution is not. Reverse mode only.
 
     Args:
-      lhs: images [B, H, W, C].
-      rhs: kernel [h, w, C, O].
-      window_strides: two strides.
-      padding: "SAME", "VALID" or ((top, bottom), (left, right)).
-      lhs_dilation: two input dilations, or None.
-      rhs_dilation: two kernel dilations, or None.
+      lhs: images or volumes [B, *S, C].
+      rhs: kernel [*k, C, O].
+      window_strides: a stride for every axis of S.
+      padding: "SAME", "VALID" or (low, high) of every axis, ((top, bottom), (left, right)).
+      lhs_dilation: input dilations, or None.
+      rhs_dilation: kernel dilations, or None.
       **kwargs: the further arguments of `lax.conv_general_dilated`.
 
     Returns:
-      [B, H', W', O].
+      [B, *S', O].
     """
-    dilation = tuple(rhs_dilation or (1, 1))
+    rank = lhs.ndim - 2
+    dilation = tuple(rhs_dilation or (1,) * rank)
     plain = (
-        tuple(window_strides) == (1, 1)
-        and set(lhs_dilation or (1, 1)) == {1}
+        set(window_strides) == {1}
+        and set(lhs_dilation or (1,)) == {1}
         and kwargs.get("feature_group_count", 1) == 1
         and kwargs.get("preferred_element_type") is None
-        and lhs.ndim == 4
+        and rank in (2, 3)
     )
     if not plain:
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, **kwargs
         )
     if isinstance(padding, str):
-        extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
-        padding = lax.padtype_to_pads(lhs.shape[1:3], extent, (1, 1), padding)
+        extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], dilation, strict=True)]
+        padding = lax.padtype_to_pads(lhs.shape[1:-1], extent, window_strides, padding)
     # The backward pass is traced later, when the default may be another.
     default = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     precision = kwargs.get("precision") or default
@@ -75,26 +76,30 @@ def _conv_bwd(padding, dilation, precision, residuals, cotangent):
     x, kernel = residuals
     # Input pixel i meets tap t of the kernel in output pixel i - t + lo, so its gradient correlates
     # the cotangent with the flipped kernel, padded by the kernel's reach less the forward padding.
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    reach = [(k - 1) * d for k, d in zip(kernel.shape[:2], dilation, strict=True)]
+    rank = len(padding)
+    flipped = jnp.flip(kernel, tuple(range(rank))).swapaxes(-2, -1)
+    reach = [(k - 1) * d for k, d in zip(kernel.shape[:rank], dilation, strict=True)]
     back = tuple((r - lo, r - hi) for r, (lo, hi) in zip(reach, padding, strict=True))
     grad_x = convolve(cotangent, flipped, back, dilation, precision)
     # XLA removes this where the weights are frozen, as they are in every explainer.
-    _, of_kernel = jax.vjp(lambda k: plain(x, k, (1, 1), padding, dilation, precision), kernel)
+    ones = (1,) * rank
+    _, of_kernel = jax.vjp(lambda k: plain(x, k, ones, padding, dilation, precision), kernel)
     return grad_x, *of_kernel(cotangent)
 
 
 _stride_one_conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """2x2 max-pooling, stride 2: [B, H, W, C] -> [B, H/2, W/2, C] (H and W even).
+def max_pool_2(x: jax.Array) -> jax.Array:
+    """Max-pooling by two along every axis: [B, *S, C] -> [B, *S/2, C] (all of S even).
 
     Selections between strided slices: a cheaper gradient than that of `reduce_window`, and like
     there the first of several equal maxima gets it.
     """
-    wide = _first_larger(x[:, :, 0::2], x[:, :, 1::2])
-    return _first_larger(wide[:, 0::2], wide[:, 1::2])
+    for axis in range(x.ndim - 2, 0, -1):
+        even, odd = (lax.slice_in_dim(x, i, None, stride=2, axis=axis) for i in (0, 1))
+        x = _first_larger(even, odd)
+    return x
 
 
 def _first_larger(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -113,19 +118,13 @@ def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
     `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`. Reverse mode only.
     """
     if textbook.value:
-        rows, columns = (_aligned_bilinear(n).astype(x.dtype) for n in x.shape[1:3])
+        rows, columns = (_linear(n, 2 * n, True).astype(x.dtype) for n in x.shape[1:3])
         return jnp.einsum("ph,bhwc,qw->bpqc", rows, x, columns)
     return _rise(_rise(x, 1), 2)
 
 
-def _aligned_bilinear(size: int) -> np.ndarray:
-    """Interpolation matrix [2n, n] whose first and last rows are the first and last samples."""
-    position = np.linspace(0.0, size - 1.0, 2 * size)
-    return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size))).astype(np.float32)
-
-
 def _shares(size: int, axis: int, like: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of that matrix: what output 2i takes of input i - 1, and output 2i + 1 of input i + 1."""
+    """Of its matrix: what output 2i takes of input i - 1, and output 2i + 1 of input i + 1."""
     before = (np.arange(size) / (2 * size - 1)).reshape(-1, *[1] * (like.ndim - 1 - axis))
     return jnp.asarray(before, like.dtype), jnp.asarray(before[::-1], like.dtype)
 
@@ -139,7 +138,7 @@ def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _rise(x: jax.Array, axis: int) -> jax.Array:
-    """That matrix times one axis, without its zeros."""
+    """Up-sampling of one axis, without its zeros."""
     before, after = _shares(x.shape[axis], axis, x)
     pair = (
         (1 - before) * x + before * _shifted(x, -1, axis),
@@ -167,3 +166,33 @@ def _rise_bwd(axis: int, _: None, cotangent: jax.Array) -> tuple[jax.Array]:
 
 
 _rise.defvjp(_rise_fwd, _rise_bwd)
+
+
+def resize_linear(x: jax.Array, size: Sequence[int], *, align_corners: bool = False) -> jax.Array:
+    """Linear interpolation along every axis: [B, *S, C] -> [B, *size, C], not smaller than S.
+
+    `torch.nn.functional.interpolate` in the modes "bilinear" and "trilinear". A product with a
+    constant matrix for each axis, which has a cheap gradient and which `jaxseg_xai.incremental` can
+    read.
+
+    Args:
+      x: images or volumes.
+      size: of the result, in pixels.
+      align_corners: whether the first and last samples stay at the ends; else pixels are areas.
+    """
+    for axis, wanted in enumerate(size, 1):
+        if x.shape[axis] != wanted:
+            matrix = _linear(x.shape[axis], wanted, align_corners).astype(x.dtype)
+            # To the end and back: a matrix product of the one axis, whatever the rank.
+            x = jnp.moveaxis(jnp.matmul(jnp.moveaxis(x, axis, -1), matrix.T), -1, axis)
+    return x
+
+
+def _linear(size: int, wanted: int, align_corners: bool) -> np.ndarray:
+    """Interpolation matrix [wanted, size]."""
+    if align_corners:
+        position = np.linspace(0.0, size - 1.0, wanted)
+    else:
+        position = (np.arange(wanted) + 0.5) * size / wanted - 0.5
+    position = np.clip(position, 0.0, size - 1.0)
+    return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size))).astype(np.float32)

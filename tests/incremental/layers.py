@@ -6,7 +6,12 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxseg_xai.ops.layers import max_pool_2x2, upsample_2x_bilinear, upsample_2x_nearest
+from jaxseg_xai.ops.layers import (
+    max_pool_2,
+    resize_linear,
+    upsample_2x_bilinear,
+    upsample_2x_nearest,
+)
 
 C = 4
 
@@ -234,7 +239,7 @@ WINDOWED = {
     "max-pool": pool(nnx.max_pool, (2, 3), (2, 2), "VALID"),
     "max-pool-same": pool(nnx.max_pool, (3, 3), (2, 2), "SAME"),
     "max-pool-slices": plain(
-        lambda x: max_pool_2x2(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
+        lambda x: max_pool_2(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
     ),
     "avg-pool": pool(nnx.avg_pool, (3, 2), (2, 1), "SAME"),
     "avg-pool-uncounted": pool(nnx.avg_pool, (3, 3), (1, 2), "SAME", count_include_pad=False),
@@ -250,6 +255,7 @@ WINDOWED = {
     "nearest": plain(upsample_2x_nearest),
     "bilinear-aligned": plain(upsample_2x_bilinear),
     "bilinear-aligned-3": plain(aligned_corners),
+    "bilinear-areas": plain(lambda x: resize_linear(x, (4 * x.shape[1], 2 * x.shape[2] + 1))),
     "resize-nearest": resize(1.7, "nearest"),
     "resize-nearest-down": resize(0.6, "nearest"),
     "resize-bilinear": resize(2, "bilinear"),

@@ -41,16 +41,43 @@ def test_convolution_and_both_gradients_equal_lax(size, padding, dilation):
         np.testing.assert_allclose(found, wanted, atol=2e-4)
 
 
-def test_input_gradient_is_a_forward_convolution_without_weight_gradient_in_a_scan():
+@pytest.mark.parametrize("padding", ["SAME", ((0, 2), (3, 1), (1, 0))])
+def test_convolution_of_volumes_and_both_gradients_equal_lax(padding):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 6, 5, 7, 3))
+    kernel = jax.random.normal(keys[1], (2, 3, 1, 3, 4))
+    value, pullback, expected, expected_pullback = (
+        item
+        for convolve in (layers.conv_general_dilated, lax.conv_general_dilated)
+        for item in jax.vjp(
+            functools.partial(
+                convolve,
+                window_strides=(1, 1, 1),
+                padding=padding,
+                rhs_dilation=(1, 2, 1),
+                dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+            ),
+            x,
+            kernel,
+        )
+    )
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+    cotangent = jax.random.normal(keys[2], value.shape)
+    for found, wanted in zip(pullback(cotangent), expected_pullback(cotangent), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_input_gradient_is_a_forward_convolution_without_weight_gradient_in_a_scan(rank):
     conv = nnx.Conv(
-        3, 4, (3, 3), conv_general_dilated=layers.conv_general_dilated, rngs=nnx.Rngs(0)
+        3, 4, (3,) * rank, conv_general_dilated=layers.conv_general_dilated, rngs=nnx.Rngs(0)
     )
 
     def loop(x):
         gradient = jax.grad(lambda y: jnp.sum(conv(y) ** 2))
         return lax.scan(lambda y, _: (y - 0.1 * gradient(y), None), x, length=3)[0]
 
-    text = jax.jit(loop).lower(jnp.ones((1, 8, 8, 3))).compile().as_text()
+    text = jax.jit(loop).lower(jnp.ones((1, *(8,) * rank, 3))).compile().as_text()
     convolutions = [line for line in text.splitlines() if " convolution(" in line]
     # Forward and input gradient; a third would be the gradient of the frozen weights.
     assert len(convolutions) == 2
@@ -71,18 +98,16 @@ def test_other_convolutions_go_to_lax(options):
     np.testing.assert_array_equal(ours(x), theirs(x))
 
 
-def test_max_pool_equals_reduce_window_with_ties():
-    x = jnp.round(jax.random.normal(jax.random.key(0), (2, 8, 6, 3)))
-    cotangent = jax.random.normal(jax.random.key(1), (2, 4, 3, 3))
+@pytest.mark.parametrize("size", [(8, 6), (4, 8, 6)])
+def test_max_pool_equals_reduce_window_with_ties(size):
+    x = jnp.round(jax.random.normal(jax.random.key(0), (2, *size, 3)))
+    cotangent = jax.random.normal(jax.random.key(1), (2, *(n // 2 for n in size), 3))
+    window = (2,) * len(size)
+    pools = (layers.max_pool_2, lambda x: nnx.max_pool(x, window, window))
     for found, wanted in zip(
-        *(_value_and_pullback(f, x, cotangent) for f in (layers.max_pool_2x2, _reference_pool)),
-        strict=True,
+        *(_value_and_pullback(pool, x, cotangent) for pool in pools), strict=True
     ):
         np.testing.assert_array_equal(found, wanted)
-
-
-def _reference_pool(x):
-    return nnx.max_pool(x, (2, 2), (2, 2))
 
 
 def _value_and_pullback(function, x, cotangent):
@@ -101,3 +126,20 @@ def test_upsampling_equals_torch():
         (layers.upsample_2x_nearest(jnp.asarray(x)), nearest),
     ):
         np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((5, 7), (20, 9)), ((1, 4), (3, 4)), ((3, 2, 4), (6, 5, 8))]
+)
+def test_linear_resizing_equals_torch(size, wanted, align_corners):
+    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    theirs = torch.nn.functional.interpolate(
+        torch.from_numpy(np.moveaxis(x, -1, 1).copy()),
+        wanted,
+        mode="bilinear" if len(size) == 2 else "trilinear",
+        align_corners=align_corners,
+    )
+    found = layers.resize_linear(jnp.asarray(x), wanted, align_corners=align_corners)
+    np.testing.assert_allclose(found, np.moveaxis(theirs.numpy(), 1, -1), atol=1e-6)

@@ -158,7 +158,7 @@ class UNet(nnx.Module):
         """Images [B, H, W, C] -> logits [B, H, W, num_logits]; H, W as `input_spec` says."""
         skips = []
         for level, block in enumerate(self.encoder):
-            x = block(layers.max_pool_2x2(x) if level else x)
+            x = block(layers.max_pool_2(x) if level else x)
             skips.append(x)
         skips.pop()
         for level, block in enumerate(self.decoder):
