@@ -21,10 +21,11 @@ from jaxseg_xai.incremental.evaluate import (
     prepare,
 )
 from jaxseg_xai.incremental.plan import Plan
-from jaxseg_xai.incremental.planner import make_plan
+from jaxseg_xai.incremental.planner import WINDOW_RANK, make_plan
 from jaxseg_xai.incremental.table import PlanTable
 
 __all__ = [
+    "WINDOW_RANK",
     "CroppedPredict",
     "Place",
     "Placed",

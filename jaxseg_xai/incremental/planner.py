@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg_xai.core.errors import ModelError
 from jaxseg_xai.core.types import Predict
 from jaxseg_xai.incremental import intervals
 from jaxseg_xai.incremental.anchors import Anchors
@@ -14,6 +15,9 @@ from jaxseg_xai.incremental.positions import block_starts, check_sizes, check_st
 from jaxseg_xai.incremental.rules import Dims, Operand, Rule, dense, rule_of
 from jaxseg_xai.program.costs import flops_of
 from jaxseg_xai.program.trace import Atom, Equation, Program, trace
+
+#: Axes of the images that have windows; whoever plans asks, and computes others whole.
+WINDOW_RANK = 2
 
 
 def make_plan(
@@ -49,9 +53,13 @@ def make_plan(
     Raises:
       ConfigError: a size that is less than 1 or more than the image's; a step that is less than 1
         or more than the block's.
-      ModelError: the model cannot be traced for images of this shape, or its output is no logits
-        [B, H, W, K] that depend on them.
+      ModelError: the images are not two-dimensional; the model cannot be traced for images of this
+        shape, or its output is no logits [B, H, W, K] that depend on them.
     """
+    if len(image_shape) != WINDOW_RANK + 1:
+        raise ModelError(
+            f"images {image_shape}: windows are two-dimensional; volumes are computed whole"
+        )
     check_sizes(image_shape, block, region or block, num_patches)
     check_step(block, block_step, region)
 

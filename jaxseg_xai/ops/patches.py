@@ -65,7 +65,7 @@ def draw_patches(
     else is in the batch. Works under `jit` (static `num_blocks`, `num_draws`) and `vmap`.
 
     Args:
-      key: from `jax.random.key`.
+      key: from `ops.random.make_key`, whatever is folded into it.
       image: uint32 [2], `image_id` of the image that draws.
       pool: must hold a patch of another image, which `pool.check` makes sure of on the host; else
         the draws are of the image's own patches, since indices always lie in the pool.
@@ -90,4 +90,4 @@ def draw_patches(
     blocks, draws = jnp.arange(num_blocks), jnp.arange(num_draws)
     drawn = jax.vmap(per_block, in_axes=(0, None))(blocks, draws).astype(jnp.int32)
     found = jnp.where((count > 0) & (drawn >= low), drawn + count, drawn)
-    return jnp.minimum(found, pool.num_patches - 1)
+    return jnp.minimum(found, pool.num_patches - 1).astype(jnp.int32)

@@ -38,7 +38,10 @@ def fold_words(key: jax.Array, words: jax.Array) -> jax.Array:
 
 
 def random_word(key: jax.Array) -> jax.Array:
-    """32 random bits, uint32 []: of the key itself, which no setting of JAX's samplers changes."""
+    """32 random bits, uint32 []: of the key itself, which no setting of JAX's samplers changes.
+
+    Of a key that something was folded into: that of a small seed begins with a 0.
+    """
     return jax.random.key_data(key)[0]
 
 

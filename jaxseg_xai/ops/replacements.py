@@ -1,5 +1,6 @@
 """What is put in the place of a block: patches of other images, or content made from the image."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,29 +55,32 @@ def made_draws(
     if kind == "blur":
         patches = jax.vmap(lambda image: split_blocks(_blurred(image, side / 2), side))(images)
         patches = patches.reshape(-1, *one_patch)
-        which = jnp.arange(batch * blocks).reshape(batch, blocks, 1)
+        which = jnp.arange(batch * blocks, dtype=jnp.int32).reshape(batch, blocks, 1)
         return Draws(patches, which[..., :0], which)
     if kind == "noise":
         draws = screen + full
         spread = jnp.std(images, axis=axes)
         with one_stream():
-            noise = jax.vmap(lambda key: jax.random.normal(key, (draws, *one_patch)))(keys)
+            # float32 by name: with 64 bits switched on, the default draws other numbers.
+            normal = functools.partial(jax.random.normal, dtype=jnp.float32)
+            noise = jax.vmap(lambda key: normal(key, (draws, *one_patch)))(keys)
         level, scale = (jnp.expand_dims(x, tuple(range(1, rank + 2))) for x in (mean, spread))
         patches = (level + scale * noise).reshape(-1, *one_patch)
         # All blocks of an image share its fields of noise, as they would share reference images.
-        which = jnp.arange(batch * draws).reshape(batch, 1, draws)
+        which = jnp.arange(batch * draws, dtype=jnp.int32).reshape(batch, 1, draws)
         which = jnp.broadcast_to(which, (batch, blocks, draws))
         return Draws(patches, which[..., :screen], which[..., screen:])
     colour = mean if kind == "mean" else jnp.zeros_like(mean)
     patches = jnp.broadcast_to(jnp.expand_dims(colour, axes), (batch, *one_patch))
-    which = jnp.broadcast_to(jnp.arange(batch)[:, None, None], (batch, blocks, 1))
+    which = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None, None], (batch, blocks, 1))
     return Draws(patches, which[..., :0], which)
 
 
 def _blurred(image: jax.Array, deviation: float) -> jax.Array:
     """Gaussian blur of [*S, C]; the border's pixels go on outside."""
     reach = int(3 * deviation + 0.5)
-    weights = jnp.exp(-0.5 * (jnp.arange(-reach, reach + 1) / deviation) ** 2)
+    steps = jnp.arange(-reach, reach + 1, dtype=jnp.float32)
+    weights = jnp.exp(-0.5 * (steps / deviation) ** 2)
     weights /= weights.sum()
     along: Callable = lambda row: jnp.convolve(row, weights, mode="valid")  # noqa: E731
     for axis in range(image.ndim - 1):

@@ -194,6 +194,11 @@ def test_models_that_cannot_be_planned(predict, words):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_volumes_have_no_windows():
+    with pytest.raises(ModelError, match="windows are two-dimensional; volumes are computed whole"):
+        plan_of(lambda variables, x: jnp.sin(x), (8, 16, 16, 2))
+
+
 def test_what_the_description_says_comes_through():
     model = as_model(lambda x: x, class_names=["a", "b"], channels=2, multiple_of=3)
     with pytest.raises(ModelError, match="multiples of 3, not"):

@@ -4,18 +4,21 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from jaxseg_xai.ops.random import make_key
 from jaxseg_xai.ops.replacements import MADE, made_draws
 
 SIDE = 4
+#: Number of the block in the middle, which begins at pixel 4 along every axis.
+MIDDLE = {2: 4, 3: 13}
 
 
-@pytest.fixture
-def images():
-    return np.random.default_rng(0).random((2, 10, 12, 3)).astype(np.float32)
+@pytest.fixture(params=[(10, 12), (10, 12, 9)], ids=["image", "volume"])
+def images(request):
+    return np.random.default_rng(0).random((2, *request.param, 3)).astype(np.float32)
 
 
 def draws_of(kind, images):
-    keys = jax.random.split(jax.random.key(0), len(images))
+    keys = jax.random.split(make_key(0), len(images))
     return made_draws(kind, jnp.asarray(images), keys, SIDE, screen=2, full=5)
 
 
@@ -25,9 +28,9 @@ def block_of(draws, image, block, draw=0):
 
 @pytest.mark.parametrize("kind", MADE)
 def test_every_block_of_every_image_has_a_replacement(kind, images):
-    draws = draws_of(kind, images)
-    assert draws.patches.shape[1:] == (SIDE, SIDE, 3)
-    assert draws.full.shape[:2] == (2, 3 * 3)
+    draws, rank = draws_of(kind, images), images.ndim - 2
+    assert draws.patches.shape[1:] == (*(SIDE,) * rank, 3)
+    assert draws.full.shape[:2] == (2, 3**rank)
     assert draws.full.shape[2] == (5 if kind == "noise" else 1)
     assert draws.screen.shape[2] == (2 if kind == "noise" else 0)
     assert 0 <= int(draws.full.min()) <= int(draws.full.max()) < len(draws.patches)
@@ -37,17 +40,17 @@ def test_zero_and_mean(images):
     assert not draws_of("zero", images).patches.any()
     for image in (0, 1):
         patch = block_of(draws_of("mean", images), image, 5)
-        np.testing.assert_allclose(
-            patch, np.broadcast_to(images[image].mean((0, 1)), patch.shape), rtol=1e-5
-        )
+        mean = images[image].mean(axis=tuple(range(images.ndim - 2)))
+        np.testing.assert_allclose(patch, np.broadcast_to(mean, patch.shape), rtol=1e-5)
 
 
 def test_blur_is_the_blurred_block(images):
-    draws = draws_of("blur", images)
+    draws, rank = draws_of("blur", images), images.ndim - 2
     for image in (0, 1):
-        blurred = ndimage.gaussian_filter(images[image], (2, 2, 0), mode="nearest", truncate=3.0)
-        inner = block_of(draws, image, 4)  # row 1, column 1
-        np.testing.assert_allclose(inner, blurred[4:8, 4:8], atol=2e-3)
+        deviations = (*(2,) * rank, 0)
+        blurred = ndimage.gaussian_filter(images[image], deviations, mode="nearest", truncate=3.0)
+        found = block_of(draws, image, MIDDLE[rank])
+        np.testing.assert_allclose(found, blurred[(slice(4, 8),) * rank], atol=2e-3)
 
 
 def test_noise_has_the_images_moments_and_differs(images):

@@ -1,4 +1,4 @@
-"""Values of outcomes by hand, at their edges."""
+"""What every outcome is by hand, in two ranks, for every way to read a class."""
 
 import dataclasses
 
@@ -10,51 +10,115 @@ import pytest
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.segmenter import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
-from jaxseg_xai.outcomes import get_outcome
+from jaxseg_xai.outcomes import OUTCOMES, get_outcome
 
-OUTPUT = OutputSpec(class_names=("background", "object"))
-LOGITS = jnp.array([[[0.0, 1.0], [0.0, -1.0], [0.0, 2.0]]])
-TARGET = SegmentTarget(
-    class_index=jnp.int32(1),
-    region=jnp.array([[True, True, False]]),
-    reference=jnp.array([[True, True, True]]),
-)
-NOTHING = dataclasses.replace(TARGET, reference=jnp.zeros((1, 3), bool))
-
-
-def value(name, logits, target=TARGET):
-    return get_outcome(name).value(OUTPUT, logits, target)
+SOFTMAX = OutputSpec(class_names=("background", "object"))
+SIGMOID = OutputSpec(class_names=("whole", "core"), activation="sigmoid")
+THRESHOLD = OutputSpec(class_names=("whole", "core"), activation="threshold")
+#: Three pixels, the last of them outside the region, as an image and as a volume.
+LOGITS = {
+    2: jnp.array([[[0.0, 1.0], [0.0, -1.0], [0.0, 2.0]]]),
+    3: jnp.array([[[[0.0, 1.0], [0.0, -1.0], [0.0, 2.0]]]]),
+}
+RANKS = pytest.mark.parametrize("rank", [2, 3])
+NAMES = pytest.mark.parametrize("name", OUTCOMES.names())
 
 
-def test_hard_dice_is_the_published_one():
-    assert value("dice", LOGITS) == pytest.approx(100 * 2 / 3)
-    assert value("dice", LOGITS.at[..., 1].set(9.0), NOTHING) == 0
-    assert value("dice", -jnp.abs(LOGITS), NOTHING) == 0
+def target_of(rank, reference=True):
+    shape = LOGITS[rank].shape[:-1]
+    region = jnp.array([True, True, False]).reshape(shape)
+    return SegmentTarget(
+        class_index=jnp.int32(1), region=region, reference=jnp.full(shape, reference)
+    )
 
 
-def test_soft_dice_by_hand():
+def value(name, logits, target, output=SOFTMAX):
+    return get_outcome(name).value(output, logits, target)
+
+
+@RANKS
+def test_hard_dice_is_the_published_one(rank):
+    logits, nothing = LOGITS[rank], target_of(rank, reference=False)
+    assert value("dice", logits, target_of(rank)) == pytest.approx(100 * 2 / 3)
+    assert value("dice", logits.at[..., 1].set(9.0), nothing) == 0
+    assert value("dice", -jnp.abs(logits), nothing) == 0
+
+
+@RANKS
+def test_soft_dice_by_hand(rank):
     p = 1 / (1 + np.exp([-1.0, 1.0]))
-    assert value("soft_dice", LOGITS) == pytest.approx(100 * 2 * p.sum() / (p.sum() + 2))
-    assert value("soft_dice", LOGITS, NOTHING) == 0
+    found = value("soft_dice", LOGITS[rank], target_of(rank))
+    assert found == pytest.approx(100 * 2 * p.sum() / (p.sum() + 2))
+    assert value("soft_dice", LOGITS[rank], target_of(rank, reference=False)) == 0
 
 
-def test_soft_dice_of_a_certain_model_is_hard_dice():
-    assert value("soft_dice", 100 * LOGITS) == pytest.approx(100 * 2 / 3, abs=1e-4)
+@RANKS
+def test_soft_dice_of_a_certain_model_is_hard_dice(rank):
+    found = value("soft_dice", 100 * LOGITS[rank], target_of(rank))
+    assert found == pytest.approx(100 * 2 / 3, abs=1e-4)
 
 
-def test_mean_probability_by_hand():
+@RANKS
+def test_mean_probability_by_hand(rank):
     p = 1 / (1 + np.exp([-1.0, 1.0]))
-    assert value("mean_probability", LOGITS) == pytest.approx(100 * p.mean())
-    assert value("mean_probability", LOGITS, NOTHING) == 0
+    found = value("mean_probability", LOGITS[rank], target_of(rank))
+    assert found == pytest.approx(100 * p.mean())
+    assert value("mean_probability", LOGITS[rank], target_of(rank, reference=False)) == 0
 
 
-def test_summed_logits_by_hand():
-    assert value("summed_logits", LOGITS.at[0, 0, 1].set(3.0)) == 2
-    assert value("summed_logits", LOGITS, NOTHING) == 0
-    gradient = jax.grad(lambda logits: value("summed_logits", logits))(LOGITS)
-    np.testing.assert_array_equal(gradient[0], [[0, 1], [0, 1], [0, 0]])
+@RANKS
+def test_summed_logits_by_hand(rank):
+    logits = LOGITS[rank] + jnp.array([7.0, 3.0])
+    assert value("summed_logits", logits, target_of(rank)) == pytest.approx(4 + 2)
+    assert value("summed_logits", logits, target_of(rank, reference=False)) == 0
 
 
-def test_an_unknown_outcome_is_refused_and_the_others_are_listed():
-    with pytest.raises(ConfigError, match=r"unknown outcome 'iou'; there is dice, soft_dice"):
+@RANKS
+def test_classes_that_overlap_do_not_compete(rank):
+    # Both classes in the first pixel, none in the second; the argmax would say otherwise.
+    logits = LOGITS[rank].at[..., 0].set(jnp.array([5.0, -2.0, 0.0]))
+    target, p = target_of(rank), 1 / (1 + np.exp([-1.0, 1.0]))
+    assert value("dice", logits, target, SIGMOID) == pytest.approx(100 * 2 / 3)
+    assert value("mean_probability", logits, target, SIGMOID) == pytest.approx(100 * p.mean())
+    # Raw outputs 1 and -1: above 0.5 once, clipped to 1 and 0.
+    assert value("dice", logits, target, THRESHOLD) == pytest.approx(100 * 2 / 3)
+    assert value("soft_dice", logits, target, THRESHOLD) == pytest.approx(100 * 2 / 3)
+    higher = dataclasses.replace(THRESHOLD, threshold=1.5)
+    assert value("dice", logits, target, higher) == 0
+
+
+@pytest.mark.parametrize("output", [SOFTMAX, SIGMOID, THRESHOLD], ids=lambda o: o.activation)
+@NAMES
+def test_only_logits_in_the_region_must_be_finite(name, output):
+    logits, target = LOGITS[2], target_of(2)
+    outside = logits.at[0, 2, 1].set(jnp.inf)
+    assert value(name, outside, target, output) == value(name, logits, target, output)
+    assert np.isnan(value(name, logits.at[0, 1, 0].set(jnp.inf), target, output))
+    gradient = jax.grad(lambda logits: value(name, logits, target, output))(outside)
+    assert np.isfinite(gradient).all()
+
+
+@RANKS
+@NAMES
+def test_float32_alone_and_in_a_batch(name, rank):
+    logits = jnp.stack([LOGITS[rank], 2 * LOGITS[rank]]).astype(jnp.bfloat16)
+    target = target_of(rank)
+    targets = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), target)
+    found = jax.vmap(lambda x, t: value(name, x, t))(logits.astype(jnp.float32), targets)
+    assert found.dtype == jnp.float32
+    assert found[0] == pytest.approx(float(value(name, LOGITS[rank], target)), abs=1e-4)
+
+
+@NAMES
+def test_what_stands_in_for_an_outcome_has_a_gradient(name):
+    outcome = get_outcome(name)
+    assert outcome == get_outcome(name)  # by value: compiled programs are found again
+    assert get_outcome(outcome.soft).differentiable
+    assert (outcome.soft == name) == outcome.differentiable
+    gradient = jax.grad(lambda logits: value(name, logits, target_of(2)))(LOGITS[2])
+    assert bool(jnp.any(gradient != 0)) == outcome.differentiable
+
+
+def test_an_unknown_outcome_is_named():
+    with pytest.raises(ConfigError, match="unknown outcome 'iou'; there is dice"):
         get_outcome("iou")

@@ -2,41 +2,48 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, Literal
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.types import Explanation, Predict, SegmentTarget, Status
-from jaxseg_xai.explainers.ate.engine import Engine, make_engine
-from jaxseg_xai.explainers.ate.results import explanation_of, first_status
-from jaxseg_xai.explainers.ate.statistics import FEWEST, Sample
-from jaxseg_xai.explainers.base import Batch, check_finite
-from jaxseg_xai.ops.blocks import any_in_block, grid_shape
+from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.types import Array, Explanation, SegmentTarget
+from jaxseg_xai.explainers.ate.engine import Engine, Work
+from jaxseg_xai.explainers.ate.image import explain_image
+from jaxseg_xai.explainers.ate.statistics import FEWEST
+from jaxseg_xai.explainers.ate.whole import WholeEngine
+from jaxseg_xai.explainers.ate.windowed import WindowedEngine
+from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Need, Problem
+from jaxseg_xai.incremental import WINDOW_RANK
+from jaxseg_xai.ops.blocks import grid_shape
 from jaxseg_xai.ops.patches import draw_patches
+from jaxseg_xai.ops.random import fold_words
 from jaxseg_xai.ops.replacements import MADE, Draws, made_draws
-from jaxseg_xai.outcomes.points import OUTCOMES
+from jaxseg_xai.outcomes import OUTCOMES, get_outcome
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ate:
+class Ate(Explainer):
     """Average treatment effect (ATE) of replacing each block of the input.
 
-    The outcome of an input is O(x) = 100 D([argmax f(x) = c] and R, T and R) in Dice points, with
+    The outcome of an input is O(x) = 100 D([f(x) is c] and R, T and R) in Dice points, with
     D(a, b) = 2|a and b| / (|a| + |b| + 1e-10). Every block that does not touch R is screened with a
     few patches of other images; where all effects |O(do) - O(x)| stay below the threshold the ATE
     is 0. The others get `num_patches` fresh ones and ATE = mean(O(do) - O(x)), set to 0 below the
     threshold. Negative: the block's own content helps. Positive: it hurts.
 
-    Blocks at the bottom and right edge are cut off where the size does not divide the image. Only
-    what a block can change and the region can see is computed again (`jaxseg_xai.incremental`).
+    Blocks are squares of images [H, W, C], cubes of volumes [D, H, W, C]; those at the end of an
+    axis are cut off where the size does not divide the image. Of an image only what a block can
+    change and the region can see is computed again (`jaxseg_xai.incremental`); volumes go through
+    the whole model.
 
-    Targets [B, R, ...] (leaves [B, R] and [B, R, H, W]) name R regions of every image, of any
+    Targets [B, R, ...] (leaves [B, R] and [B, R, *S]) name R regions of every image, of any
     classes. They share the interventions: each is evaluated once, if any region needs it, and
     measured in every region. Which blocks a region has, what screens them out and when sampling
     stops is each region's own matter, so that its explanation is the one it would get alone with
@@ -45,15 +52,15 @@ class Ate:
     explanations with a small `region_side` can be cheaper.
 
     Attributes:
-      threshold: in points.
+      threshold: in the outcome's unit.
       block_size: side of a block in pixels.
       perturbation: "patches" of other images, or what is made from the image itself: "zero"
         (`zero_local` in the authors' code), "mean", "blur" (one intervention per block, no
         screening) or "noise" (as many as there would be patches).
       num_screen: interventions per block in the screening; 0 screens nothing out.
       num_patches: interventions per block that passes.
-      outcome: "dice" (of the segmentation), "soft_dice" or "mean_probability", all in points; see
-        `jaxseg_xai.outcomes.points`, where a function of one's own can be added.
+      outcome: one of `jaxseg_xai.outcomes`: "dice" of the segmentation, "soft_dice" or
+        "mean_probability", all in points, or "summed_logits" (with a threshold to suit).
       region_side: every region (of several, all of an image together) fits into a box of this
         side, and nothing else of the output is computed; None if nothing is known of the regions.
       sequential: stop sampling a block once the confidence interval of its ATE lies inside
@@ -70,101 +77,94 @@ class Ate:
     """
 
     name: ClassVar[str] = "ate"
-    whole_image: ClassVar[bool] = False
-    threshold: float = 0.02
-    block_size: int = dataclasses.field(default=8, metadata={"static": True})
-    perturbation: Literal["patches", "zero", "mean", "blur", "noise"] = dataclasses.field(
-        default="patches", metadata={"static": True}
+    meta: ClassVar[Meta] = Meta(
+        target="reference",
+        figure="effects",
+        unit="{outcome}",
+        signed=True,
+        high="against",
+        needs=frozenset({"patches"}),
+        note="Each block was replaced by other content. Red: the outcome falls (negative ATE), so "
+        "the block's own content helps. Blue: it rises (positive ATE), so its content hurts.",
+        caption="Outcome in the region: {base_dice:.1f}  ·  {num_interventions:.0f} "
+        "interventions  ·  {num_significant:.0f} blocks significant (black outline)",
+        scores={
+            "base_dice": "outcome of the image in the region",
+            "num_positive": "blocks whose content hurts",
+            "num_negative": "blocks whose content helps",
+            "num_zero": "blocks outside the region without effect",
+            "num_significant": "blocks whose effect is significant",
+            "num_interventions": "interventions behind the map",
+        },
+        revision=2,
     )
-    num_screen: int = dataclasses.field(default=3, metadata={"static": True})
-    num_patches: int = dataclasses.field(default=50, metadata={"static": True})
-    outcome: str = dataclasses.field(default="dice", metadata={"static": True})
-    region_side: int | None = dataclasses.field(default=None, metadata={"static": True})
-    sequential: bool = dataclasses.field(default=False, metadata={"static": True})
-    confidence: float = dataclasses.field(default=0.95, metadata={"static": True})
-    batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
-
-    def validate(self) -> None:
-        """Raise `ConfigError` naming the first value out of its range."""
-        check_finite(self)
-        if not self.threshold >= 0:
-            raise ConfigError(f"ate.threshold is {self.threshold}; it must not be negative")
-        if self.perturbation not in ("patches", *MADE):
-            raise ConfigError(
-                f"ate.perturbation is {self.perturbation!r}; use patches, {', '.join(MADE)}"
-            )
-        if self.outcome not in OUTCOMES:
-            raise ConfigError(f"ate.outcome is {self.outcome!r}; use {', '.join(OUTCOMES)}")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"ate.confidence is {self.confidence}; it must be in (0, 1)")
-        if self.num_screen < 0:
-            raise ConfigError(f"ate.num_screen is {self.num_screen}; it must not be negative")
-        for name in ("block_size", "num_patches", "batch_size", "region_side"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"ate.{name} is {value}; it must be at least 1")
+    threshold: float = setting(0.02, at_least=0)
+    block_size: int = setting(8, static=True, at_least=1)
+    perturbation: Literal["patches", "zero", "mean", "blur", "noise"] = setting(
+        "patches", static=True, choices=("patches", *MADE)
+    )
+    num_screen: int = setting(3, static=True, at_least=0)
+    num_patches: int = setting(50, static=True, at_least=1)
+    outcome: str = setting("dice", static=True, choices=OUTCOMES)
+    region_side: int | None = setting(None, static=True, idle=True, at_least=1)
+    sequential: bool = setting(False, static=True)
+    confidence: float = setting(0.95, static=True, above=0, below=1)
+    batch_size: int | None = setting(None, static=True, idle=True, at_least=1)
 
     @property
-    def needs_pool(self) -> bool:
-        """Whether patches of other images are put into the blocks."""
-        return self.perturbation == "patches"
+    def needs(self) -> frozenset[Need]:
+        """Patches, where they are what is put into the blocks."""
+        return self.meta.needs if self.perturbation == "patches" else frozenset()
 
-    def explain_batch(
-        self, predict: Predict, variables: Any, batch: Batch, mesh: Mesh
-    ) -> Explanation:
-        """`explain` with patches drawn from the batch's pool."""
-        draws = self.draw(batch)
-        grid = self.grid(*batch.images.shape[1:3])
-        blocks = jnp.broadcast_to(batch.valid[:, None, None], (len(batch.valid), *grid))
-        return self.explain(
-            predict, variables, batch.images, batch.targets, draws, mesh, blocks=blocks
+    def in_box(self, side: int) -> Self:
+        """See `Explainer.in_box`."""
+        return dataclasses.replace(self, region_side=side)
+
+    def explain_batch(self, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
+        """`explain` with draws of its own."""
+        grid = self.grid(batch.images.shape[1:-1])
+        blocks = jnp.broadcast_to(
+            jnp.expand_dims(batch.valid, tuple(range(1, len(grid) + 1))), (len(batch.valid), *grid)
         )
+        draws = self.draw(problem, batch)
+        return self.explain(problem, batch.images, batch.targets, draws, mesh, blocks=blocks)
 
-    def draw(self, of: Batch) -> Draws:
+    def draw(self, problem: Problem, batch: Batch) -> Draws:
         """Draw the patches; they depend on the key, the image's id, the class and the block.
 
         Of targets [B, R, ...] they do not depend on the classes: the regions share them.
         """
-        height, width = of.images.shape[1:3]
-        blocks = int(np.prod(self.grid(height, width)))
-        classes = jnp.asarray(of.targets.class_index)
-        fold = functools.partial(jax.random.fold_in, of.key)
-        keys = jax.vmap(fold if classes.ndim == 1 else lambda _: of.key)(classes)
+        blocks = math.prod(self.grid(batch.images.shape[1:-1]))
+        classes, ids = (jnp.asarray(x) for x in (batch.targets.class_index, batch.image_ids))
+        if classes.ndim == 1:
+            keys = jax.vmap(functools.partial(jax.random.fold_in, problem.key))(classes)
+        else:
+            keys = jnp.broadcast_to(problem.key, (len(classes),))
         if self.perturbation != "patches":
             return made_draws(
                 self.perturbation,
-                jnp.asarray(of.images),
-                jax.vmap(jax.random.fold_in)(keys, jnp.asarray(of.image_ids)),
+                jnp.asarray(batch.images),
+                jax.vmap(fold_words)(keys, ids),
                 self.block_size,
                 self.num_screen,
                 self.num_patches,
             )
-        pool = of.pool
-        if pool is None:
-            raise ConfigError(
-                "ate with perturbation=patches needs a patch pool; give the batch one"
-            )
-        wanted = (self.block_size, self.block_size, of.images.shape[-1])
-        if pool.patches.shape[1:] != wanted:
-            raise ConfigError(
-                f"the pool's patches are {pool.patches.shape[1:]}, but the images need {wanted} "
-                "(block_size, block_size, channels); build the pool from images like these"
-            )
+        pool = problem.pool
+        assert pool is not None, "asked for in `needs`"
 
         def draw(key: jax.Array, image_id: jax.Array) -> jax.Array:
             return draw_patches(key, image_id, pool, blocks, self.num_screen + self.num_patches)
 
-        indices = jax.vmap(draw)(keys, of.image_ids)
+        indices = jax.vmap(draw)(keys, ids)
         return Draws(pool.patches, indices[..., : self.num_screen], indices[..., self.num_screen :])
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of blocks of an image."""
-        return grid_shape(height, width, self.block_size)
+    def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """How many blocks lie along each axis of images of a size S."""
+        return grid_shape(shape, self.block_size)
 
     def explain(
         self,
-        predict: Predict,
-        variables: Any,
+        problem: Problem,
         images: jax.Array,
         targets: SegmentTarget,
         draws: Draws,
@@ -174,16 +174,15 @@ class Ate:
         """ATE of every block for a batch of images, all their interventions spread over the mesh.
 
         Args:
-          predict: the model.
-          variables: its weights.
-          images: float32 [B, H, W, C].
+          problem: the model and its weights; nothing is drawn.
+          images: float32 [B, *S, C].
           targets: [B, ...], or [B, R, ...] of R >= 1 regions; `reference` is T, `region` is R.
           draws: from `draw`, or given; of the images, whatever their regions.
           mesh: from `device_mesh`.
-          blocks: bool [B, rows, columns], the only blocks to intervene on; default: all.
+          blocks: bool [B, *G], the only blocks to intervene on; default: all.
 
         Returns:
-          Explanation with the leading axes of the targets. Attribution [H, W] in points, 0 inside
+          Explanation with the leading axes of the targets. Attribution [*S] in points, 0 inside
           the region. Maps `prediction`; `standard_error` and `half_width` (of the confidence
           interval, Student's t) of every block's ATE, in points, 0 where it was screened out;
           `significant` (bool: its ATE is shown, and not 0 by a t-test over its interventions after
@@ -202,44 +201,53 @@ class Ate:
         Raises:
           AssertionError: shapes that do not belong together.
         """
-        chex.assert_rank([images, targets.region], [4, {3, 4}])
-        several = targets.region.ndim == 4
+        rank = images.ndim - 2
+        chex.assert_rank(targets.region, {rank + 1, rank + 2})
+        several = targets.region.ndim == rank + 2
         if not several:
             targets = jax.tree.map(lambda leaf: leaf[:, None], targets)
-        batch, height, width, channels = images.shape
+        batch, *shape, _ = images.shape
         regions = targets.region.shape[1]
-        chex.assert_shape([targets.region, targets.reference], (batch, regions, height, width))
+        chex.assert_shape([targets.region, targets.reference], (batch, regions, *shape))
         chex.assert_shape(targets.class_index, (batch, regions))
         chex.assert_axis_dimension_gt(targets.region, 1, 0)
-        grid = self.grid(height, width)
-        chex.assert_shape([draws.screen, draws.full], (batch, int(np.prod(grid)), None))
+        grid = self.grid(shape)
+        chex.assert_shape([draws.screen, draws.full], (batch, math.prod(grid), None))
         if blocks is None:
             blocks = jnp.ones((batch, *grid), bool)
         chex.assert_shape(blocks, (batch, *grid))
-        engine_for = functools.partial(
-            make_engine,
-            predict,
-            variables,
-            (height, width, channels),
-            block_size=self.block_size,
-            region_side=self.region_side,
-            num_regions=regions,
-            batch_size=self.batch_size,
-            outcome=OUTCOMES[self.outcome],
-            mesh=mesh,
-        )
-        screening = engine_for(num_patches=draws.screen.shape[-1] or 1, round_size=None)
-        sampling = engine_for(
-            num_patches=draws.full.shape[-1],
-            round_size=FEWEST if self.sequential else None,
-        )
 
-        def on_each_device(explainer, variables, patches, examples):
-            def one(example):
-                return explainer._explain(screening, sampling, variables, patches, *example)
+        def engine_for(num_patches: int, round_size: int | None) -> Engine:
+            work = Work(
+                shape=images.shape[1:],
+                block_size=self.block_size,
+                region_side=self.region_side,
+                num_regions=regions,
+                num_patches=num_patches,
+                round_size=round_size,
+                batch_size=self.batch_size,
+            )
+            kind = WindowedEngine if rank == WINDOW_RANK else WholeEngine
+            outcome = get_outcome(self.outcome)
+            return kind.build(problem.segmenter, problem.variables, outcome, work, mesh)
 
+        screening = engine_for(draws.screen.shape[-1] or 1, None)
+        sampling = engine_for(draws.full.shape[-1], FEWEST if self.sequential else None)
+
+        def on_each_device(shared: tuple[Array, Problem, jax.Array], examples: tuple):
+            threshold, *model_and_patches = shared
+            explain_one_image = functools.partial(
+                explain_image,
+                screening,
+                sampling,
+                *model_and_patches,
+                threshold=threshold,
+                block_size=self.block_size,
+                confidence=self.confidence,
+                sequential=self.sequential,
+            )
             # One image after the other: its activations are kept while its blocks are dealt out.
-            return jax.lax.map(one, examples)
+            return jax.lax.map(lambda example: explain_one_image(*example), examples)
 
         # check_vma: the loops below start from replicated zeros and end in a sum over devices.
         found, evaluated = jax.shard_map(
@@ -248,60 +256,11 @@ class Ate:
             in_specs=PartitionSpec(),
             out_specs=PartitionSpec(),
             check_vma=False,
-        )(self, variables, draws.patches, (images, targets, draws.screen, draws.full, blocks))
+        )(
+            (self.threshold, dataclasses.replace(problem, pool=None), draws.patches),
+            (images, targets, draws.screen, draws.full, blocks),
+        )
         if not several:
             return jax.tree.map(lambda leaf: leaf[:, 0], found)
         evaluated = jnp.broadcast_to(evaluated[:, None], found.status.shape)
         return dataclasses.replace(found, scores={**found.scores, "num_evaluated": evaluated})
-
-    def _explain(
-        self,
-        screening: Engine,
-        sampling: Engine,
-        variables: Any,
-        patches: jax.Array,
-        image: jax.Array,
-        targets: SegmentTarget,
-        screen: jax.Array,
-        full: jax.Array,
-        wanted: jax.Array,
-    ) -> tuple[Explanation, jax.Array]:
-        """One image and its R regions, on every device: [R, ...], interventions that were made."""
-        started = sampling.start(variables, image, targets)
-        logits = started.prepared.logits
-        status = jax.vmap(first_status, (None, None, 0, 0))(image, logits, targets, started.fits)
-        touched = jax.vmap(any_in_block, (0, None))(targets.region, self.block_size)
-        visited = wanted & ~touched & (status == Status.OK)[:, None, None]
-        visited = visited.reshape(len(visited), -1)
-        # A block that cannot reach the box has no effect, and costs nothing.
-        passed = visited & sampling.reachable(started).reshape(-1)
-        made = jnp.where(passed, screen.shape[-1], 0)
-        if screen.shape[-1]:
-            same = screening.go_on(started, variables)
-            screened = screening.sample(same, patches, passed, screen)
-            broken = jnp.any(jnp.isnan(screened), axis=(1, 2))
-            status = jnp.where(broken, Status.NON_FINITE, status)
-            # Not "< threshold": what is not a number goes on, and shows in the mean.
-            passed &= ~jnp.all(jnp.abs(screened) < self.threshold, axis=-1)
-        if self.sequential:
-            sample = sampling.sample_until_settled(
-                started, patches, passed, full, threshold=self.threshold, confidence=self.confidence
-            )
-        else:
-            count = jnp.where(passed, full.shape[-1], 0)
-            sample = Sample(sampling.sample(started, patches, passed, full), count)
-        explained = jax.vmap(
-            functools.partial(
-                explanation_of,
-                logits=logits,
-                threshold=self.threshold,
-                block_size=self.block_size,
-                confidence=self.confidence,
-            )
-        )(targets, sample, visited, status, {"base_dice": started.base})
-        interventions = jnp.sum(made + sample.count, axis=1).astype(jnp.float32)
-        scores = {**explained.scores, "num_interventions": interventions}
-        # A block's come in the same order for all regions: the most of one are those of any.
-        evaluated = jnp.sum(jnp.max(made, axis=0) + jnp.max(sample.count, axis=0))
-        explained = dataclasses.replace(explained, scores=scores)
-        return explained, evaluated.astype(jnp.float32)

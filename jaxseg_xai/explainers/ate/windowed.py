@@ -1,0 +1,96 @@
+"""Interventions on images in windows: only what a block can change and the regions can see."""
+
+import dataclasses
+import functools
+import math
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxseg_xai.core.segmenter import Segmenter
+from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.explainers.ate.engine import Engine, Started, Work
+from jaxseg_xai.incremental import Place, Plan, intervene, make_plan, operands_of, prepare
+from jaxseg_xai.outcomes import Outcome
+
+#: Interventions that a CPU core evaluates at a time: small windows stay in its cache.
+_CPU_BATCH = 10
+#: Share of an accelerator's memory for the windows of one batch, and the most that helps.
+_MEMORY_SHARE, _MOST = 0.25, 4096
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class WindowedEngine(Engine):
+    """An engine for images [H, W, C].
+
+    Attributes:
+      plan: how `per_call` interventions on one block are evaluated.
+    """
+
+    plan: Plan
+
+    @classmethod
+    def build(
+        cls, segmenter: Segmenter, variables: Any, outcome: Outcome, work: Work, mesh: Mesh
+    ) -> Self:
+        """See `Engine.build`."""
+        rows, columns, channels = work.shape
+        plan_for = functools.partial(
+            make_plan,
+            segmenter,
+            variables,
+            (rows, columns, channels),
+            block=(min(work.block_size, rows), min(work.block_size, columns)),
+            region=(work.box[0], work.box[1]),
+        )
+        batch_size = work.batch_size or _fitting(mesh.devices.flat[0], plan_for, work.num_regions)
+        per_call = work.per_call(batch_size)
+        # No more lanes than give every device some.
+        calls = math.prod(work.grid) * -(-work.num_patches // per_call)
+        return cls(
+            output=segmenter.output,
+            outcome=outcome,
+            box=work.box,
+            per_call=per_call,
+            lanes=min(max(1, batch_size // per_call), -(-calls // mesh.size)),
+            num_devices=mesh.size,
+            plan=plan_for(num_patches=per_call),
+        )
+
+    def start(self, variables: Any, image: jax.Array, targets: SegmentTarget) -> Started:
+        """See `Engine.start`."""
+        prepared = prepare(self.plan, variables, image)
+        return self.look(prepared, prepared.logits, targets)
+
+    def share(self, started: Started, variables: Any) -> Started:
+        """See `Engine.share`: the activations are the same, the weights' operands are not."""
+        prepared = started.prepared._replace(weights=operands_of(self.plan, variables))
+        return dataclasses.replace(started, prepared=prepared)
+
+    def reachable(self, started: Started) -> jax.Array:
+        """See `Engine.reachable`."""
+        rows, columns = (
+            jnp.asarray(self.plan.reaches[axis])[:, started.corner[d]]
+            for d, axis in enumerate(("y", "x"))
+        )
+        return rows[:, None] & columns
+
+    def logits_of(self, started: Started, patches: jax.Array, block: jax.Array) -> jax.Array:
+        """See `Engine.logits_of`."""
+        columns = self.plan.reaches["x"].shape[0]
+        place = Place(jnp.stack([block // columns, block % columns]), started.corner)
+        height, width = self.plan.block  # of the image, where that is smaller than a block
+        return intervene(self.plan, started.prepared, place, patches[:, :height, :width])
+
+
+def _fitting(device: Any, plan_for: Any, num_regions: int) -> int:
+    """Interventions at a time that a device has room for."""
+    if device.platform == "cpu":
+        return _CPU_BATCH
+    limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30)
+    plan = plan_for(num_patches=1)
+    # Every region has a number per pixel of the box.
+    needed = plan.window_bytes + 4 * num_regions * plan.region[0] * plan.region[1]
+    return int(min(_MOST, max(1, _MEMORY_SHARE * limit // needed)))
