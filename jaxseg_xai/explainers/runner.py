@@ -255,10 +255,9 @@ def _no_gradient(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tup
     return ""
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
-def _compiled(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
-    return explainer.explain_batch(problem, batch, mesh)
-
-
 def _as_it_is(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
-    return explainer.explain_batch(problem, batch, mesh)
+    found = explainer.explain_batch(problem, batch, mesh)
+    return run_each(explainer, problem, batch, mesh) if found is None else found
+
+
+_compiled = functools.partial(jax.jit, static_argnames="mesh")(_as_it_is)
