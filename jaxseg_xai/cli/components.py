@@ -4,15 +4,13 @@ import dataclasses
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
 from jaxseg_xai.cli.command import Command, show_result
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.explainers.parts.table import ComponentTable, write_csv
-from jaxseg_xai.store import Store, ZarrStore
+from jaxseg_xai.store import Store, StoredExplanation, ZarrStore
 from jaxseg_xai.sweeps.config import Job, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import run_sweep
@@ -65,23 +63,18 @@ def run(config: ComponentsConfig, command: str) -> int:
 
 def tables_of(store: Store, label: str) -> dict[str, ComponentTable]:
     """Name of a class -> the table of its images; classes that no image has are left out."""
-    parts = store.entry(label).describe
-    of_class: dict[int, list] = {}
+    from jaxseg_xai.report.parts import table_of
+
+    of_class: dict[int, list[StoredExplanation]] = {}
     for row in store.rows(label, done_only=True):
         found = store.read(row)
-        if "ate" in found.traces and np.isfinite(row.scores["base_outcome"]):
+        if found.traces:
             of_class.setdefault(row.class_index, []).append(found)
-    tables = {}
-    for class_index, rows in of_class.items():
-        tables[class_name(class_index, store.class_names)] = ComponentTable.of_results(
-            parts,
-            statuses=[int(found.row.status) for found in rows],
-            base=[found.row.scores["base_outcome"] for found in rows],
-            traces={
-                name: np.stack([found.traces[name] for found in rows]) for name in rows[0].traces
-            },
-        )
-    return tables
+    entry = store.entry(label)
+    return {
+        class_name(index, store.class_names): table_of(rows, entry)
+        for index, rows in of_class.items()
+    }
 
 
 COMMAND = Command(
