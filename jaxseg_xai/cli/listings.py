@@ -1,6 +1,5 @@
 """`jaxseg-xai models`, `explainers` and `data`: what there is, built in and by plug-ins."""
 
-import dataclasses
 import sys
 
 import tyro
@@ -47,7 +46,7 @@ def _list(registry: Registry) -> None:
     for name, found in registry.usable():
         doc = (found.__doc__ or "").strip()
         # A dataclass without a docstring has its signature there.
-        told = doc and not (dataclasses.is_dataclass(found) and doc.startswith(found.__name__))
+        told = doc and not doc.startswith(f"{getattr(found, '__name__', '')}(")
         print(f"{name:20} {doc.splitlines()[0] if told else ''}")
     for problem in registry.problems():
         print(f"jaxseg-xai: {problem}", file=sys.stderr)

@@ -39,8 +39,8 @@ def plan_text(config: PlanConfig) -> str:
     check(config)
     bundle = load_model(config.model)
     spec = bundle.segmenter.input
-    size = [n + -n % spec.multiple_of for n in (config.height, config.width)]
-    if config.pad == "refuse" and size != [config.height, config.width]:
+    height, width = (n + -n % spec.multiple_of for n in (config.height, config.width))
+    if config.pad == "refuse" and (height, width) != (config.height, config.width):
         raise ConfigError(
             f"{config.height}x{config.width} is not a multiple of the model's stride "
             f"{spec.multiple_of}; set pad to edge, reflect or constant"
@@ -48,7 +48,7 @@ def plan_text(config: PlanConfig) -> str:
     plan = make_plan(
         bundle.segmenter,
         bundle.variables,
-        (*size, spec.channels),
+        (height, width, spec.channels),
         block=(config.block_size, config.block_size),
         region=(config.region_side, config.region_side),
         num_patches=config.num_patches,

@@ -205,7 +205,8 @@ class Explanations(Sequence[Explained]):
                     place.write_bytes(to_png(one.plot()))
                 return paths[0] if paths else path
             case ".npz":
-                np.savez_compressed(path, **self._arrays())
+                arrays: dict[str, Any] = self._arrays()
+                np.savez_compressed(path, **arrays)
             case ".zarr":
                 copy_store(self._store, path)
             case _:

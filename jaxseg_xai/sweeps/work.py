@@ -5,6 +5,7 @@ import zlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError
@@ -167,7 +168,7 @@ def checksum(tree: Any) -> int:
     """crc32 of arrays: weights trained anew must not continue a store."""
     found = 0
     for leaf in jax.tree.leaves(tree):
-        if hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)  # of a dropout layer, say
         found = zlib.crc32(np.ascontiguousarray(jax.device_get(leaf)).tobytes(), found)
     return found
