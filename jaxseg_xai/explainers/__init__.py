@@ -15,6 +15,7 @@ EXPLAINERS = Registry(
         "components": "jaxseg_xai.explainers.parts.components:ComponentAte",
         "integrated_gradients": "jaxseg_xai.explainers.gradient.integrated_gradients:"
         "IntegratedGradients",
+        "smooth_grad": "jaxseg_xai.explainers.gradient.smooth_grad:SmoothGrad",
         "grad_cam": "jaxseg_xai.explainers.cam.grad_cam:GradCam",
         "confidence": "jaxseg_xai.explainers.uncertainty.confidence:Confidence",
     },

@@ -22,6 +22,7 @@ METHODS = {
     "ate_gradient": Cheap({"block_size": 2, "num_fields": 2}, random=True),
     "components": Cheap({"num_others": 2, "layers": ("first",)}),
     "integrated_gradients": Cheap({"num_nodes": 2}),
+    "smooth_grad": Cheap({"num_samples": 3}, random=True),
     "grad_cam": Cheap({}),
     "confidence": Cheap({"band_width": 1}),
 }
