@@ -16,6 +16,7 @@ EXPLAINERS = Registry(
         "integrated_gradients": "jaxseg_xai.explainers.gradient.integrated_gradients:"
         "IntegratedGradients",
         "smooth_grad": "jaxseg_xai.explainers.gradient.smooth_grad:SmoothGrad",
+        "rise": "jaxseg_xai.explainers.perturbation.rise:Rise",
         "grad_cam": "jaxseg_xai.explainers.cam.grad_cam:GradCam",
         "confidence": "jaxseg_xai.explainers.uncertainty.confidence:Confidence",
     },

@@ -23,6 +23,7 @@ METHODS = {
     "components": Cheap({"num_others": 2, "layers": ("first",)}),
     "integrated_gradients": Cheap({"num_nodes": 2}),
     "smooth_grad": Cheap({"num_samples": 3}, random=True),
+    "rise": Cheap({"num_masks": 7, "grid": 3, "batch_size": 3}, random=True),
     "grad_cam": Cheap({}),
     "confidence": Cheap({"band_width": 1}),
 }
