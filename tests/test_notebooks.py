@@ -26,6 +26,7 @@ def test_nothing_is_stored_but_the_source(path):
             assert cell.execution_count is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_it_runs(path, tmp_path, monkeypatch):
     # Compiling takes most of the time; what is asked here, no optimisation changes.
