@@ -38,7 +38,7 @@ class TrainConfig:
     """
 
     out: Path = Path("runs/train")
-    data: str = "triangle"
+    data: str = ""
     classes: tuple[str, ...] = ()
     size: int = setting(64, at_least=1)
     width: int = setting(16, at_least=1)
@@ -56,6 +56,10 @@ class TrainConfig:
 
     def open(self, split: str, channels: int | None = None) -> Source:
         """A split of the data; the images of a folder must have so many channels."""
+        if not self.data:
+            raise ConfigError(
+                f"data is empty: name a data set ({', '.join(SOURCES.names())}) or a folder"
+            )
         if self.data in SOURCES:
             takes_size = "size" in inspect.signature(SOURCES.get(self.data)).parameters
             return open_dataset(self.data, split, **({"size": self.size} if takes_size else {}))

@@ -332,7 +332,9 @@ def test_output_that_cannot_be_written(command, model, images, tmp_path, capsys)
 def test_other_outputs_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "x"
-    refused(capsys, ["train", "--size", "32", "--out", out], "file/x", "choose another out")
+    flags = ["--data", "triangle", "--size", "32", "--out", out]
+    refused(capsys, ["train", *flags], "file/x", "choose another out")
+    refused(capsys, ["train", "--out", tmp_path], "data is empty: name a data set")
 
 
 def test_a_folder_that_is_not_a_store(model, images, tmp_path, capsys):

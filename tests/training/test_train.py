@@ -35,7 +35,7 @@ def few_images():
 
 def config(out, **options):
     settings = {"size": 32, "width": 4, "depth": 1, "batch_size": 8, "steps": 24, "eval_every": 8}
-    settings |= {"learning_rate": 1e-2, "augment": True}
+    settings |= {"learning_rate": 1e-2, "augment": True, "data": "triangle"}
     return TrainConfig(out=out, **(settings | options))
 
 
