@@ -4,7 +4,11 @@ from jaxseg_xai.core.registry import Registry
 
 #: Name in `model.json` -> the settings of a family, an `Architecture`.
 MODELS = Registry(
-    "jaxseg_xai.models", "architecture", {"unet": "jaxseg_xai.models.zoo.unet:UNetConfig"}
+    "jaxseg_xai.models",
+    "architecture",
+    {
+        "unet": "jaxseg_xai.models.zoo.unet:UNetConfig",
+    },
 )
 
 #: Kinds of Python objects that can be explained -> an `Adapter`. They are asked from the last line

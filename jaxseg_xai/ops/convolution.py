@@ -68,7 +68,7 @@ def plain(x, kernel, strides, padding, dilation, precision) -> jax.Array:
     )
 
 
-def _pixels_at_once(kernel: jax.Array, dilation: tuple[int, int]) -> int:
+def _pixels_at_once(kernel: jax.Array, dilation: tuple[int, ...]) -> int:
     """Neighbouring output pixels to compute as further channels of one."""
     channels, outputs = kernel.shape[2:]
     if max(channels, outputs) > _FEW_CHANNELS or tuple(dilation) != (1, 1):

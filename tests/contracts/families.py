@@ -1,0 +1,40 @@
+"""The one test parameter of a family of models: an entry in `FAMILIES`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Golden:
+    """What PyTorch makes of a network of the family; see `tests/reference/zoo/README.md`.
+
+    Attributes:
+      name: of the two files there.
+      config: settings of that network.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """What the contract tests build of a family.
+
+    Attributes:
+      config: settings of a network of at most 50,000 parameters; the tests set `num_logits`.
+      size: of its images, at most 64 x 64 or 16 x 16 x 16 pixels.
+      golden: published outputs; None where the family's own tests compare with some.
+    """
+
+    config: Mapping[str, Any]
+    size: tuple[int, ...]
+    golden: Golden | None = None
+
+
+#: Name in the registry -> entry.
+FAMILIES = {
+    # Its logits and gradients are compared in tests/test_agreement.py.
+    "unet": Family(config={"encoder_channels": [4, 8], "decoder_channels": [4]}, size=(16, 16)),
+}

@@ -1,0 +1,247 @@
+"""What every family of models keeps; a further one is an entry in `families.FAMILIES`."""
+
+import functools
+import json
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import nnx
+
+from jaxseg_xai.core.errors import ModelError
+from jaxseg_xai.core.types import Status
+from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.explainers import EXPLAINERS, Problem
+from jaxseg_xai.explainers.runner import explain
+from jaxseg_xai.models.bundle import ModelCard, bundle_of, load_model, write_card
+from jaxseg_xai.models.registry import MODELS
+from jaxseg_xai.ops.random import make_key
+from jaxseg_xai.program.sites import find_sites
+from jaxseg_xai.program.trace import trace
+from tests.contracts.families import FAMILIES
+from tests.reference.zoo import recipe
+from tests.reference.zoo.make_reference import image_of
+from tests.support import batch_of
+
+ZOO = Path(recipe.__file__).parent
+CLASS_NAMES = ("background", "object", "other")
+MOST_PARAMETERS = 50_000
+MOST_PIXELS = {2: 64**2, 3: 16**3}
+#: Logits may be off by this many times PyTorch's own distance from float64, and gradients too.
+#: Sums in another order cost some of it; a wrong epsilon or a shifted pixel costs thousands.
+SLACK = 20
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_quickly():
+    """Programs that run once take longer to compile well than to run."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def test_every_built_in_family_is_here():
+    assert list(FAMILIES) == list(MODELS.built_in)
+
+
+class Case:
+    """A tiny network of a family with drawn weights, loaded from a folder, and images."""
+
+    def __init__(self, name, folder):
+        self.name, self.folder, self.entry = name, folder, FAMILIES[name]
+        self.card = card_of(name, self.entry.config | {"num_logits": len(CLASS_NAMES)})
+        self.shapes = torch_shapes(self.card.architecture_config())
+        write_folder(folder, self.card, recipe.weights(self.shapes))
+
+    @functools.cached_property
+    def bundle(self):
+        return load_model(self.folder)
+
+    @functools.cached_property
+    def images(self):
+        """Three of them, [3, *S, C]."""
+        return pictures((3, self.bundle.segmenter.input.channels, *self.entry.size), seed=0)
+
+    @functools.cached_property
+    def logits(self):
+        """Of two images at a time: the first and second, then the first and third."""
+        run = jax.jit(self.bundle.segmenter)
+        pairs = (self.images[:2], self.images[::2])
+        return [np.asarray(run(self.bundle.variables, pair)) for pair in pairs]
+
+    @functools.cached_property
+    def class_index(self):
+        """The class that most of the first image is."""
+        output = self.bundle.segmenter.output
+        return int(np.argmax(np.asarray(output.segment(self.logits[0][0])).reshape(-1, 3).sum(0)))
+
+
+def card_of(name, config, class_names=CLASS_NAMES):
+    # Names of the weights are left to the family: those of the usual PyTorch code.
+    return ModelCard(architecture=name, config=dict(config), class_names=class_names)
+
+
+def write_folder(folder, card, arrays):
+    write_card(folder, card)
+    safetensors.numpy.save_file(arrays, folder / card.weights)
+
+
+def pictures(shape, seed):
+    """Drawn images [B, *S, C] of a shape [B, C, *S]."""
+    return np.moveaxis(image_of(shape, seed), 1, -1)
+
+
+def torch_shapes(config):
+    """A state dict in the family's PyTorch names, name -> shape: `torch_names` the other way."""
+    model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+    transposed = {
+        "/".join(map(str, path))
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, nnx.ConvTranspose)
+    }
+    leaves = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    shapes = {}
+    for path, variable in nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))):
+        module, leaf = "/".join(map(str, path[:-1])), path[-1]
+        fits = [
+            pair for pair in config.torch_names().items() if f"{module}/".startswith(f"{pair[1]}/")
+        ]
+        theirs, ours = max(fits, key=lambda pair: len(pair[1]), default=("", ""))
+        named = [theirs, *module[len(ours) :].strip("/").split("/"), leaves.get(leaf, leaf)]
+        shape = variable.shape
+        if leaf == "kernel":
+            *space, n_in, n_out = shape
+            shape = (n_in, n_out, *space) if module in transposed else (n_out, n_in, *space)
+        shapes[".".join(part for part in named if part)] = shape
+    return shapes
+
+
+@pytest.fixture(scope="module", params=MODELS.built_in)
+def case(request, tmp_path_factory):
+    return Case(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_weights_in_pytorchs_names_are_checked_both_ways(case, tmp_path):
+    weights = nnx.filter_state(case.bundle.variables, nnx.Param)
+    assert sum(leaf.size for leaf in jax.tree.leaves(weights)) <= MOST_PARAMETERS
+    assert math.prod(case.entry.size) <= MOST_PIXELS[case.bundle.segmenter.input.rank]
+    arrays = recipe.weights(case.shapes)
+    first, value = next(iter(arrays.items()))
+    for changed, match in (
+        ({"nobody.weight": value}, "unexpected: nobody.weight"),
+        ({first: value[..., None]}, f"of another shape: {first}"),
+        ({first: np.full_like(value, np.nan)}, f"NaN or infinity in {first}"),
+        ({first: None}, "missing: "),
+    ):
+        found = {k: v for k, v in (arrays | changed).items() if v is not None}
+        write_folder(tmp_path, case.card, found)
+        with pytest.raises(ModelError, match=match):
+            load_model(tmp_path)
+
+
+def test_logits_are_those_of_the_image_alone(case):
+    (one, other), (same, _) = case.logits
+    assert one.shape == (*case.entry.size, len(CLASS_NAMES))
+    assert one.dtype == np.float32
+    assert np.isfinite(case.logits).all()
+    assert np.abs(one - other).max() > 0.01
+    np.testing.assert_allclose(one, same, atol=1e-6 * np.abs(one).max())
+
+
+def test_one_logit_is_two_classes_and_small_images_are_taken(case):
+    card = card_of(case.name, case.entry.config | {"num_logits": 1}, CLASS_NAMES[:2])
+    config = card.architecture_config()
+    bundle = bundle_of(card, nnx.eval_shape(lambda: config.build(nnx.Rngs(0))))
+    smallest = bundle.segmenter.input.example_size()
+    for size in (case.entry.size, smallest):
+        image = np.zeros((1, *size, config.in_channels), np.float32)
+        found = jax.eval_shape(bundle.segmenter, bundle.variables, image)
+        assert found.shape == (1, *size, 2)
+
+
+def test_other_channels_ranks_and_sizes_are_one_error(case):
+    spec, images = case.bundle.segmenter.input, case.images
+    wrong = [np.concatenate([images, images], axis=-1), images[:, 0]]
+    if spec.multiple_of > 1 or spec.fixed_size:
+        wrong.append(images[:, 1:])
+    for inputs in wrong:
+        with pytest.raises(ModelError, match=r"^the model takes [^\n]*; prepare the images"):
+            case.bundle.segmenter.logits(case.bundle.variables, inputs)
+
+
+def test_the_layer_of_class_activation_maps_exists_and_has_the_images_axes(case):
+    bundle, rank = case.bundle, case.bundle.segmenter.input.rank
+    program = trace(bundle.segmenter, bundle.variables, case.images[:1].shape, jnp.float32)
+    layers = {site.name: program.shapes[site.value] for site in find_sites(program)}
+    assert bundle.segmenter.sites.cam_layer in layers
+    assert len(layers[bundle.segmenter.sites.cam_layer].shape) == rank + 2
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "grad_cam", "ate"])
+def test_methods_run(case, method):
+    settings = {"integrated_gradients": {"num_nodes": 2}, "grad_cam": {}}.get(method)
+    if settings is None:
+        settings = {"perturbation": "zero", "block_size": case.entry.size[0] // 2, "batch_size": 2}
+    problem = Problem(
+        segmenter=case.bundle.segmenter, variables=case.bundle.variables, key=make_key(0)
+    )
+    segment = np.asarray(problem.segmenter.output.segment_of(case.logits[0][0], case.class_index))
+    region = np.ones_like(segment)
+    if method == "ate":  # explains blocks that do not touch the region
+        region[...] = False
+        region[tuple(np.argwhere(segment)[0])] = True
+    batch = batch_of(
+        problem,
+        case.images[:1],
+        class_index=case.class_index,
+        region=region[None],
+        reference=segment[None],
+    )
+    explainer = EXPLAINERS.get(method)(**settings)
+    found = explain(explainer, problem, batch, mesh=device_mesh(jax.devices()[:1]))
+    assert found.status.tolist() == [Status.OK]
+    assert found.attribution.shape == (1, *case.entry.size)
+    assert np.isfinite(found.attribution).all()
+    if method == "ate":
+        assert found.scores["num_interventions"] > 0
+    else:
+        assert np.asarray(found.attribution).any()
+
+
+@pytest.mark.parametrize("name", [name for name, entry in FAMILIES.items() if entry.golden])
+def test_logits_and_input_gradients_are_pytorchs(name, tmp_path):
+    golden = FAMILIES[name].golden
+    case = json.loads((ZOO / f"{golden.name}.json").read_text())["cases"]["small"]
+    arrays = recipe.weights(case["state_dict"], case["salt"])
+    inputs = pictures(case["input_shape"], case["seed"])
+    assert recipe.checksum(arrays) == case["weights_crc32"]
+    assert recipe.checksum({"x": np.moveaxis(inputs, -1, 1)}) == case["input_crc32"]
+    card = card_of(name, golden.config, CLASS_NAMES[: max(2, golden.config["num_logits"])])
+    write_folder(tmp_path, card, arrays)
+    bundle = load_model(tmp_path)
+
+    @jax.jit
+    def run(variables, inputs):
+        def value(inputs):
+            logits = jnp.moveaxis(bundle.segmenter.apply(variables, inputs), -1, 1)
+            return jnp.sum(logits * recipe.cotangent(logits.shape)), logits
+
+        gradient, logits = jax.grad(value, has_aux=True)(inputs)
+        return {"logits": logits, "grad": jnp.moveaxis(gradient, -1, 1)}
+
+    found = run(bundle.variables, inputs)
+    with np.load(ZOO / f"{golden.name}.npz") as file:
+        expected = {kind: file[f"small/{kind}"] for kind in found}
+    every = (..., *[slice(None, None, case["stride"])] * len(FAMILIES[name].size))
+    error = {kind: np.abs(np.asarray(found[kind])[every] - expected[kind]) for kind in found}
+    bounds = case["float32_error"]
+    assert error["logits"].max() <= SLACK * bounds["logits"]["max_abs"]
+    # Not the maximum: one ReLU that is zero in one of the two and not in the other is enough.
+    assert np.sqrt(np.mean(error["grad"] ** 2)) <= SLACK * bounds["grad"]["rms"]
+    p999 = np.quantile(error["grad"], 0.999) / bounds["grad"]["ref_std"]
+    assert p999 <= SLACK * bounds["grad"]["p999_over_std"]
