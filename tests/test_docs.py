@@ -9,11 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from flax import nnx
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 import jaxseg_xai
+from jaxseg_xai.explainers import Explainer
+from jaxseg_xai.explainers.runner import explain_example
+from jaxseg_xai.metrics import Metric
+from jaxseg_xai.metrics.runner import score_example
+from jaxseg_xai.models.zoo import Architecture
+from tests.explainers.models import bright_pixels
+from tests.support import batch_of, problem_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,6 +38,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_blocks_run(path, tmp_path, monkeypatch):
     """From top to bottom, in an empty folder; `<!-- skip: next -->` leaves the next one out."""
@@ -48,16 +59,6 @@ def test_docstrings(name):
 
 def test_recipes_keep_their_contracts():
     """The examples of CONTRIBUTING.md are more than words that can be imported."""
-    import numpy as np
-    from flax import nnx
-
-    from jaxseg_xai.explainers import Explainer
-    from jaxseg_xai.metrics import Metric
-    from jaxseg_xai.metrics.runner import score_example
-    from jaxseg_xai.models.zoo import Architecture
-    from tests.explainers.models import bright_pixels
-    from tests.support import batch_of, problem_of
-
     document = Sybil([PythonCodeBlockParser()]).parse(ROOT / "CONTRIBUTING.md")
     for example in document:
         example.evaluate()
@@ -73,11 +74,7 @@ def test_recipes_keep_their_contracts():
     method, metric = found["Gradient"](), found["Sparseness"]()
     assert isinstance(method, Explainer)
     assert isinstance(metric, Metric)
-    from jaxseg_xai.explainers.runner import explain_example
-
     image, ids = batch.images[0], batch.image_ids[0]
-    import jax
-
     target = jax.tree.map(lambda leaf: leaf[0], batch.targets)
     explained = explain_example(method, problem, image, target, ids)
     # Each of the segment's pixels has slope 20, the others none.
@@ -86,6 +83,7 @@ def test_recipes_keep_their_contracts():
     np.testing.assert_allclose(scores["gini"], 1 - np.mean(target.segment), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_site_builds(tmp_path):
     """Strictly: no broken link, no name that the reference asks for and the package lacks."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
