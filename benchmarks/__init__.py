@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks.agreement`."""
+"""Benchmarks: `python -m benchmarks`, see docs/benchmarks.md."""

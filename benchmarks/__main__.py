@@ -1,6 +1,7 @@
-"""`python -m benchmarks list | run CASE... | compare A.json B.json | report FILES...`."""
+"""`python -m benchmarks list | run CASE... | agree | compare A.json B.json | report FILES...`."""
 
 import dataclasses
+import json
 import os
 import sys
 import traceback
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.settings import Flags
+from benchmarks.harness.settings import Flags
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.devices.mesh import use_cpu_cores
 
@@ -23,9 +24,11 @@ python -m benchmarks COMMAND
 
   list                     the cases
   run CASE... [options]    measure and validate (`run all`: every case); run --help: the options
+  agree                    agreement with outputs of published code, as numbers
   compare A B              what is slower in B than in A, beyond the noise: files, or folders of
                            the files of several runs, which are pooled
-  report FILE... --out DIR Markdown and an HTML page with plots; --readme README.md fills its table
+  report FILE... --out DIR Markdown and an HTML page with plots; --page docs/benchmarks.md
+                           and --readme README.md fill the tables there instead
 
 docs/benchmarks.md tells what each case measures and what the JSON holds."""
 
@@ -42,6 +45,56 @@ class Run(Flags):
     cases: tyro.conf.Positional[tuple[str, ...]] = ()
     json: Path | None = None
 
+    def go(self) -> int:
+        from benchmarks.harness.record import write_records
+        from benchmarks.harness.report import summary
+        from benchmarks.harness.run import prepare, run_case
+        from benchmarks.methods import CASES
+
+        names = tuple(CASES) if _ALL in self.cases else self.cases
+        unknown = [name for name in names if name not in CASES]
+        if unknown or not names:
+            known, bad = ", ".join((_ALL, *CASES)), ", ".join(unknown) or "(none given)"
+            raise ConfigError(f"unknown case {bad}; there is {known}")
+        self.validate()
+        _make_devices(self.devices)
+        flags = Flags(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Flags)})
+        plan = [(CASES[name], prepare(CASES[name], flags)) for name in names]
+        records = []
+        for case, settings in plan:
+            records.append(run_case(case, settings))
+            print(summary(records[-1]), flush=True)
+            if self.json is not None:  # after every case, as the next may take long
+                write_records(self.json, records)
+        return EXIT_OK if all(record.validation.passed for record in records) else EXIT_FAILED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Agree:
+    """Agreement with published code and PyTorch; exit code 1 where there is none.
+
+    Attributes:
+      real: folder with third-party references (a public retina U-Net and DRIVE images).
+      blocks: so many evenly spaced blocks of the ATE instead of all.
+      json: file to write the figures to.
+    """
+
+    real: Path | None = None
+    blocks: int | None = None
+    json: Path | None = None
+
+    def go(self) -> int:
+        from benchmarks.agree.published import agreement
+
+        _make_devices(None)
+        found = agreement(self.real, self.blocks)
+        text = json.dumps(found, indent=2)
+        print(text)
+        if self.json is not None:
+            self.json.write_text(f"{text}\n")
+        verdicts = [part["passed"] for part in found.values() if isinstance(part, dict)]
+        return EXIT_OK if all(verdicts) else EXIT_FAILED
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare:
@@ -55,6 +108,14 @@ class Compare:
     before: tyro.conf.Positional[Path]
     after: tyro.conf.Positional[Path]
 
+    def go(self) -> int:
+        from benchmarks.harness.compare import compare
+        from benchmarks.harness.record import read_records
+
+        found = compare(read_records(self.before), read_records(self.after))
+        print(found.text())
+        return EXIT_OK if found.passed else EXIT_FAILED
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
@@ -63,12 +124,27 @@ class Report:
     Attributes:
       files: records, as `run --json` writes them, or folders of such files.
       out: folder for report.md and report.html.
-      readme: rewrite the table of measured figures in this file instead.
+      page: put the table of all figures into this file instead.
+      readme: put a table of few figures into this file instead.
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     out: Path = Path("report")
+    page: Path | None = None
     readme: Path | None = None
+
+    def go(self) -> int:
+        from benchmarks.harness.pool import pool
+        from benchmarks.harness.record import read_records
+        from benchmarks.harness.report import page_table, put_table, readme_table, write_report
+
+        if not self.files:
+            raise ConfigError("report needs a record; `run CASE --json FILE` makes one")
+        records = pool([record for path in self.files for record in read_records(path)])
+        pages = ((self.page, page_table), (self.readme, readme_table))
+        written = [put_table(path, table(records)) for path, table in pages if path is not None]
+        print("\n".join(map(str, written or write_report(records, self.out))))
+        return EXIT_OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,14 +158,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_USAGE)
         return EXIT_OK if arguments else EXIT_BAD_INPUT
     name, *rest = arguments
-    commands = {"run": (Run, _run), "compare": (Compare, _compare), "report": (Report, _report)}
+    commands = {"run": Run, "agree": Agree, "compare": Compare, "report": Report}
     try:
         if name == "list":
-            return _list()
+            from benchmarks.methods import CASES
+
+            print("\n".join(f"{case.name:22}{case.about}" for case in CASES.values()))
+            return EXIT_OK
         if name not in commands:
             raise ConfigError(f"unknown command {name!r}; there is list, {', '.join(commands)}")
-        config, command = commands[name]
-        return command(tyro.cli(config, args=rest, prog=f"python -m benchmarks {name}"))
+        return tyro.cli(commands[name], args=rest, prog=f"python -m benchmarks {name}").go()
     except JaxsegError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -97,38 +175,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("benchmarks: this is a bug; please report it", file=sys.stderr)
         return EXIT_BUG
-
-
-def _list() -> int:
-    from benchmarks.cases import CASES
-
-    for case in CASES.values():
-        print(f"{case.name:16}{case.about}")
-    return EXIT_OK
-
-
-def _run(config: Run) -> int:
-    from benchmarks.cases import CASES
-    from benchmarks.harness import prepare, run_case
-    from benchmarks.record import write_records
-    from benchmarks.report import summary
-
-    names = tuple(CASES) if _ALL in config.cases else config.cases
-    unknown = [name for name in names if name not in CASES]
-    if unknown or not names:
-        known = ", ".join((_ALL, *CASES))
-        raise ConfigError(f"unknown case {', '.join(unknown) or '(none given)'}; there is {known}")
-    config.validate()
-    _make_devices(config.devices)
-    flags = Flags(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Flags)})
-    plan = [(CASES[name], prepare(CASES[name], flags)) for name in names]
-    records = []
-    for case, settings in plan:
-        records.append(run_case(case, settings))
-        print(summary(records[-1]), flush=True)
-        if config.json is not None:  # after every case, as the next may take long
-            write_records(config.json, records)
-    return EXIT_OK if all(record.validation.passed for record in records) else EXIT_FAILED
 
 
 def _make_devices(wanted: int | None) -> None:
@@ -139,32 +185,6 @@ def _make_devices(wanted: int | None) -> None:
         use_cpu_cores(max(cores, min(wanted or 1, _MOST_VIRTUAL)))
     except RuntimeError:  # JAX already runs where Python code calls `main`
         return
-
-
-def _compare(config: Compare) -> int:
-    from benchmarks.compare import compare
-    from benchmarks.record import read_records
-
-    found = compare(read_records(config.before), read_records(config.after))
-    print(found.text())
-    return EXIT_OK if found.passed else EXIT_FAILED
-
-
-def _report(config: Report) -> int:
-    from benchmarks.pool import pool
-    from benchmarks.record import read_records
-    from benchmarks.report import update_readme, write_report
-
-    if not config.files:
-        raise ConfigError("report needs a record; `run CASE --json FILE` makes one")
-    records = pool([record for path in config.files for record in read_records(path)])
-    written = (
-        write_report(records, config.out)
-        if config.readme is None
-        else [update_readme(config.readme, records)]
-    )
-    print("\n".join(map(str, written)))
-    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -10,26 +10,22 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxseg_xai.core.types import SegmentTarget
-from jaxseg_xai.explainers import Ate, Misure, MisurePaper
-from jaxseg_xai.explainers.ate.ate import Draws
-from jaxseg_xai.models.bundle import Bundle
+from benchmarks.arrays import Inputs
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.misure.paper import MisurePaper
+from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.ops.dilation import dilate, ellipse
 
 #: Logits of two frameworks differ by up to 2.3e-5, probabilities by a quarter of that.
 FLIP_MARGIN = 6e-6
+#: How near to 0.5 a probability must come for its pixel to fall on either side.
+FLIP_MARGINS: dict[str, float] = {"float32": FLIP_MARGIN, "tensorfloat32": 1e-2, "bfloat16": 3e-2}
 
 #: Images float32 [N, H, W, C] -> logits float32 [N, H, W, K], K >= 2.
 Logits = Callable[[np.ndarray], np.ndarray]
-
-
-def bundle_logits(bundle: Bundle) -> Logits:
-    """The logits of a model folder, by JAX."""
-    run = jax.jit(bundle.predict)
-    return lambda images: np.asarray(run(bundle.variables, images))
 
 
 def distance_to_half(logits: np.ndarray, class_index: int) -> np.ndarray:
@@ -53,24 +49,20 @@ class AteDoubt:
 
     Attributes:
       logits: the model.
-      image: float32 [H, W, C].
-      target: of this image, without a batch axis.
-      draws: of this image, with a batch axis of one.
+      inputs: of this one image.
       settings: of the method.
       margin: a probability this close to 0.5 is in doubt.
     """
 
     logits: Logits
-    image: np.ndarray
-    target: SegmentTarget
-    draws: Draws
+    inputs: Inputs
     settings: Ate
     margin: float = FLIP_MARGIN
 
     @functools.cached_property
     def base(self) -> tuple[float, float, float]:
         """Of the untouched image: outcome and reach in Dice points, nearest distance to 0.5."""
-        outcome, reach, nearest = self._outcomes(self.image[None])
+        outcome, reach, nearest = self._outcomes(self.inputs.images)
         return float(outcome[0]), float(reach[0]), nearest
 
     def block(self, row: int, column: int) -> tuple[float, Callable[[float, float], bool]]:
@@ -81,12 +73,16 @@ class AteDoubt:
           possible(ate, tolerance): whether the doubtful pixels can make this its ATE.
         """
         settings, (base, base_reach, base_nearest) = self.settings, self.base
-        number = row * settings.grid(*self.image.shape[:2])[1] + column
-        screen, full = (np.asarray(d)[0, number] for d in (self.draws.screen, self.draws.full))
-        patches = np.asarray(self.draws.patches)[np.concatenate([screen, full])]
+        side, images, draws = settings.block_size, self.inputs.images, self.inputs.draws
         if settings.perturbation == "zero":
-            screen, patches = screen[:0], np.zeros((1, *patches.shape[1:]), patches.dtype)
-        outcome, reach, nearest = self._outcomes(self._replace(row, column, patches))
+            screen = np.zeros(0, np.int32)
+            patches = np.zeros((1, side, side, images.shape[-1]), images.dtype)
+        else:
+            assert draws is not None
+            number = row * settings.grid(images.shape[1:3])[1] + column
+            screen, full = (np.asarray(d)[0, number] for d in (draws.screen, draws.full))
+            patches = np.asarray(draws.patches)[np.concatenate([screen, full])]
+        outcome, reach, nearest = self._outcomes(self.replace(row, column, patches))
         effect, reach = outcome - base, reach + base_reach
         tried, tried_reach = np.abs(effect[: len(screen)]), reach[: len(screen)]
         ate, ate_reach = effect[len(screen) :].mean(), reach[len(screen) :].mean()
@@ -101,18 +97,20 @@ class AteDoubt:
 
         return min(nearest, base_nearest), possible
 
-    def _replace(self, row: int, column: int, patches: np.ndarray) -> np.ndarray:
+    def replace(self, row: int, column: int, patches: np.ndarray) -> np.ndarray:
+        """The image with each of the patches [k, b, b, C] in the place of a block."""
         side = self.settings.block_size
-        inputs = np.repeat(self.image[None], len(patches), axis=0)
+        inputs = np.repeat(self.inputs.images, len(patches), axis=0)
         square = inputs[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
         square[...] = patches[:, : square.shape[1], : square.shape[2]]
         return inputs
 
     def _outcomes(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """Outcomes [N] and how far doubtful pixels move each [N], in Dice points; nearest."""
-        logits, wanted = self.logits(inputs), int(self.target.class_index)
-        region = np.asarray(self.target.region)
-        truth = np.asarray(self.target.reference)[region]
+        targets = self.inputs.targets
+        logits, wanted = self.logits(inputs), int(targets.class_index[0])
+        region = np.asarray(targets.region[0])
+        truth = np.asarray(targets.reference[0])[region]
         segment = (logits.argmax(-1) == wanted)[:, region]
         distance = distance_to_half(logits, wanted)[:, region]
         both, total = (segment & truth).sum(1), segment.sum(1) + truth.sum()
@@ -128,29 +126,27 @@ class MisureDoubt:
 
     Attributes:
       logits: the model.
-      images: float32 [N, H, W, C].
-      class_indices: int [N].
+      inputs: of N images.
       settings: of the method.
       margin: a probability this close to 0.5 is in doubt.
     """
 
     logits: Logits
-    images: np.ndarray
-    class_indices: np.ndarray
+    inputs: Inputs
     settings: Misure | MisurePaper
     margin: float = FLIP_MARGIN
 
     def segment(self, index: int) -> np.ndarray:
         """Distances to 0.5 [H, W] of the untouched image `index`."""
-        return distance_to_half(self.logits(self.images[index][None])[0], self._wanted(index))
+        return self._distances(index, self.inputs.images[index])
 
     def dilation(self, index: int, segment: np.ndarray, count: int) -> np.ndarray:
         """Distances to 0.5 [H, W] when image `index` is kept in `segment` dilated `count` times."""
         element, region = ellipse(self.settings.element_size), segment
         for _ in range(count):
-            region = np.asarray(dilate(jax.numpy.asarray(region), element))
-        kept = self.images[index] * region[..., None]
-        return distance_to_half(self.logits(kept[None].astype(np.float32))[0], self._wanted(index))
+            region = np.asarray(dilate(jnp.asarray(region), element))
+        return self._distances(index, self.inputs.images[index] * region[..., None])
 
-    def _wanted(self, index: int) -> int:
-        return int(self.class_indices[index])
+    def _distances(self, index: int, image: np.ndarray) -> np.ndarray:
+        wanted = int(self.inputs.targets.class_index[index])
+        return distance_to_half(self.logits(image[None].astype(np.float32))[0], wanted)

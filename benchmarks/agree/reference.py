@@ -1,65 +1,117 @@
-"""The .npz files of `benchmarks/reference`: what all of them hold."""
+"""The frozen references in `benchmarks/reference`: inputs, settings and what the peers found.
 
+All are .npz files of one form, see `benchmarks/reference/README.md`.
+"""
+
+import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.arrays import Arrays, Inputs, pool_of_nobody
+from jaxseg_xai.core.fields import idle_fields
 from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.explainers import EXPLAINERS, Explainer
+from jaxseg_xai.ops.replacements import Draws
 
-FOLDER = Path(__file__).resolve().parent / "reference"
+FOLDER = Path(__file__).resolve().parents[1] / "reference"
+#: Name -> the explainer's.
+REFERENCES = {
+    "ate": "ate",
+    "occlusion": "ate",
+    "ate_gradient": "ate_gradient",
+    "ate_gradient_path": "ate_gradient",
+    "components": "components",
+    "misure": "misure",
+    "misure_paper": "misure_paper",
+    "grad_cam": "grad_cam",
+    "integrated_gradients": "integrated_gradients",
+    "confidence": "confidence",
+}
+_TARGETS = ("class_index", "region", "reference")
+_RESULT = "result/"
 
 
-def path_of(folder: Path, name: str) -> Path:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a peer found.
+
+    Attributes:
+      model: name of the bundled model.
+      explainer: the method and its settings.
+      inputs: images and patches are multiples of 1/255.
+      result: of all images; for MiSuRe also `stable` and `moved`, what rounding does.
+    """
+
+    model: str
+    explainer: Explainer
+    inputs: Inputs
+    result: Arrays
+
+
+def path_of(name: str, folder: Path = FOLDER) -> Path:
     """The file of a name."""
     return folder / f"{name}_triangle.npz"
 
 
-def save(path: Path, reference: Any, settings: Sequence[str], /, **arrays: Any) -> None:
-    """Write a reference's model, images and the named settings, and further arrays."""
-    np.savez_compressed(
-        path,
-        model=reference.model,
-        settings=json.dumps({name: getattr(reference.settings, name) for name in settings}),
-        images_u8=to_u8(reference.images),
-        **arrays,
-    )
-
-
-def load(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file."""
-    with np.load(path) as file:
-        return dict(file)
-
-
-def settings_of(file: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Field of the explainer -> value."""
-    return json.loads(str(file["settings"]))
-
-
-def targets_of(file: dict[str, np.ndarray]) -> SegmentTarget:
-    """[N, ...]."""
-    return SegmentTarget(
-        class_index=file["class_index"], region=file["region"], reference=file["reference"]
-    )
-
-
-def arrays_of(targets: SegmentTarget) -> dict[str, np.ndarray]:
-    """What `targets_of` reads."""
-    return {
-        "class_index": np.asarray(targets.class_index),
-        "region": np.asarray(targets.region),
-        "reference": np.asarray(targets.reference),
+def save(name: str, reference: Reference, folder: Path = FOLDER) -> None:
+    """Write a reference to its file."""
+    inputs, explainer = reference.inputs, reference.explainer
+    idle = idle_fields(explainer)
+    settings = {
+        field.name: getattr(explainer, field.name)
+        for field in dataclasses.fields(explainer)  # pyright: ignore[reportArgumentType]
+        if field.name not in idle
     }
+    arrays: dict[str, Any] = {name: getattr(inputs.targets, name) for name in _TARGETS}
+    if inputs.others is not None:
+        arrays["others_u8"] = _to_u8(inputs.others)
+    if inputs.draws is not None:
+        arrays["patches_u8"] = _to_u8(inputs.draws.patches)
+        arrays["screen"] = inputs.draws.screen.astype(np.int16)
+        arrays["full"] = inputs.draws.full.astype(np.int16)
+    arrays |= {_RESULT + key: value for key, value in reference.result.items()}
+    arrays |= {"model": reference.model, "settings": json.dumps(settings)}
+    np.savez_compressed(path_of(name, folder), **arrays, images_u8=_to_u8(inputs.images))
 
 
-def to_u8(values: np.ndarray) -> np.ndarray:
+def load(name: str, folder: Path = FOLDER) -> Reference:
+    """Read what `save` wrote under a name."""
+    with np.load(path_of(name, folder)) as file:
+        found = dict(file)
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in json.loads(str(found["settings"])).items()
+    }
+    draws = None
+    if "full" in found:
+        indices = (found[part].astype(np.int32) for part in ("screen", "full"))
+        draws = Draws(_from_u8(found["patches_u8"]), *indices)
+    return Reference(
+        model=str(found["model"]),
+        explainer=EXPLAINERS.get(REFERENCES[name])(**settings),
+        inputs=Inputs(
+            images=_from_u8(found["images_u8"]),
+            targets=SegmentTarget(**{part: found[part] for part in _TARGETS}),
+            others=_from_u8(found["others_u8"]) if "others_u8" in found else None,
+            draws=draws,
+            pool=draws and pool_of_nobody(draws.patches),
+        ),
+        result={
+            key.removeprefix(_RESULT): value
+            for key, value in found.items()
+            if key.startswith(_RESULT)
+        },
+    )
+
+
+def _to_u8(values: np.ndarray) -> np.ndarray:
     """Multiples of 1/255 in [0, 1] as integers."""
-    return np.rint(values * 255).astype(np.uint8)
+    return np.rint(np.asarray(values) * 255).astype(np.uint8)
 
 
-def from_u8(values: np.ndarray) -> np.ndarray:
+def _from_u8(values: np.ndarray) -> np.ndarray:
     """And back, float32."""
     return values.astype(np.float32) / np.float32(255)

@@ -4,8 +4,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from benchmarks.pool import pool, work_of
-from benchmarks.record import Machine, Record
+from benchmarks.harness.pool import pool, work_of
+from benchmarks.harness.record import Machine, Record
 from jaxseg_xai.core.errors import ConfigError
 
 # A case is slower when its median rose by more than 5 times the combined spread of the two sets, by
@@ -18,8 +18,8 @@ from jaxseg_xai.core.errors import ConfigError
 # their noise so badly that the same rarity takes more spreads, and one does not know it at all.
 #
 # Repetitions in a row do not see a machine drift between two runs. The peers and the peak, measured
-# beside ours in both, do; pooled runs (`benchmarks.pool`) do, too. The 2 % are for quartiles of
-# five that happen to lie close together.
+# beside ours in both, do; pooled runs (`harness.pool`) do, too. The 2 % are for quartiles of five
+# that happen to lie close together.
 _SPREADS = 5.0
 _SPREADS_OF_FEW = {1: math.inf, 2: 29.0, 3: 6.6}
 _FLOOR = 0.02
@@ -29,21 +29,13 @@ _DRIFT = 0.1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """One figure of a case in both sets.
-
-    Attributes:
-      case: its name.
-      peer: whose time over ours the figure is; "" for our median seconds.
-      before: the figure in the first set.
-      after: and in the second.
-      noise: what the change must exceed to mean anything, as a share of `before`.
-    """
+    """One figure of a case in both sets: our median seconds, or a peer's time over ours."""
 
     case: str
-    peer: str
+    peer: str  # "" for our seconds
     before: float
     after: float
-    noise: float
+    noise: float  # what the change must exceed to mean anything, as a share of `before`
 
     @property
     def change(self) -> float:
@@ -70,16 +62,10 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All cases that both sets have, and what to mind when reading them.
+    """All cases that both sets have, and what to mind when reading them."""
 
-    Attributes:
-      changes: the seconds of every case, each followed by its ratios to the peers of both sets.
-      broken: cases whose validation passed before and does not now.
-      warnings: in words.
-    """
-
-    changes: tuple[Change, ...]
-    broken: tuple[str, ...]
+    changes: tuple[Change, ...]  # seconds of every case, followed by its ratios to the peers
+    broken: tuple[str, ...]  # cases whose validation passed before and does not now
     warnings: tuple[str, ...]
 
     @property
@@ -107,8 +93,10 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
     """
     (old, mixed), (new, also_mixed) = map(_by_work, (before, after))
     warnings = [*mixed, *also_mixed]
-    warnings += [f"{_name(old[key])}: only in the first file" for key in old if key not in new]
-    warnings += [f"{_name(new[key])}: only in the second file" for key in new if key not in old]
+    for one, other, which in ((old, new, "first"), (new, old, "second")):
+        warnings += [
+            f"{_name(one[key])}: only in the {which} file" for key in one if key not in other
+        ]
     both = [(old[key], new[key]) for key in old if key in new]
     if not both:
         raise ConfigError("the files have no case with the same settings in common")
@@ -120,38 +108,32 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
         for change in changes
         if math.isinf(change.noise)
     ]
-    return Comparison(
-        changes=changes,
-        broken=tuple(
-            one.case for one, other in both if one.validation.passed > other.validation.passed
-        ),
-        warnings=tuple(dict.fromkeys(warnings)),
-    )
+    worse = [one.case for one, other in both if one.validation.passed > other.validation.passed]
+    unique = tuple(dict.fromkeys(warnings))
+    return Comparison(changes=changes, broken=tuple(worse), warnings=unique)
 
 
 def _changes(one: Record, other: Record) -> list[Change]:
     """Our seconds, and the ratios to every peer that both records have."""
-    peers = [peer for peer in one.ratios if peer in other.ratios]
-    figures = [("", *(record.timings["ours"].median for record in (one, other)))]
-    figures += [(peer, one.ratios[peer], other.ratios[peer]) for peer in peers]
+    figures = {"": [record.timings["ours"].median for record in (one, other)]}
+    figures |= {p: [one.ratios[p], other.ratios[p]] for p in one.ratios if p in other.ratios}
     return [
         Change(case=one.case, peer=peer, before=a, after=b, noise=_noise((one, other), peer))
-        for peer, a, b in figures
+        for peer, (a, b) in figures.items()
     ]
 
 
 def _noise(records: tuple[Record, Record], peer: str) -> float:
     """By which share a figure may change without meaning anything; see the top of this file."""
     who = ("ours", peer) if peer else ("ours",)
-    timings = [record.timings[name] for record in records for name in who]
-    fewest = min(len(timing.seconds) for timing in timings)
+    fewest = min(len(record.timings[name].seconds) for record in records for name in who)
     spreads = _SPREADS_OF_FEW.get(fewest, _SPREADS)
     if math.isinf(spreads):
         return math.inf
     if peer:
         shares = [record.ratio_spread(peer) / record.ratios[peer] for record in records]
         return max(spreads * math.hypot(*shares), _FLOOR)
-    shares = [timing.relative_spread for timing in timings]
+    shares = [record.timings["ours"].relative_spread for record in records]
     return max(spreads * math.hypot(*shares), _FLOOR, _drift(*records))
 
 
@@ -192,12 +174,10 @@ def _machines(one: Machine, other: Machine) -> list[str]:
             found.append(f"different machines, {name} {a} and {b}: look at the ratios instead")
     if found:
         return found
-    peaks = {
-        f"GEMM peak ({dtype})": (one.gemm_flops[dtype], other.gemm_flops.get(dtype))
-        for dtype in one.gemm_flops
-    }
+    peaks = {f"GEMM peak ({d})": (a, other.gemm_flops.get(d)) for d, a in one.gemm_flops.items()}
     peaks["memory bandwidth"] = (one.bandwidth, other.bandwidth)
-    for name, (a, b) in peaks.items():
-        if b is not None and abs(b / a - 1) > _DRIFT:
-            found.append(f"the machine's own {name} changed by {b / a - 1:+.0%} between the runs")
-    return found
+    return [
+        f"the machine's own {name} changed by {b / a - 1:+.0%} between the runs"
+        for name, (a, b) in peaks.items()
+        if b is not None and abs(b / a - 1) > _DRIFT
+    ]

@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
-from benchmarks.record import Machine, Memory
-from benchmarks.timing import compile_apart, timed
-from jaxseg_xai.devices.mesh import replicate, shard_examples
-from jaxseg_xai.models.predict import Dtype
+from benchmarks.harness.record import Machine, Memory
+from benchmarks.harness.timing import compile_apart, timed
+from jaxseg_xai.core.segmenter import Dtype
+from jaxseg_xai.devices.mesh import AXIS, replicate, shard_examples
 
 #: Side of the matrices; large enough for the peak, small enough for a fraction of a second each.
 _GEMM_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
@@ -53,7 +53,9 @@ def gemm_flops(mesh: Mesh, dtype: str, *, quick: bool = False) -> float:
 
     number = jnp.bfloat16 if dtype == "bfloat16" else jnp.float32
     pairs = jax.random.uniform(jax.random.key(0), (mesh.size, 2, side, side), number)
-    best = _best(jax.jit(shard_examples(multiply, mesh)), mesh, pairs)
+    pairs = jax.device_put(pairs, jax.NamedSharding(mesh, PartitionSpec(AXIS)))
+    run, _ = compile_apart(jax.jit(shard_examples(multiply, mesh)), None, pairs)
+    best = min([timed(run, None, pairs)[1] for _ in range(_TRIES + 1)][1:])
     return mesh.size * 2 * side**3 / best
 
 
@@ -68,8 +70,9 @@ def bandwidth(mesh: Mesh, *, quick: bool = False) -> float:
         return shard_examples(lambda s, ab: ab[0] + s * ab[1], mesh)(shared, (a, b))
 
     rows = jnp.ones((mesh.size, size // 4), jnp.float32)
-    example = jax.NamedSharding(mesh, jax.sharding.PartitionSpec(*mesh.axis_names))
-    a, b = (jax.device_put(x, example) for x in (rows, rows + 1))
+    a, b = (
+        jax.device_put(x, jax.NamedSharding(mesh, PartitionSpec(AXIS))) for x in (rows, rows + 1)
+    )
     scale = replicate(jnp.float32(0.5), mesh)
     run, _ = compile_apart(jax.jit(triad, donate_argnums=1), scale, a, b)
     seconds = []
@@ -97,13 +100,8 @@ def program_bytes(compiled: Any) -> int | None:
     found = compiled.memory_analysis()
     if found is None:
         return None
-    parts = (
-        found.argument_size_in_bytes,
-        found.output_size_in_bytes,
-        found.temp_size_in_bytes,
-        -found.alias_size_in_bytes,
-    )
-    return sum(parts)
+    size = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return size - found.alias_size_in_bytes
 
 
 def device_memory(mesh: Mesh) -> int | None:
@@ -115,13 +113,6 @@ def device_memory(mesh: Mesh) -> int | None:
     if device.platform == "cpu" and hasattr(os, "sysconf"):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // mesh.size
     return None
-
-
-def _best(function: Any, mesh: Mesh, batch: jax.Array) -> float:
-    example = jax.NamedSharding(mesh, jax.sharding.PartitionSpec(*mesh.axis_names))
-    batch = jax.device_put(batch, example)
-    run, _ = compile_apart(function, None, batch)
-    return min([timed(run, None, batch)[1] for _ in range(_TRIES + 1)][1:])
 
 
 def _cpu_name() -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.record import Machine, Record, Row
+from benchmarks.harness.record import Record, Row
 from jaxseg_xai.core.errors import MissingExtraError
 from jaxseg_xai.report.panels import to_png
 
@@ -42,9 +42,8 @@ def ratios(records: Sequence[Record]) -> "Figure":
     axes.set_yticks(range(len(records)), [_label(record) for record in records], fontsize=8.5)
     axes.invert_yaxis()
     _log(axes.xaxis, axes.set_xscale)
-    largest = max(ratio for record in records for ratio in record.ratios.values())
-    smallest = min(ratio for record in records for ratio in record.ratios.values())
-    axes.set_xlim(min(0.5, smallest / 1.5), max(2, largest * 2))
+    all_ratios = [ratio for record in records for ratio in record.ratios.values()]
+    axes.set_xlim(min(0.5, min(all_ratios) / 1.5), max(2, max(all_ratios) * 2))
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("PyTorch's median time over ours, same work, same run (log scale)")
     shown = {name: c for name, c in _COLOURS.items() if any(name in r.ratios for r in records)}
@@ -62,24 +61,30 @@ def scaling(record: Record) -> "Figure":
         line = time.errorbar(count, seconds, _column(rows, "spread"), fmt="o-", label=name)
         time.plot(count, seconds[0] / count, ":", color=line[0].get_color())
         efficiency.plot(count, _column(rows, "efficiency"), "o-", label=name)
+    for axes in (time, efficiency):
+        counts = sorted(set(_column(record.series["devices"], "devices")))
+        axes.set_xticks(counts, [f"{n:.0f}" for n in counts])
     _axes(time, "Time over devices (dotted: ideal)", "devices", "seconds", log=True)
     _axes(efficiency, "Efficiency over devices", "devices", "time on 1 / (n x time on n)")
     efficiency.set_ylim(0, 1.15)
     efficiency.axhline(1, color="black", linewidth=0.6)
-    for axes in (time, efficiency):
-        counts = sorted(set(_column(record.series["devices"], "devices")))
-        axes.set_xticks(counts, [f"{n:.0f}" for n in counts])
-        axes.minorticks_off()
-        axes.legend(fontsize=8)
+    full = {str(row["program"]): row["predicted_lanes"] for row in record.series["memory"]}
     for name, rows in _programs(record.series["lanes"]).items():
         lanes.plot(_column(rows, "lanes"), _column(rows, "per_second"), "o-", label=name)
+        label = name if full.get(name) is None else f"{name}: full at about {full[name]:.0f} lanes"
+        per_device = _column(rows, "lanes") / record.machine.num_devices
+        memory.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-", label=label)
     _axes(lanes, "Throughput over lanes", "lanes", "images/s")
-    lanes.legend(fontsize=8)
-    _line(size, record.series["size"], "size", "seconds")
-    _axes(size, "Time over image size, 1 lane a device", "side in pixels", "seconds", log=True)
-    _line(blocks, record.series["blocks"], "blocks", "seconds")
-    _axes(blocks, "Time of the ATE over its blocks", "blocks", "seconds", log=True)
-    _memory(memory, record)
+    limit = record.machine.memory_bytes
+    of = f" (of {limit / 2**30:.3g} GiB a device)" if limit else ""
+    _axes(memory, f"Memory{of}", "lanes per device", "MiB per device")
+    for axes, x, title, label in (
+        (size, "size", "Time over image size, 1 lane a device", "side in pixels"),
+        (blocks, "blocks", "Time of the ATE over its blocks", "blocks"),
+    ):
+        columns = [_column(record.series[x], name) for name in (x, "seconds", "spread")]
+        axes.errorbar(*columns, fmt="o-")
+        _axes(axes, title, label, "seconds", log=True)
     return figure
 
 
@@ -87,53 +92,22 @@ def roofline(record: Record) -> "Figure":
     """Achieved FLOP/s against arithmetic intensity, under the roof that the machine measured."""
     figure, [[axes]] = _figure(1, 1, 7.5, 4.6)
     rows, machine = record.series["roofline"], record.machine
-    peak = _peak(machine, str(record.settings["dtype"]))
+    dtype = str(record.settings["dtype"])
+    peak = machine.gemm_flops.get(dtype, machine.gemm_flops["float32"])
     places = _column(rows, "intensity")
     ridge = peak / machine.bandwidth
     x = np.geomspace(min(places.min(), ridge) / 4, max(places.max(), ridge) * 8, 100)
     axes.plot(x, np.minimum(peak, machine.bandwidth * x) / 1e9, "k-", linewidth=1.2)
-    axes.annotate(
-        f"GEMM peak {peak / 1e9:.3g} GFLOP/s",
-        (x[-1], peak / 1e9),
-        ha="right",
-        va="bottom",
-        fontsize=8,
-    )
-    axes.annotate(
-        f"{machine.bandwidth / 1e9:.3g} GB/s",
-        (x[8], machine.bandwidth * x[8] / 1e9),
-        ha="left",
-        va="top",
-        fontsize=8,
-        xytext=(6, 0),
-        textcoords="offset points",
-    )
-    for row, x_place, y_place in zip(rows, places, _column(rows, "flops_per_second"), strict=True):
-        axes.plot(x_place, y_place / 1e9, "o", label=str(row["program"]))
-    _log(axes.xaxis, axes.set_xscale)
-    _log(axes.yaxis, axes.set_yscale)
+    text = f"GEMM peak {peak / 1e9:.3g} GFLOP/s"
+    axes.annotate(text, (x[-1], peak / 1e9), ha="right", va="bottom", fontsize=8)
+    text = f"  {machine.bandwidth / 1e9:.3g} GB/s"
+    axes.annotate(text, (x[8], machine.bandwidth * x[8] / 1e9), ha="left", va="top", fontsize=8)
+    for row, place, height in zip(rows, places, _column(rows, "flops_per_second"), strict=True):
+        axes.plot(place, height / 1e9, "o", label=str(row["program"]))
     axes.margins(y=0.15)
-    _axes(axes, _label(record), "FLOPs per byte of the compiled program", "GFLOP/s")
-    axes.legend(fontsize=8, loc="lower right")
+    bytes_of = "FLOPs per byte of the compiled program"
+    _axes(axes, _label(record), bytes_of, "GFLOP/s", log=True)
     return figure
-
-
-def _memory(axes: "Axes", record: Record) -> None:
-    title = "Memory"
-    rows_of = _programs(record.series["lanes"])
-    for row in record.series["memory"]:
-        name, end, limit = (
-            row[key] for key in ("program", "predicted_lanes", "memory_bytes_per_device")
-        )
-        label = str(name)
-        if isinstance(end, float) and isinstance(limit, float | int):
-            title = f"Memory (of {limit / 2**30:.3g} GiB a device)"
-            label += f": full at about {end:.0f} lanes"
-        rows = rows_of[str(name)]
-        per_device = _column(rows, "lanes") / record.machine.num_devices
-        axes.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-", label=label)
-    _axes(axes, title, "lanes per device", "MiB per device")
-    axes.legend(fontsize=8)
 
 
 def _programs(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -142,17 +116,14 @@ def _programs(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return {name: [row for row in rows if row["program"] == name] for name in names}
 
 
-def _line(axes: "Axes", rows: Sequence[Row], x: str, y: str) -> None:
-    spread = _column(rows, "spread") if y == "seconds" else None
-    axes.errorbar(_column(rows, x), _column(rows, y), spread, fmt="o-")
-
-
 def _axes(axes: "Axes", title: str, x: str, y: str, *, log: bool = False) -> None:
     axes.set_title(title, fontsize=9.5)
     axes.set_xlabel(x, fontsize=8.5)
     axes.set_ylabel(y, fontsize=8.5)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=8)
     if log:
         _log(axes.xaxis, axes.set_xscale)
         _log(axes.yaxis, axes.set_yscale)
@@ -168,10 +139,6 @@ def _log(axis: Any, set_scale: Callable[[str], None]) -> None:
 
 def _column(rows: Sequence[Row], name: str) -> np.ndarray:
     return np.array([row[name] for row in rows], float)
-
-
-def _peak(machine: Machine, dtype: str) -> float:
-    return machine.gemm_flops.get(dtype, machine.gemm_flops["float32"])
 
 
 def _label(record: Record) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import Machine, Record, Timing, rates
+from benchmarks.harness.record import Machine, Record, Timing, rates
 
 
 def work_of(record: Record) -> tuple[Any, ...]:

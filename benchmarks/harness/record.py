@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.validation import Validation
+from benchmarks.agree.verdict import Validation
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.parse import from_table
 
@@ -27,19 +27,11 @@ Row = dict[str, float | str | None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Repetitions of one piece of work, once everything is compiled and warm.
+    """Repetitions of one piece of work, once everything is compiled and warm."""
 
-    Attributes:
-      seconds: of that work in every repetition, in the order they ran; the mean, where it was done
-        several times in one.
-      median: of `seconds`.
-      spread: half the interquartile range of `seconds`: one disturbed repetition of five does not
-        move it.
-    """
-
-    seconds: tuple[float, ...]
+    seconds: tuple[float, ...]  # in the order they ran; a mean where it was done several times
     median: float
-    spread: float
+    spread: float  # half the interquartile range: one disturbed repetition of five moves nothing
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
@@ -55,53 +47,30 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where it ran, and what this machine itself can do, measured in the same run.
+    """Where it ran, and what this machine itself can do, measured in the same run."""
 
-    Attributes:
-      cpu: model name of the host's processor.
-      cores: host cores this process may use.
-      platform: JAX's: cpu, gpu or tpu.
-      device_kind: JAX's name of the device.
-      num_devices: devices the case used.
-      memory_bytes: of one device; CPU devices share the host's equally.
-      gemm_flops: dtype -> FLOP/s of one large matrix product per device, all devices at once.
-      bandwidth: bytes/s of a triad a + s b, all devices at once.
-    """
-
-    cpu: str
-    cores: int
-    platform: str
-    device_kind: str
-    num_devices: int
-    memory_bytes: int | None
-    gemm_flops: dict[str, float]
-    bandwidth: float
+    cpu: str  # model name of the host's processor
+    cores: int  # of the host that this process may use
+    platform: str  # JAX's: cpu, gpu or tpu
+    device_kind: str  # JAX's name of the device
+    num_devices: int  # that the case used
+    memory_bytes: int | None  # of one device; CPU devices share the host's equally
+    gemm_flops: dict[str, float]  # dtype -> FLOP/s of a large matrix product a device, all at once
+    bandwidth: float  # bytes/s of a triad a + s b, all devices at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Peak memory, by as many ways of measuring as the platform offers.
+    """Peak memory, by as many ways of measuring as the platform offers."""
 
-    Attributes:
-      program_bytes: arguments, outputs and temporaries of the compiled program, per device
-        (XLA's memory analysis).
-      device_peak_bytes: most bytes in use on a device since the process began (accelerators only).
-      process_peak_bytes: largest resident size of the process so far, peers included.
-    """
-
-    program_bytes: int | None = None
-    device_peak_bytes: int | None = None
-    process_peak_bytes: int | None = None
+    program_bytes: int | None = None  # arguments, outputs, temporaries of the program, per device
+    device_peak_bytes: int | None = None  # since the process began (accelerators only)
+    process_peak_bytes: int | None = None  # largest resident size so far, peers included
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PeerSample:
-    """What part of the work a slow peer did.
-
-    Attributes:
-      what: in words.
-      scale: the peer's median is multiplied by this before it is compared with ours.
-    """
+    """What part of the work a slow peer did; its median times `scale` is compared with ours."""
 
     what: str
     scale: float = 1.0
@@ -140,37 +109,22 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record(Measurement):
-    """One case of one run.
-
-    Attributes:
-      schema: version of this schema.
-      case: name of the case.
-      settings: what `--model --size ...` came to, defaults filled in.
-      versions: of python, jax, jaxlib, flax, numpy, and torch where a peer ran.
-      commit: of the repository; "" outside of one.
-      dirty: whether files differed from that commit.
-      date: UTC, ISO 8601.
-      machine: where.
-      throughput: work per second of "ours", e.g. {"interventions": 1300}.
-      share_of_peak: FLOP/s of "ours" over the measured GEMM peak of the dtype.
-      ratio_spreads: peer -> spread of its ratio, of pooled runs only; of one it is that of the two
-        timings.
-    """
+    """One case of one run."""
 
     schema: int
     case: str
-    settings: dict[str, bool | int | str]
-    versions: dict[str, str]
-    commit: str
-    dirty: bool
-    date: str
+    settings: dict[str, bool | int | str]  # what `--model --size ...` came to, defaults filled in
+    versions: dict[str, str]  # python, jax, jaxlib, flax, numpy, and torch where a peer ran
+    commit: str  # of the repository; "" outside of one
+    dirty: bool  # whether files differed from that commit
+    date: str  # UTC, ISO 8601
     machine: Machine
-    throughput: dict[str, float]
-    share_of_peak: float | None
-    ratio_spreads: dict[str, float] = dataclasses.field(default_factory=dict)
+    throughput: dict[str, float]  # work per second of "ours"
+    share_of_peak: float | None  # FLOP/s of "ours" over the measured GEMM peak of the dtype
+    ratio_spreads: dict[str, float] = dataclasses.field(default_factory=dict)  # of pooled runs only
 
     def ratio_spread(self, peer: str) -> float:
-        """Spread of a ratio."""
+        """Spread of a ratio; of one run, that of the two timings."""
         both = (self.timings[who].relative_spread for who in ("ours", peer))
         return self.ratio_spreads.get(peer, self.ratios[peer] * math.hypot(*both))
 

@@ -1,4 +1,4 @@
-"""Records as Markdown, as one HTML page with pictures, and as the README's table."""
+"""Records as Markdown, as one HTML page with pictures, and as tables in the documentation."""
 
 import base64
 import math
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Record
+from benchmarks.harness.record import Record
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 
-TEMPLATES = Path(__file__).parent / "templates"
-#: The README's table stands between these lines.
-BEGIN = "<!-- benchmarks: made by `python -m benchmarks report FILE --readme README.md` -->"
+TEMPLATES = Path(__file__).parents[1] / "templates"
+#: A table stands between these lines; there is one for the README and one a kind of device.
+_BEGIN = "<!-- benchmarks{}: made by `python -m benchmarks report FILE --{}` -->"
 END = "<!-- end of benchmarks -->"
+#: The README's rows.
+_FEW = ("unet-forward", "ate", "ate-512", "occlusion", "misure")
 
 
 def summary(record: Record) -> str:
@@ -26,12 +28,14 @@ def summary(record: Record) -> str:
         lines.append(f"  {row['share']} of the GEMM peak")
     verdict = "valid" if record.validation.passed else "NOT VALID"
     lines.append(f"  {verdict}: {row['difference']}, {row['flips']} flips")
+    if not record.validation.passed:
+        lines.append(f"  {record.validation.why}")
     return "\n".join(lines)
 
 
 def write_report(records: Sequence[Record], out: Path) -> list[Path]:
     """Write report.md, its pictures, and report.html, which needs nothing beside it."""
-    from benchmarks.plots import pictures
+    from benchmarks.harness.plots import pictures
 
     drawn = pictures(records)
     names = {title: f"{_slug(title)}.png" for title in drawn}
@@ -51,23 +55,32 @@ def write_report(records: Sequence[Record], out: Path) -> list[Path]:
     return [out / page for page in pages]
 
 
-def update_readme(readme: Path, records: Sequence[Record]) -> Path:
-    """Put the table of the records between the two marks in a Markdown file."""
+def put_table(path: Path, table: str) -> Path:
+    """Put a table, its marks around it, in the place of that between the same marks in a file."""
+    begin = table.partition("\n")[0]
     try:
-        text = readme.read_text()
+        text = path.read_text()
     except OSError as error:
-        raise ConfigError(f"{readme}: {error.strerror}") from None
-    before, begin, rest = text.partition(BEGIN)
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    before, found, rest = text.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ConfigError(f"{readme}: put the lines {BEGIN} and {END} where the table shall stand")
-    readme.write_text(before + readme_table(records) + after)
-    return readme
+    if not found or not end:
+        raise ConfigError(f"{path}: put the lines {begin} and {END} where the table shall stand")
+    path.write_text(before + table + after)
+    return path
+
+
+def page_table(records: Sequence[Record]) -> str:
+    """All figures, with the marks around them; of one kind of device."""
+    begin = _BEGIN.format(f" on {records[0].machine.platform}", "page docs/benchmarks.md")
+    return f"{begin}\n{_render('table.md.j2', records).strip()}\n{END}"
 
 
 def readme_table(records: Sequence[Record]) -> str:
-    """The table with the marks around it."""
-    return f"{BEGIN}\n{_render('table.md.j2', records).strip()}\n{END}"
+    """Few rows and columns, with the marks around them."""
+    begin = _BEGIN.format("", "readme README.md")
+    few = [record for name in _FEW for record in records if record.case == name]
+    return f"{begin}\n{_render('few.md.j2', few).strip()}\n{END}"
 
 
 def describe(record: Record) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from benchmarks.cases.base import Case
-from benchmarks.machine import describe_machine
-from benchmarks.record import SCHEMA, Measurement, Record, rates
-from benchmarks.settings import Flags, Settings, resolve
+from benchmarks.harness.machine import describe_machine
+from benchmarks.harness.record import SCHEMA, Measurement, Record, rates
+from benchmarks.harness.settings import Flags, Settings, resolve
+from benchmarks.methods.base import Case
 from jaxseg_xai.devices.mesh import device_mesh
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.models.predict import Dtype
+from jaxseg_xai.core.segmenter import Dtype
 
 Peer = Literal["none", "original", "tuned", "all"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.record import Timing
+from benchmarks.harness.record import Timing
 
 #: Seconds before another contender's turn: threads of the one before (OpenMP's in PyTorch) keep
 #: spinning on the cores for up to 0.2 s after their work is done.

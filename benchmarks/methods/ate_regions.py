@@ -1,118 +1,120 @@
 """The ATE of four regions of an image in one pass, and of one region after the other."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.cases import base, checks
-from benchmarks.cases.ate import even, verdict
-from benchmarks.flips import AteDoubt, bundle_logits
-from benchmarks.inputs import ROI_SIDE, choose_images, make_batch, make_pool, open_model
-from benchmarks.machine import peak_memory
-from benchmarks.peers.results import AteResult
-from benchmarks.record import Measurement, Row, Timing
-from benchmarks.settings import Settings
-from benchmarks.timing import compile_apart, interleave
-from benchmarks.validation import Validation
-from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
-from jaxseg_xai.devices.mesh import replicate
-from jaxseg_xai.explainers import Ate, Batch
-from jaxseg_xai.explainers.ate.ate import Draws
-from jaxseg_xai.incremental import make_plan
-from jaxseg_xai.models.bundle import Bundle
+from benchmarks.agree.kind import Ours, Subject, logits_of
+from benchmarks.agree.verdict import Validation, all_of, explained
+from benchmarks.arrays import Inputs
+from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.methods.ate import AteCase, drawn, even, plan_of
+from benchmarks.methods.base import Ran
+from benchmarks.methods.inputs import BOX_SIDE, choose_images, inputs_of, predictor
+from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.models import Bundle
 
 #: Regions along each axis: the tiles of one square.
 _TILES = 2
 _ALONE = "ours, region by region"
 
 
-def run(settings: Settings, mesh: Mesh) -> Measurement:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegionsCase(AteCase):
     """Blocks of `lanes` images; both ways make the same draws."""
-    side = min(ROI_SIDE, settings.size // _TILES)
-    # Quick: screening is one more program to compile, for each of the two.
-    bundle, alone = open_model(settings), Ate(region_side=side)
-    if settings.quick:
-        alone = dataclasses.replace(alone, num_screen=0, num_patches=10)
-    together = dataclasses.replace(alone, region_side=_TILES * side)
-    images, classes = choose_images(bundle, settings, settings.lanes)
-    pool = make_pool(bundle, settings, alone.block_size)
-    batch = make_batch(bundle, images, classes, explainer="ate", pool=pool)
-    batch = dataclasses.replace(batch, targets=_tiles(bundle, batch, side))
-    draws = together.draw(batch)
-    grid = alone.grid(*images.shape[1:3])
-    # Those inside one region, too: they are outside of the others.
-    blocks = np.array(
-        [even(np.ones(grid, bool), settings.blocks or grid[0] * grid[1])] * len(images)
-    )
 
-    variables, images, targets, draws = replicate(
-        (bundle.variables, batch.images, batch.targets, draws), mesh
-    )
-    each = [_region(targets, r) for r in range(_TILES**2)]
-    programs, seconds = {}, {}
-    for name, ate, target in (("ours", together, targets), (_ALONE, alone, each[0])):
-        explain = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))
-        programs[name], seconds[name] = compile_apart(
-            explain, variables, images, target, draws, blocks=blocks
+    has_peers: bool = False
+
+    def prepare(
+        self, settings: Settings, bundle: Bundle, explainer: Any
+    ) -> dict[str, tuple[Any, Inputs]]:
+        side = min(BOX_SIDE, settings.size // _TILES)
+        alone, together = (
+            dataclasses.replace(explainer, region_side=box) for box in (side, _TILES * side)
         )
+        inputs = inputs_of(bundle, *choose_images(bundle, settings, settings.lanes), explainer)
+        inputs = inputs.replace(targets=_tiles(bundle, inputs, side))
+        inputs = drawn(settings, bundle, inputs, together)
+        first = inputs.replace(targets=_region(inputs.targets, 0))
+        return {"ours": (together, inputs), _ALONE: (alone, first)}
 
-    def explained(name: str, target: SegmentTarget) -> Explanation:
-        return programs[name](variables, images, target, draws, blocks=blocks)
+    def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
+        explainer, problem, images, _, draws, blocks = ours[name].arguments
+        # Those inside one region, too: they are outside of the others.
+        blocks = np.array([even(one, settings.blocks or one.size) for one in blocks])
+        targets = ours["ours"].arguments[3]
 
-    contenders: dict[str, Callable[[], Any]] = {
-        "ours": lambda: explained("ours", targets),
-        _ALONE: lambda: [explained(_ALONE, target) for target in each],
-    }
-    timings, results = interleave(contenders, base.pace(settings))
+        def explain(targets: SegmentTarget) -> Any:
+            return ours[name].compiled(explainer, problem, images, targets, draws, blocks)
 
-    found, wanted = jax.device_get((results["ours"], results[_ALONE]))
-    evaluated = {
-        "ours": float(found.scores["num_evaluated"][:, 0].sum()),
-        _ALONE: float(sum(w.scores["num_interventions"].sum() for w in wanted)),
-    }
-    plans = {
-        name: make_plan(
-            bundle.predict,
-            bundle.variables,
-            images.shape[1:],
-            block=(alone.block_size, alone.block_size),
-            region=(box, box),
-            num_patches=1,
-        )
-        for name, box in (("ours", _TILES * side), (_ALONE, side))
-    }
-    flops = {name: float(plan.flops * evaluated[name]) for name, plan in plans.items()}
-    return Measurement(
-        compile_seconds=seconds["ours"],
-        timings=timings,
-        work={
-            "explanations": float(len(images) * len(each)),
-            "interventions": evaluated["ours"],
-            "blocks": float(blocks.sum()),
-        },
-        flops=flops["ours"] + float(plans["ours"].dense_flops * len(images)),
-        flops_of="convolutions and products in the windows of every intervention of the one pass, "
-        "and a forward pass per image",
-        memory=peak_memory(programs["ours"], mesh),
-        validation=_validate(settings, bundle, batch, draws, found, wanted),
-        series={"regions": _table(timings, evaluated, flops)},
-    )
+        if name == "ours":
+            return lambda: explain(targets)
+        return lambda: [explain(_region(targets, region)) for region in range(_TILES**2)]
+
+    def figures(self, ran: Ran) -> dict[str, Any]:
+        """Also a line for each way: how much less the one pass does."""
+        settings, alone = ran.settings, ran.results[_ALONE]
+        made = {
+            "ours": float(np.sum(ran.found.scores["num_evaluated"][:, 0])),
+            _ALONE: float(sum(np.sum(one.scores["num_interventions"]) for one in alone)),
+        }
+        plans = {
+            name: plan_of(one.bundle, settings.size, Ate.block_size, one.explainer.region_side)
+            for name, one in ran.ours.items()
+        }
+        flops = {name: float(plan.flops * made[name]) for name, plan in plans.items()}
+        blocks = settings.lanes * min(settings.blocks or np.inf, ran.main.arguments[-1][0].size)
+        regions = float(settings.lanes * len(alone))
+        return {
+            "work": {"explanations": regions, "interventions": made["ours"], "blocks": blocks},
+            "flops": flops["ours"] + float(plans["ours"].dense_flops * settings.lanes),
+            "flops_of": self.flops_of.replace("every", "the one pass's every"),
+            "series": {
+                "regions": [
+                    {
+                        "who": name,
+                        "interventions evaluated": made[name],
+                        "over one pass's": made[name] / max(made["ours"], 1.0),
+                        "FLOPs, over one pass's": flops[name] / max(flops["ours"], 1.0),
+                        "seconds, over one pass's": timing.median / ran.timings["ours"].median,
+                    }
+                    for name, timing in ran.timings.items()
+                ]
+            },
+        }
+
+    def validate(self, ran: Ran, mesh: Mesh) -> Validation:
+        """Every region of every image, in one pass against alone."""
+        found, others = jax.device_get((ran.found, ran.results[_ALONE]))
+        alone, verdicts = ran.ours[_ALONE], {"status": explained(found)}
+        for number, other in enumerate(others):
+            subject = Subject(
+                explainer=alone.explainer,
+                inputs=ran.main.inputs.replace(targets=_region(ran.main.inputs.targets, number)),
+                logits=logits_of(alone.bundle),
+                dtype=ran.settings.dtype,
+                moved=np.zeros(ran.settings.lanes),
+            )
+            one = jax.tree.map(lambda leaf, r=number: leaf[:, r], found)
+            mine, theirs = alone.arrays(one), alone.arrays(other)
+            verdicts[f"region {number} alone"] = alone.kind.compare(mine, theirs, subject)
+        return all_of(verdicts)
 
 
-def _tiles(bundle: Bundle, batch: Batch, side: int) -> SegmentTarget:
-    """Targets [B, R, ...]: squares side by side, around the region of a batch [B, ...].
+def _tiles(bundle: Bundle, inputs: Inputs, side: int) -> SegmentTarget:
+    """Targets [N, R, ...]: squares side by side, around the regions of inputs [N, ...].
 
     Each with the class that the model finds most of in it: a Dice of few pixels would make much
     of every one that rounding flips.
     """
-    predict, found = jax.jit(bundle.predict), []
-    for image, region in zip(batch.images, batch.targets.region, strict=True):
-        labels = np.argmax(predict(bundle.variables, image[None])[0], axis=-1)
+    predict, found = predictor(bundle), []
+    for image, region in zip(inputs.images, inputs.targets.region, strict=True):
+        labels = predict(image)
         middles = [np.flatnonzero(region.any(axis)).mean() for axis in (1, 0)]
         first = [
             int(np.clip(middle - side * _TILES / 2, 0, size - side * _TILES))
@@ -126,7 +128,7 @@ def _tiles(bundle: Bundle, batch: Batch, side: int) -> SegmentTarget:
                 SegmentTarget(class_index=np.int32(most), region=own, reference=labels == most)
             )
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
-    leading = (len(batch.images), _TILES**2)
+    leading = (len(inputs.images), _TILES**2)
     return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), stacked)
 
 
@@ -134,46 +136,12 @@ def _region(targets: SegmentTarget, region: int) -> SegmentTarget:
     return jax.tree.map(lambda leaf: leaf[:, region], targets)
 
 
-def _table(
-    timings: Mapping[str, Timing], evaluated: Mapping[str, float], flops: Mapping[str, float]
-) -> list[Row]:
-    """A line for each way: how much less the one pass does."""
-    return [
-        {
-            "who": name,
-            "interventions evaluated": evaluated[name],
-            "over one pass's": evaluated[name] / max(evaluated["ours"], 1.0),
-            "FLOPs, over one pass's": flops[name] / max(flops["ours"], 1.0),
-            "seconds, over one pass's": timing.median / timings["ours"].median,
-        }
-        for name, timing in timings.items()
-    ]
-
-
-def _validate(
-    settings: Settings,
-    bundle: Bundle,
-    batch: Batch,
-    draws: Draws,
-    found: Explanation,
-    wanted: list[Explanation],
-) -> Validation:
-    """Every region of every image, in one pass against alone."""
-    if any(np.any(one.status != Status.OK) for one in (found, *wanted)):
-        return checks.failed("a region has a status other than OK")
-    verdicts = {}
-    for i, image in enumerate(np.asarray(batch.images)):
-        own = Draws(draws.patches, draws.screen[i : i + 1], draws.full[i : i + 1])
-        for r, alone in enumerate(wanted):
-            doubt = AteDoubt(
-                logits=bundle_logits(bundle),
-                image=image,
-                target=jax.tree.map(lambda leaf, i=i, r=r: leaf[i, r], batch.targets),
-                draws=own,
-                settings=Ate(),
-                margin=checks.FLIP_MARGINS[settings.dtype],
-            )
-            one = jax.tree.map(lambda leaf, r=r: leaf[:, r], found)
-            expected = AteResult.of(alone, i, Ate.block_size)
-            verdicts[f"region {r} of image {i} alone"] = verdict(one, i, expected, doubt)
-    return checks.all_of(verdicts)
+REGIONS = RegionsCase(
+    name="ate-regions",
+    about="the ATE on four regions in one pass and region by region, on some of the blocks",
+    defaults=Defaults(model="reference", size=128, lanes=1, blocks=16),
+    quick=Defaults(model="reference", size=128, lanes=1, blocks=4),
+    explainer=Ate(),
+    # Screening is one more program to compile, for each of the two.
+    shorter={"num_screen": 0, "num_patches": 10},
+)

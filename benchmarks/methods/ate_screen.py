@@ -5,41 +5,25 @@ of the blocks with |ATE| >= threshold that it lets through.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.cases import base, checks
-from benchmarks.cases.ate import even, frozen
-from benchmarks.cases.attribution import TOLERANCES, moved_by_rounding
-from benchmarks.flips import bundle_logits
-from benchmarks.inputs import (
-    ROI_SIDE,
-    choose_images,
-    frozen_batch,
-    make_batch,
-    make_pool,
-    open_model,
-)
-from benchmarks.machine import peak_memory
-from benchmarks.peers.results import AttributionResult
-from benchmarks.record import Measurement, Row
-from benchmarks.references import GRADIENT_FORMS, load_gradient
-from benchmarks.settings import Settings
-from benchmarks.timing import compile_apart, interleave
-from benchmarks.validation import Validation
-from jaxseg_xai.core.types import Status
-from jaxseg_xai.devices.mesh import replicate
-from jaxseg_xai.explainers import Ate, AteGradient, IntegratedGradients, explain
-from jaxseg_xai.incremental import make_plan
+from benchmarks.agree.kind import Ours
+from benchmarks.agree.verdict import Bound, Validation, all_of, explained, judge
+from benchmarks.arrays import Inputs
+from benchmarks.harness.record import Row
+from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.methods.ate import AteCase, chosen_blocks, plan_of
+from benchmarks.methods.base import Ran
+from benchmarks.methods.inputs import BOX_SIDE
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.metrics.screening import compare_with_random_screen, recall_of_screen
-from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.ops.blocks import any_in_block
-from jaxseg_xai.ops.patches import PatchPool
+from jaxseg_xai.models import Bundle
+from jaxseg_xai.ops.replacements import Draws
 
 GRADIENTS = {"gradient 1 node": AteGradient(), "gradient 8 nodes": AteGradient(num_nodes=8)}
 #: Shares of the blocks: the gradients' largest, besides as many as the random screen's cost allows.
@@ -47,61 +31,75 @@ _BUDGETS = (0.1, 0.25, 0.5)
 _PATCHES, _QUICK_PATCHES, _SCREEN = 50, 10, 3
 
 
-def run(settings: Settings, mesh: Mesh) -> Measurement:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScreenCase(AteCase):
     """The exact ATE, the random screen's effects and the gradients, on the same images."""
-    num_patches = _QUICK_PATCHES if settings.quick else _PATCHES
-    ate = Ate(num_screen=0, num_patches=num_patches, region_side=ROI_SIDE)
-    bundle, side, box = open_model(settings), ate.block_size, (ROI_SIDE, ROI_SIDE)
-    images, classes = choose_images(bundle, settings, settings.lanes)
-    pool = make_pool(bundle, settings, side)
-    batch = make_batch(bundle, images, classes, explainer="ate", pool=pool)
-    # One draw for each of the gradients' fields comes first: with the random screen's, none of
-    # them is among those of the exact ATE, which would make either screen look better.
-    fields = max(gradient.num_fields for gradient in GRADIENTS.values())
-    drawn = dataclasses.replace(ate, num_screen=fields).draw(batch)
-    draws = drawn._replace(screen=drawn.screen[..., :0])
-    outside = np.stack([~any_in_block(r, side) for r in batch.targets.region])
-    blocks = np.array([even(o, settings.blocks or o.size) for o in outside])
 
-    inputs = replicate((bundle.variables, batch.images, batch.targets, draws), mesh)
-    exact = jax.jit(functools.partial(ate.explain, bundle.predict, mesh=mesh))
-    compiled, compile_seconds = compile_apart(exact, *inputs, blocks=blocks)
-    contenders: dict[str, Callable[[], Any]] = {"ours": lambda: compiled(*inputs, blocks=blocks)}
-    for name, form in GRADIENTS.items():
-        program, seconds = compile_apart(
-            explain, form, inputs[0], batch, predict=bundle.predict, mesh=mesh
+    has_peers: bool = False
+
+    def prepare(
+        self, settings: Settings, bundle: Bundle, explainer: Any
+    ) -> dict[str, tuple[Any, Inputs]]:
+        # One draw for each of the gradients' fields comes first: with the random screen's, none of
+        # them is among those of the exact ATE, which would make either screen look better.
+        fields = max(gradient.num_fields for gradient in GRADIENTS.values())
+        more = dataclasses.replace(explainer, num_screen=fields)
+        inputs = super().prepare(settings, bundle, more)["ours"][1]
+        gradients = {f"ours, {name}": (form, inputs) for name, form in GRADIENTS.items()}
+        return {"ours": (explainer, _without_screen(inputs))} | gradients
+
+    def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
+        return super().contender(settings, ours, name) if name == "ours" else ours[name]
+
+    def figures(self, ran: Ran) -> dict[str, Any]:
+        """Also the tables; of ours, an intervention costs its windows, a gradient whole passes."""
+        columns, explainer = _values(ran), ran.main.explainer
+        plan = plan_of(ran.main.bundle, ran.settings.size, explainer.block_size, BOX_SIDE)
+        tables = {
+            "screen": _table(columns, explainer, 1.0),
+            "screen, incremental": _table(columns, explainer, plan.flops / plan.dense_flops),
+        }
+        return super().figures(ran) | {"series": tables}
+
+    def validate(self, ran: Ran, mesh: Mesh) -> Validation:
+        """Also: a path integral comes nearer to O(z) - O(x) than first order."""
+        found = [ran.results[f"ours, {name}"] for name in GRADIENTS]
+        first, path = (float(np.mean(one.scores["completeness_gap"])) for one in found)
+        gap = judge(
+            Bound("completeness gap of 8 nodes, points", path, first),
+            why="a path integral comes nearer to the difference than first order",
         )
-        compile_seconds += seconds
-        contenders[f"ours, {name}"] = lambda p=program, f=form: p(f, inputs[0], batch)
-    timings, results = interleave(contenders, base.pace(settings))
+        verdicts = {"": super().validate(ran, mesh)}
+        verdicts |= {name: explained(one) for name, one in zip(GRADIENTS, found, strict=True)}
+        verdict = all_of(verdicts if gap.passed else verdicts | {"completeness": gap})
+        figures = {gap.unit: path, f"{gap.unit} (at most)": first}
+        return dataclasses.replace(verdict, measured=verdict.measured | figures)
 
+
+def _without_screen(inputs: Inputs) -> Inputs:
+    draws = inputs.draws
+    assert isinstance(draws, Draws)
+    return inputs.replace(draws=draws._replace(screen=draws.screen[..., :0]))
+
+
+def _values(ran: Ran) -> list[np.ndarray]:
+    """Exact ATE, gradients and effects of the screening patches: for each image, each [blocks]."""
+    exact, side = ran.main, ran.main.explainer.block_size
+    inputs, blocks = exact.inputs, chosen_blocks(ran.settings, exact)
+    draws = ran.ours[f"ours, {next(iter(GRADIENTS))}"].inputs.draws
+    assert isinstance(draws, Draws)
+    few = [
+        Draws(draws.patches, draws.full[..., :0], draws.screen[..., s : s + 1])
+        for s in range(_SCREEN)
+    ]
+    ones = [inputs.replace(draws=one) for one in few]
     # Without a threshold the ATE of one patch is that patch's effect.
-    bare = dataclasses.replace(ate, threshold=0.0)
-    effect = jax.jit(functools.partial(bare.explain, bundle.predict, mesh=mesh))
-    ones = [draws._replace(full=drawn.screen[..., s : s + 1]) for s in range(_SCREEN)]
-    effects = [effect(*inputs[:3], one, blocks=blocks) for one in ones]
-    found = [*results.values(), *effects]
-    maps = np.stack([np.asarray(f.attribution)[:, ::side, ::side] for f in found])
-    columns = [maps[:, i, chosen] for i, chosen in enumerate(blocks)]
-    model = (bundle.predict, bundle.variables)
-    plan = make_plan(*model, images.shape[1:], block=(side, side), region=box, num_patches=1)
-    interventions = float(np.sum(results["ours"].scores["num_interventions"]))
-    share = plan.flops / plan.dense_flops
-    return Measurement(
-        compile_seconds=compile_seconds,
-        timings=timings,
-        work={"interventions": interventions, "blocks": float(blocks.sum())},
-        flops=float(plan.flops * interventions + plan.dense_flops * settings.lanes),
-        flops_of="convolutions and products in the windows of every intervention of the exact ATE, "
-        "and a forward pass per image",
-        memory=peak_memory(compiled, mesh),
-        validation=_validate(settings, mesh, found),
-        series={
-            "screen": _table(columns, ate, 1.0),
-            # Ours: an intervention costs its windows only, a gradient still whole passes.
-            "screen, incremental": _table(columns, ate, share),
-        },
-    )
+    bare = dataclasses.replace(exact.explainer, threshold=0.0)
+    effect = Ours(exact.kind, bare, exact.bundle, ones[0], exact.mesh)
+    effects = [effect.compiled(*effect.placed(one)[:-1], blocks) for one in ones]
+    found = [*ran.results.values(), *effects]
+    maps = np.stack([np.asarray(one.attribution)[:, ::side, ::side] for one in found])
+    return [maps[:, i, chosen] for i, chosen in enumerate(blocks)]
 
 
 def _table(images: Sequence[np.ndarray], ate: Ate, weight: float) -> list[Row]:
@@ -150,48 +148,14 @@ def _points(values: np.ndarray, ate: Ate, weight: float) -> dict[str, tuple[floa
     return points
 
 
-def _validate(settings: Settings, mesh: Mesh, found: Sequence[Any]) -> Validation:
-    """The frozen references; and a path integral comes nearer to O(z) - O(x) than first order."""
-    if any(np.any(np.asarray(one.status) != Status.OK) for one in found):
-        return checks.failed("an image has a status other than OK")
-    gaps = [float(np.mean(one.scores["completeness_gap"])) for one in found[1:3]]
-    forms = list(GRADIENT_FORMS)[-1:] if settings.quick else GRADIENT_FORMS
-    gradients = {name: frozen_gradient(settings, mesh, name) for name in forms}
-    verdict = checks.all_of({**frozen(settings, mesh), **gradients})
-    what = "completeness gap of 8 nodes, points"
-    measured = verdict.measured | {what: gaps[1], f"{what} (at most)": gaps[0]}
-    passed = verdict.passed and gaps[1] <= gaps[0]
-    return dataclasses.replace(verdict, passed=passed, measured=measured)
+_EXACT = Ate(num_screen=0, num_patches=_PATCHES, region_side=BOX_SIDE)
 
-
-def frozen_gradient(settings: Settings, mesh: Mesh, name: str) -> Validation:
-    """Our gradient form `name` of the images of its frozen reference, against it."""
-    reference = load_gradient(name)
-    bundle = load_model(reference.model, dtype=settings.dtype)
-    nobody = np.full(len(reference.patches), len(reference.images), np.uint32)
-    pool = PatchPool(patches=reference.patches, sources=nobody)
-
-    def run(images: np.ndarray) -> AttributionResult:
-        batch = frozen_batch(images, reference.targets, mesh, pool)
-        found = explain(
-            reference.settings, bundle.variables, batch, predict=bundle.predict, mesh=mesh
-        )
-        result = checks.images_of(AttributionResult.of(found, batch.targets), slice(len(images)))
-        # A soft outcome has no segment that a pixel on the threshold could change.
-        return dataclasses.replace(result, segment=reference.result.segment)
-
-    ours = run(reference.images)
-    tolerance = TOLERANCES[IntegratedGradients.name][settings.dtype]  # the same arithmetic
-    if settings.dtype != "float32":
-        why = f"{settings.dtype} keeps few bits: gradients are rough"
-        return checks.compare_rough_maps(ours, reference.result, tolerance, why)
-    return checks.compare_maps(
-        ours,
-        reference.result,
-        bundle_logits(bundle),
-        reference.images,
-        reference.targets.class_index,
-        moved_by_rounding(run, reference.images, ours),
-        tolerance,
-        "rounding that crosses kinks of ReLUs; a sign gives 2",
-    )
+SCREEN = ScreenCase(
+    name="ate-screen",
+    about="the ATE's gradient and PdCR's random patches as screens for the exact ATE",
+    defaults=Defaults(model="reference", size=128, lanes=2),
+    quick=Defaults(model="triangle", size=64, lanes=2),
+    explainer=_EXACT,
+    shorter={"num_patches": _QUICK_PATCHES},
+    references=("ate", "ate_gradient", "ate_gradient_path"),
+)

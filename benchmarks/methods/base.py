@@ -1,18 +1,25 @@
-"""What a case is, and what several cases need."""
+"""What a case is, and the generic one: a method on a batch against PyTorch peers."""
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from benchmarks.record import Measurement, Timing
-from benchmarks.settings import Defaults, Settings
-from benchmarks.timing import Pace
+from benchmarks.agree.frozen import KINDS, frozen
+from benchmarks.agree.kind import Ours, check
+from benchmarks.agree.verdict import Validation, all_of
+from benchmarks.arrays import Arrays, Inputs
+from benchmarks.harness.machine import peak_memory
+from benchmarks.harness.record import Measurement, PeerSample, Timing
+from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.timing import Pace, interleave, timed
+from benchmarks.methods.inputs import choose_images, inputs_of, open_model
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
-from jaxseg_xai.models.bundle import Bundle
+from jaxseg_xai.explainers import Explainer
+from jaxseg_xai.models import Bundle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +31,6 @@ class Case:
       about: one line.
       defaults: settings where a flag is left out.
       quick: the same with --quick.
-      run: measures and validates it on the devices of a mesh.
       has_peers: whether there is PyTorch code that does the same work.
       split_lanes: whether images are dealt out to the devices, so that their number must divide.
       all_devices: whether it always uses every device of this process.
@@ -34,10 +40,13 @@ class Case:
     about: str
     defaults: Defaults
     quick: Defaults
-    run: Callable[[Settings, Mesh], Measurement]
     has_peers: bool = True
     split_lanes: bool = True
     all_devices: bool = False
+
+    def run(self, settings: Settings, mesh: Mesh) -> Measurement:
+        """Measure and validate it on the devices of a mesh."""
+        raise NotImplementedError
 
     def check(self, settings: Settings) -> None:
         """Raise `ConfigError` or `MissingExtraError` for settings that the case cannot have."""
@@ -59,13 +68,175 @@ class Case:
                 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What a case has run, for its figures.
+
+    Attributes:
+      settings: of the case.
+      ours: name -> ours: "ours", and other settings of it.
+      compared: name of that with which the peers' results are compared.
+      results: name -> what everyone returned.
+      timings: name -> how long everyone took.
+    """
+
+    settings: Settings
+    ours: dict[str, Ours]
+    compared: str
+    results: dict[str, Any]
+    timings: dict[str, Timing]
+
+    @property
+    def main(self) -> Ours:
+        """Ours that is compared."""
+        return self.ours[self.compared]
+
+    @property
+    def found(self) -> Any:
+        """Its explanations."""
+        return self.results[self.compared]
+
+    @property
+    def peers(self) -> dict[str, Arrays]:
+        """The peers' results."""
+        return {name: found for name, found in self.results.items() if name not in self.ours}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodCase(Case):
+    """A method on `lanes` images, against PyTorch peers and a frozen reference.
+
+    A method that needs no more is one of these; others derive from it and say what differs.
+
+    Attributes:
+      explainer: the method and its settings.
+      shorter: other settings with --quick.
+      references: names of the frozen references, which are checked in every run.
+      per_image: explainer -> further work that an explanation stands for, {"gradients": 50}.
+      flops: ours -> floating-point operations of a repetition; None where not counted.
+      flops_of: how they are counted.
+      peer_images: images that the peers do which take one at a time, where all would take long.
+      captum: function of `peers.with_captum` that does the same work.
+      compared: which of ours has the settings of the peers.
+    """
+
+    explainer: Explainer
+    shorter: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    per_image: Callable[[Any], Mapping[str, float]] = lambda explainer: {}
+    flops: Callable[[Ours], float | None] = lambda ours: None
+    flops_of: str = ""
+    peer_images: int | None = None
+    captum: str = ""
+    compared: str = "ours"
+
+    def run(self, settings: Settings, mesh: Mesh) -> Measurement:
+        bundle, explainer = open_model(settings), self.explainer
+        if settings.quick:
+            explainer = dataclasses.replace(explainer, **self.shorter)  # pyright: ignore[reportArgumentType]
+        ours = {
+            name: Ours(KINDS[one.name], one, bundle, inputs, mesh)
+            for name, (one, inputs) in self.prepare(settings, bundle, explainer).items()
+        }
+        seconds = sum(one.seconds for one in ours.values())
+        contenders = {name: self.contender(settings, ours, name) for name in ours}
+        first = 0.0 if explainer.traceable else timed(contenders["ours"])[1]
+        if settings.peers and self.has_peers:
+            contenders |= self.peers(settings, ours[self.compared])
+        timings, results = interleave(contenders, pace(settings))
+        if first:  # programs were compiled then, or by an earlier case
+            seconds = max(0.0, first - timings["ours"].median)
+        ran = Ran(
+            settings=settings, ours=ours, compared=self.compared, results=results, timings=timings
+        )
+        figures: Any = self.figures(ran)
+        scales = {name: sample.scale for name, sample in figures.get("peer_sample", {}).items()}
+        return Measurement(
+            compile_seconds=seconds,
+            timings=timings,
+            memory=peak_memory(ours["ours"].compiled if explainer.traceable else None, mesh),
+            validation=self.validate(ran, mesh),
+            **({"ratios": ratios(timings, scales)} | figures),
+        )
+
+    def prepare(
+        self, settings: Settings, bundle: Bundle, explainer: Any
+    ) -> dict[str, tuple[Any, Inputs]]:
+        """Name -> settings of ours and what is explained; "ours" comes first."""
+        images, classes = choose_images(bundle, settings, settings.lanes)
+        return {"ours": (explainer, inputs_of(bundle, images, classes, explainer))}
+
+    def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
+        """One repetition of ours of a name."""
+        return ours[name]
+
+    def peers(self, settings: Settings, ours: Ours) -> dict[str, Callable[[], Any]]:
+        """Name -> one repetition of the peers that are asked for."""
+        from benchmarks.peers import with_captum
+        from benchmarks.peers.unet import tuned_copy
+
+        module, model = ours.kind.module(), peer_model(ours.bundle)
+        few, many, options = self.peer_work(settings, ours)
+        folded, explainer = tuned_copy(model), ours.explainer
+        found: dict[str, Callable[[], Any]] = {
+            "original": lambda: module.original(model, few, explainer, **options),
+            "tuned": lambda: module.tuned(folded, many, explainer, **options),
+        }
+        found = {name: found[name] for name in settings.peers}
+        if self.captum and "original" in found and with_captum.has_captum():
+            captum = getattr(with_captum, self.captum)
+            found["captum"] = lambda: captum(model, few, explainer, **options)
+        return found
+
+    def peer_work(self, settings: Settings, ours: Ours) -> tuple[Inputs, Inputs, dict[str, Any]]:
+        """What is explained one at a time, what all at once, and further arguments."""
+        return ours.inputs.some(slice(self.peer_images)), ours.inputs, {}
+
+    def figures(self, ran: Ran) -> dict[str, Any]:
+        """The fields of `Measurement` that say what was done: work, flops, peer_sample, series."""
+        lanes = ran.settings.lanes
+        more = {what: lanes * each for what, each in self.per_image(ran.main.explainer).items()}
+        return {
+            "work": {"explanations": float(lanes)} | more,
+            "flops": self.flops(ran.main),
+            "flops_of": self.flops_of,
+            "peer_sample": images_done(ran),
+        }
+
+    def checked(self, ran: Ran) -> Any:
+        """Our explanation that is compared with the peers'."""
+        return ran.found
+
+    def expected(self, ran: Ran) -> dict[str, Arrays]:
+        """Name -> what a peer found, in the form that the comparison wants."""
+        return ran.peers
+
+    def validate(self, ran: Ran, mesh: Mesh) -> Validation:
+        """Ours against the frozen references, and against the peers' on the images they did."""
+        dtype = ran.settings.dtype
+        verdicts = {f"frozen {name}": frozen(name, dtype, mesh) for name in self.references}
+        subject = ran.main.subject(ran.main.bundle, dtype, moves=bool(ran.peers))
+        found, expected = jax.device_get(self.checked(ran)), self.expected(ran)
+        return all_of(verdicts | check(ran.main, found, expected, subject))
+
+
+def images_done(ran: Ran) -> dict[str, PeerSample]:
+    """Peers that did not explain all images."""
+    lanes, samples = ran.settings.lanes, {}
+    for name, found in ran.peers.items():
+        if (count := len(found["segment"])) < lanes:
+            what = f"the first {count} of {lanes} images, one at a time"
+            samples[name] = PeerSample(what=what, scale=lanes / count)
+    return samples
+
+
 def peer_model(bundle: Bundle) -> Any:
     """The bundle's model in PyTorch, on the device and in the dtype of ours."""
     from benchmarks.peers.device import place
     from benchmarks.peers.unet import torch_unet
 
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
-    return place(model, bundle.predict.dtype)
+    return place(model, bundle.segmenter.dtype)
 
 
 def pace(settings: Settings) -> Pace:
@@ -75,15 +246,11 @@ def pace(settings: Settings) -> Pace:
     return Pace(repetitions=settings.repetitions, short_seconds=1.0, slow_seconds=60.0)
 
 
-def ratios(timings: dict[str, Timing], scale: dict[str, float]) -> dict[str, float]:
-    """Median time of each peer over ours on the same work.
-
-    Args:
-      timings: of everyone.
-      scale: peer -> the work over the part of it that the peer did, where it did not do all.
-    """
+def ratios(timings: Mapping[str, Timing], scales: Mapping[str, float]) -> dict[str, float]:
+    """Median time of each peer over ours on the same work, `scales` times what the peer did."""
+    ours = timings["ours"].median
     return {
-        name: timing.median * scale.get(name, 1.0) / timings["ours"].median
+        name: timing.median * scales.get(name, 1.0) / ours
         for name, timing in timings.items()
         if not name.startswith("ours")
     }

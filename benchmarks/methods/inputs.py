@@ -2,32 +2,30 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
-from benchmarks.settings import Settings
+from benchmarks.agree.forward import REFERENCE
+from benchmarks.arrays import Inputs
+from benchmarks.harness.settings import Settings
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.types import Sample, SegmentTarget
-from jaxseg_xai.data import build_patch_pool, image_id
+from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.data.sources.triangle import TriangleDataset, draw_scene, draw_triangle
-from jaxseg_xai.devices.mesh import pad_batch
-from jaxseg_xai.explainers import Batch
-from jaxseg_xai.models.bundle import Bundle, ModelCard, load_model, save_model
+from jaxseg_xai.explainers import Explainer
+from jaxseg_xai.models import Bundle, load_model
+from jaxseg_xai.models.bundle import ModelCard, save_model
 from jaxseg_xai.models.weights import load_weights
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.ops.patches import PatchPool
-from jaxseg_xai.sweep.config import RoiConfig
-from jaxseg_xai.sweep.targets import make_target
+from jaxseg_xai.sweeps.regions import Region, find_region
 
-REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
-ROI_SIDE = 32
+BOX_SIDE = 32
 #: Share of pixels that a random network calls foreground.
 _FOREGROUND = 0.3
 #: Images tried per image wanted before it is said that the model finds nothing.
@@ -67,13 +65,13 @@ def as_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 def open_model(settings: Settings) -> Bundle:
     """The model that the settings name."""
-    options = {"dtype": settings.dtype}
     if settings.width is not None:
         with tempfile.TemporaryDirectory() as folder:
             write_random_model(Path(folder), settings.width)
-            bundle = load_model(folder, **options)
+            bundle = load_model(folder, dtype=settings.dtype)
         return dataclasses.replace(bundle, name="random")
-    return load_model(REFERENCE if settings.model == "reference" else settings.model, **options)
+    name = REFERENCE if settings.model == "reference" else settings.model
+    return load_model(name, dtype=settings.dtype)
 
 
 def write_random_model(folder: Path, width: int) -> None:
@@ -110,6 +108,12 @@ def _random_weights(model: nnx.Module) -> dict[str, np.ndarray]:
     return arrays
 
 
+def predictor(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
+    """From an image [H, W, C] to its label map [H, W]: one small program for any number."""
+    predict = jax.jit(lambda v, x: bundle.segmenter.output.prediction(bundle.segmenter(v, x)))
+    return lambda image: np.asarray(predict(bundle.variables, image[None])[0])
+
+
 def choose_images(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndarray, np.ndarray]:
     """Images in which the model segments something, and which class it finds most of.
 
@@ -119,15 +123,14 @@ def choose_images(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndar
     Raises:
       DataError: it does not.
     """
-    pictures = Pictures(settings.size, _channels(bundle), _PATIENCE * num)
-    predict = jax.jit(bundle.predict)
+    pictures = Pictures(settings.size, channels_of(bundle), _PATIENCE * num)
+    predict = predictor(bundle)
     images, classes = [], []
-    for sample in pictures:
-        # One at a time: one small program for any number of images.
-        labels = np.argmax(predict(bundle.variables, sample.image[None])[0], axis=-1)
-        counts = np.bincount(labels.ravel(), minlength=2)[1:]
-        if counts.max() >= ROI_SIDE:
-            images.append(sample.image)
+    for index in range(len(pictures)):
+        image = pictures[index].image
+        counts = np.bincount(predict(image).ravel(), minlength=2)[1:]
+        if counts.max() >= BOX_SIDE:
+            images.append(image)
             classes.append(1 + counts.argmax())
         if len(images) == num:
             return np.stack(images), np.array(classes, np.int32)
@@ -146,17 +149,16 @@ def small_objects(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndar
     Raises:
       DataError: it does not.
     """
-    predict, found = jax.jit(bundle.predict), []
+    predict, found = predictor(bundle), []
     for index in range(_PATIENCE * num):
         rng = np.random.default_rng([_SMALL_OBJECTS, index])
         scene, triangle, _ = draw_scene(rng, settings.size, draw_triangle, scale=1.0)
-        image = as_channels((scene / 255).astype(np.float32), _channels(bundle))
+        image = as_channels((scene / 255).astype(np.float32), channels_of(bundle))
         region = np.zeros(triangle.shape, bool)
         rows, columns = (np.flatnonzero(triangle.any(axis)) for axis in (1, 0))
         box = [slice(max(0, n[0] - _MARGIN), n[-1] + 1 + _MARGIN) for n in (rows, columns)]
         region[*box] = True
-        labels = np.argmax(predict(bundle.variables, image[None])[0], axis=-1)
-        if ((labels == 1) & region).sum() >= ROI_SIDE:
+        if ((predict(image) == 1) & region).sum() >= BOX_SIDE:
             found.append((image, region))
         if len(found) == num:
             images, regions = zip(*found, strict=True)
@@ -164,68 +166,35 @@ def small_objects(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndar
     raise DataError(f"{bundle.name} finds {len(found)} of {_PATIENCE * num} small triangles")
 
 
-def make_batch(
+def inputs_of(
     bundle: Bundle,
     images: np.ndarray,
     classes: np.ndarray,
-    *,
-    explainer: str,
-    pool: PatchPool | None = None,
+    explainer: Explainer,
     regions: np.ndarray | None = None,
-) -> Batch:
-    """Images [B, H, W, C] with the model's own segmentation of a class each as the target.
+) -> Inputs:
+    """Images [N, H, W, C] with the model's own segmentation of a class each as the target.
 
-    In the region that the explainer takes by itself, or in `regions`, bool [B, H, W].
+    In all of the image, where the explainer explains the prediction, else in a box around a pixel
+    deep in the class; or in `regions`, bool [N, H, W].
     """
-    predict = jax.jit(bundle.predict)
-    targets: list[SegmentTarget] = []
-    for image, class_index in zip(images, classes, strict=True):
-        labels = np.argmax(predict(bundle.variables, image[None])[0], axis=-1)
-        side = min(ROI_SIDE, *labels.shape)
-        target = make_target(explainer, int(class_index), labels, None, RoiConfig(side=side))
-        assert target is not None  # choose_images saw to that
-        targets.append(target)
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *targets)
-    if regions is not None:
-        stacked = dataclasses.replace(stacked, region=regions)
-    names = [f"benchmark-{i}" for i in range(len(images))]
-    return Batch(
-        images=images,
-        targets=stacked,
-        valid=np.ones(len(images), bool),
-        image_ids=np.array([image_id(name) for name in names], np.uint32),
-        pool=pool,
-        key=jax.random.key(0),
-    )
+    predict = predictor(bundle)
+    planes = np.stack([predict(x) == c for x, c in zip(images, classes, strict=True)])
+    if regions is None:
+        whole = explainer.meta.target == "prediction"
+        kind, side = "image" if whole else "box", min(BOX_SIDE, *images.shape[1:3])
+        regions = np.stack([find_region(p, Region(kind=kind, side=side)) for p in planes])
+    targets = SegmentTarget(class_index=classes, region=regions, reference=planes)
+    return Inputs(images=images, targets=targets)
 
 
 def make_pool(bundle: Bundle, settings: Settings, block_size: int) -> PatchPool:
     """Patches of 32 images of the stream."""
-    pictures: Any = Pictures(settings.size, _channels(bundle), 32)
-    return build_patch_pool(pictures, block_size=block_size, num_patches=1000, seed=0)
+    pictures = Pictures(settings.size, channels_of(bundle), 32)
+    spec = bundle.segmenter.input
+    return build_patch_pool(pictures, spec, block_size=block_size, num_patches=1000, seed=0)
 
 
-def _channels(bundle: Bundle) -> int:
-    return bundle.card.architecture_config().in_channels
-
-
-def whole_images(images: np.ndarray, class_indices: np.ndarray) -> SegmentTarget:
-    """Targets of images [N, H, W, C]: all of each is explained."""
-    whole = np.ones(images.shape[:3], bool)
-    return SegmentTarget(class_index=class_indices, region=whole, reference=whole)
-
-
-def frozen_batch(
-    images: np.ndarray, targets: SegmentTarget, mesh: Mesh, pool: PatchPool | None = None
-) -> Batch:
-    """Images of a frozen reference, numbered from 0, filled up for the mesh; the key is of 0."""
-    batch = Batch(
-        images=images,
-        targets=targets,
-        valid=np.ones(len(images), bool),
-        image_ids=np.arange(len(images), dtype=np.uint32),
-        pool=None,
-        key=None,  # pyright: ignore[reportArgumentType]
-    )
-    # The pool has no axis of images, and keys cannot be filled up.
-    return dataclasses.replace(pad_batch(batch, mesh.size), pool=pool, key=jax.random.key(0))
+def channels_of(bundle: Bundle) -> int:
+    """Of the images that the model takes."""
+    return bundle.segmenter.input.channels

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,143 +10,114 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.cases import base, checks
-from benchmarks.cost import flops_of
-from benchmarks.flips import MisureDoubt, bundle_logits
-from benchmarks.inputs import (
-    choose_images,
-    frozen_batch,
-    make_batch,
-    open_model,
-    small_objects,
-    whole_images,
-)
-from benchmarks.machine import peak_memory
-from benchmarks.peers.results import MisureResult
-from benchmarks.record import Measurement, PeerSample, Row
-from benchmarks.references import load_misure
-from benchmarks.settings import Settings
-from benchmarks.timing import Timing, compile_apart, interleave
-from benchmarks.validation import Validation, compare_stage_1
-from jaxseg_xai.core.types import SegmentTarget
-from jaxseg_xai.devices.mesh import replicate
-from jaxseg_xai.explainers import Batch, MisurePaper, explain
-from jaxseg_xai.explainers.misure.stages import Job
-from jaxseg_xai.explainers.misure.windows import (
-    WholeView,
-    WindowView,
-    first_holding,
-    plan_windows,
-)
-from jaxseg_xai.models.bundle import Bundle, load_model
+from benchmarks.agree.misure import compare_stage_1, doubt_of
+from benchmarks.agree.verdict import Validation, all_of, explained
+from benchmarks.arrays import Arrays, Inputs, some
+from benchmarks.harness.cost import flops_of
+from benchmarks.harness.record import Row
+from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.methods.base import MethodCase, Ran, images_done, peer_model
+from benchmarks.methods.inputs import inputs_of, small_objects
+from jaxseg_xai.explainers.misure.paper import MisurePaper
+from jaxseg_xai.explainers.misure.stages import Job, MaskedModel
+from jaxseg_xai.explainers.misure.windows import WholeView, WindowView, first_holding, plan_windows
+from jaxseg_xai.models import Bundle
 
-_QUICK_ITERATIONS = 5
-#: Of a large image.
-_FEW_ITERATIONS = 20
-#: Images that the one-at-a-time peer does.
-_PEER_IMAGES = 2
 #: Images that are compared with the peers'. AdamW amplifies rounding, on some images to percents of
-#: the loss: only the iterations count that are stable in PyTorch.
+#: the loss: only what is stable in PyTorch counts.
 _CHECKED_IMAGES = 2
-FLOPS_OF = "forward and backward passes of stage 2; forward passes of stage 1, one a dilation"
 
 
-def run(settings: Settings, mesh: Mesh) -> Measurement:
-    """Both stages for `lanes` images."""
-    bundle, misure = open_model(settings), MisurePaper()
-    images, classes = choose_images(bundle, settings, settings.lanes)
-    batch = make_batch(bundle, images, classes, explainer="misure_paper")
-    return measure(settings, mesh, bundle, batch, misure)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MisureCase(MethodCase):
+    """Both stages of the published loss for `lanes` images."""
+
+    peer_images: int | None = 2
+    flops_of: str = (
+        "forward and backward passes of stage 2; forward passes of stage 1, one a dilation"
+    )
+
+    def expected(self, ran: Ran) -> dict[str, Arrays]:
+        """The peers' results of few images, and what rounding does to these."""
+        if not ran.peers:
+            return {}
+        from benchmarks.peers.misure import rounding
+        from benchmarks.peers.unet import tuned_copy
+
+        few, folded = slice(_CHECKED_IMAGES), tuned_copy(peer_model(ran.main.bundle))
+        noise = rounding(folded, ran.main.inputs.some(few), ran.main.explainer)._asdict()
+        return {name: some(found | noise, few) for name, found in ran.peers.items()}
+
+    def validate(self, ran: Ran, mesh: Mesh) -> Validation:
+        """Also: stage 1 of our other settings must be the same, windows or not."""
+        found = super().validate(ran, mesh)
+        others = [name for name in ran.ours if name != ran.compared]
+        if not others or ran.settings.dtype != "float32":
+            return found
+        verdicts = {f"status of {name}": explained(ran.results[name]) for name in others}
+        doubt = doubt_of(ran.main.subject(ran.main.bundle, "float32"))
+        mine = ran.main.arrays(ran.found)
+        for name in others:
+            theirs = ran.ours[name].arrays(ran.results[name])
+            verdicts[name] = compare_stage_1(mine, theirs, doubt)
+        return all_of({"the published loss": found} | verdicts)
+
+    def figures(self, ran: Ran) -> dict[str, Any]:
+        """Also tables: the windows that the images took, and seconds an image of everyone."""
+        lanes, steps = ran.settings.lanes, ran.main.explainer.num_iterations
+        (share, windows), seconds = _windows(ran), seconds_of(ran)
+        rows: list[Row] = [
+            {"who": who, "seconds / image": each}
+            | {f"times faster than {peer}": seconds[peer] / each for peer in ran.settings.peers}
+            for who, each in seconds.items()
+        ]
+        return {
+            "work": {"explanations": float(lanes), "iterations": float(lanes * steps)},
+            "flops": _flops(ran, share),
+            "flops_of": self.flops_of,
+            "peer_sample": images_done(ran),
+            "series": {"windows": windows, "settings": rows},
+        }
 
 
-def run_small_objects(settings: Settings, mesh: Mesh) -> Measurement:
-    """The same for one small object in a large image, and fewer iterations.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmallObjectCase(MisureCase):
+    """The same for one small object, in a box, in a large image.
 
-    Also as if nothing were known of the regions, and without windows.
+    Also (not with --quick) as if nothing were known of the regions, and without windows.
     """
-    bundle = open_model(settings)
-    images, regions = small_objects(bundle, settings, settings.lanes)
-    ones = np.ones(settings.lanes, np.int32)
-    batch = make_batch(bundle, images, ones, explainer="misure_paper", regions=regions)
-    side = max(int(regions.any(axis).sum(axis=1).max()) for axis in (1, 2))
-    misure = MisurePaper(num_iterations=_FEW_ITERATIONS, region_side=side)
-    others = {
-        "ours, all of the output": dataclasses.replace(misure, region_side=None),
-        "ours, no windows": dataclasses.replace(misure, windows=()),
-    }
-    return measure(settings, mesh, bundle, batch, misure, others)
+
+    def prepare(
+        self, settings: Settings, bundle: Bundle, explainer: Any
+    ) -> dict[str, tuple[Any, Inputs]]:
+        images, regions = small_objects(bundle, settings, settings.lanes)
+        classes = np.ones(settings.lanes, np.int32)
+        inputs = inputs_of(bundle, images, classes, explainer, regions)
+        side = max(int(regions.any(axis).sum(axis=1).max()) for axis in (1, 2))
+        ours = dataclasses.replace(explainer, region_side=side)
+        found = {"ours": (ours, inputs)}
+        if not settings.quick:
+            whole, dense = {"region_side": None}, {"windows": ()}
+            found["ours, all of the output"] = (dataclasses.replace(ours, **whole), inputs)
+            found["ours, no windows"] = (dataclasses.replace(ours, **dense), inputs)
+        return found
 
 
-def measure(
-    settings: Settings,
-    mesh: Mesh,
-    bundle: Bundle,
-    batch: Batch,
-    misure: MisurePaper,
-    others: Mapping[str, MisurePaper] | None = None,
-) -> Measurement:
-    """Time and check MiSuRe of a batch; time (not in `--quick`) other settings of it, too."""
-    if settings.quick:
-        misure, others = dataclasses.replace(misure, num_iterations=_QUICK_ITERATIONS), None
-    variables = replicate(bundle.variables, mesh)
-    programs, compile_seconds = {}, 0.0
-    contenders: dict[str, Callable[[], Any]] = {}
-    for name, variant in {"ours": misure, **(others or {})}.items():
-        programs[name], seconds = compile_apart(
-            explain, variant, variables, batch, predict=bundle.predict, mesh=mesh
-        )
-        compile_seconds += seconds
-        contenders[name] = lambda n=name, v=variant: programs[n](v, variables, batch)
-    contenders |= peers_of(settings, bundle, batch, misure, _PEER_IMAGES)
-    timings, results = interleave(contenders, base.pace(settings))
-    sample = peer_sample(settings, _PEER_IMAGES)
-    found = results["ours"]
-    scales = {name: s.scale for name, s in sample.items()}
-    share, table = seen_through_windows(bundle, misure, found, batch.targets)
-    return Measurement(
-        compile_seconds=compile_seconds,
-        timings=timings,
-        work={
-            "explanations": float(settings.lanes),
-            "iterations": float(settings.lanes * misure.num_iterations),
-        },
-        flops=flops(misure, bundle, batch, float(np.sum(found.scores["num_dilations"])), share),
-        flops_of=FLOPS_OF,
-        memory=peak_memory(programs["ours"], mesh),
-        ratios=base.ratios(timings, scales),
-        peer_sample=sample,
-        validation=validate(settings, mesh, bundle, batch, misure, results),
-        series={"windows": table, "settings": _seconds(settings, timings, scales)},
-    )
+def seconds_of(ran: Ran) -> Mapping[str, float]:
+    """Seconds an image of everyone who was timed."""
+    scales = {name: sample.scale for name, sample in images_done(ran).items()}
+    lanes = ran.settings.lanes
+    return {n: t.median * scales.get(n, 1.0) / lanes for n, t in ran.timings.items()}
 
 
-def _seconds(
-    settings: Settings, timings: Mapping[str, Timing], scales: Mapping[str, float]
-) -> list[Row]:
-    """Seconds an image of all who were timed, and over them those of the peers."""
-    seconds = {n: t.median * scales.get(n, 1.0) / settings.lanes for n, t in timings.items()}
-    return [
-        {"who": who, "seconds / image": each}
-        | {f"times faster than {peer}": seconds[peer] / each for peer in settings.peers}
-        for who, each in seconds.items()
-    ]
-
-
-def seen_through_windows(
-    bundle: Bundle, misure: MisurePaper, found: Any, targets: SegmentTarget
-) -> tuple[float, list[Row]]:
+def _windows(ran: Ran) -> tuple[float, list[Row]]:
     """Mean share of a dense step's FLOPs, and the windows that the images took."""
-    regions = np.asarray(found.maps["sufficient_region"])
-    channels = bundle.card.architecture_config().in_channels
-    shape = (*regions.shape[1:], channels)
-    crops = plan_windows(
-        bundle.predict, bundle.variables, shape, misure.windows, misure.region_side
-    )
-    views = [
-        *(WindowView(crop, bundle.variables) for crop in crops),
-        WholeView(bundle.predict, bundle.variables),
-    ]
-    which = np.asarray(first_holding(views, jnp.asarray(regions), jnp.asarray(targets.region)))
+    segmenter, variables = ran.main.bundle.segmenter, ran.main.bundle.variables
+    shape, misure = ran.main.inputs.images.shape[1:], ran.main.explainer
+    crops = plan_windows(segmenter, variables, shape, misure.windows, misure.region_side)
+    views = [*(WindowView(crop, variables) for crop in crops), WholeView(segmenter, variables)]
+    regions = jnp.asarray(ran.found.maps["sufficient_region"])
+    which = np.asarray(first_holding(views, regions, jnp.asarray(ran.main.inputs.targets.region)))
     names = [*(str(crop.window[0]) for crop in crops), "whole image"]
     shares = np.array([*(crop.share for crop in crops), 1.0])
     counts = np.bincount(which, minlength=len(names))
@@ -157,124 +128,60 @@ def seen_through_windows(
     return float(shares[which].mean()), table
 
 
-def flops(
-    misure: MisurePaper, bundle: Bundle, batch: Batch, dilations: float, share: float = 1.0
-) -> float | None:
-    """FLOPs of MiSuRe of a batch whose images needed so many dilations in all.
-
-    `share` is that of a pass in its window.
-    """
-    image, target = jax.tree.map(lambda leaf: leaf[0], (batch.images, batch.targets))
-    iteration = step_flops(misure, bundle, image, target)
-    forward = flops_of(bundle.predict, bundle.variables, image[None])
+def _flops(ran: Ran, share: float) -> float | None:
+    """Of all images; `share` is that of a pass in its window."""
+    bundle, inputs, misure = ran.main.bundle, ran.main.inputs, ran.main.explainer
+    iteration = step_flops(misure, bundle, inputs)
+    forward = flops_of(bundle.segmenter, bundle.variables, inputs.images[:1])
     if iteration is None or forward is None:
         return None
     # Forward passes besides: inside Y and after each dilation in the window (or a smaller one);
     # the prediction, of the mask and of its region on the whole image.
-    lanes = len(batch.images)
+    lanes, dilations = len(inputs.images), float(np.sum(ran.found.scores["num_dilations"]))
     in_windows = lanes * misure.num_iterations * iteration + (lanes + dilations) * forward
     return in_windows * share + 3 * lanes * forward
 
 
-def step_flops(
-    misure: MisurePaper, bundle: Bundle, image: Any, target: SegmentTarget
-) -> float | None:
-    """FLOPs of one iteration on one image [H, W, C]."""
+def step_flops(misure: MisurePaper, bundle: Bundle, inputs: Inputs) -> float | None:
+    """FLOPs of one iteration on one image."""
+    job = jax.tree.map(lambda leaf: leaf[0], jobs_of(inputs))
+    state = jax.eval_shape(misure.start, job)
 
-    def step(variables: Any, image: Any, target: SegmentTarget, state: Any) -> Any:
-        job = some_job(image, target)
-        look = functools.partial(WholeView(bundle.predict, variables).logits, None, image)
-        return misure.step(look, job, state)
+    def step(variables: Any, job: Job, state: Any) -> Any:
+        return misure.step(masked_model(bundle, variables, job), job, state)
 
-    state = jax.eval_shape(
-        lambda image, target: misure.start(some_job(image, target)), image, target
+    return flops_of(step, bundle.variables, job, state)
+
+
+def masked_model(bundle: Bundle, variables: Any, job: Job) -> MaskedModel:
+    """The model that stage 2 of a job sees, without windows."""
+    view = WholeView(bundle.segmenter, variables)
+    return MaskedModel(functools.partial(view.logits, None, job.image), bundle.segmenter.output)
+
+
+def jobs_of(inputs: Inputs) -> Job:
+    """Jobs [N] whose sufficient region is the segment."""
+    layers = jnp.where(jnp.asarray(inputs.targets.segment), 0, 1).astype(jnp.int32)
+    return Job(
+        jnp.asarray(inputs.images), inputs.targets, layers, jnp.zeros(len(layers), jnp.int32)
     )
-    return flops_of(step, bundle.variables, image, target, state)
 
 
-def some_job(image: Any, target: SegmentTarget) -> Job:
-    """Some job of the right shapes."""
-    return Job(image, target.reference, jnp.zeros(image.shape[:2], jnp.int32), jnp.int32(0), target)
-
-
-def peers_of(
-    settings: Settings, bundle: Bundle, batch: Batch, misure: MisurePaper, num_images: int
-) -> dict[str, Callable[[], Any]]:
-    """The peers asked for; the one-at-a-time one does `num_images` of the batch."""
-    if not settings.peers:
-        return {}
-    from benchmarks.peers import misure as peers
-
-    model = base.peer_model(bundle)
-    images, classes = np.asarray(batch.images), np.asarray(batch.targets.class_index)
-    regions, few = np.asarray(batch.targets.region), slice(num_images)
-    both: dict[str, Callable[[], Any]] = {
-        "original": lambda: peers.explain_original(
-            model, images[few], classes[few], misure, regions[few]
-        ),
-        "tuned": lambda: peers.explain_tuned(model, images, classes, misure, regions),
-    }
-    return {name: both[name] for name in settings.peers}
-
-
-def peer_sample(settings: Settings, num_images: int) -> dict[str, PeerSample]:
-    """What `peers_of` leaves out."""
-    if "original" not in settings.peers or settings.lanes <= num_images:
-        return {}
-    what = f"the first {num_images} of {settings.lanes} images, one at a time"
-    return {"original": PeerSample(what=what, scale=settings.lanes / num_images)}
-
-
-def validate(
-    settings: Settings, mesh: Mesh, bundle: Bundle, batch: Batch, misure: MisurePaper, results: Any
-) -> Validation:
-    """`results["ours"]` against those of the peers, on the images they did; ours when frozen.
-
-    Stage 1 of our other settings must be the same, windows or not.
-    """
-    found = {"frozen reference": frozen(settings, mesh, misure.name)}
-    found["status"] = checks.explained(results["ours"])
-    ours = MisureResult.of(results["ours"], batch.targets)
-    doubt = MisureDoubt(
-        logits=bundle_logits(bundle),
-        images=np.asarray(batch.images),
-        class_indices=np.asarray(batch.targets.class_index),
-        settings=misure,
-    )
-    for name, other in results.items():
-        if name.startswith("ours, ") and settings.dtype == "float32":
-            theirs = MisureResult.of(other, batch.targets)
-            found[name] = compare_stage_1(ours, theirs, doubt)
-    few = slice(_CHECKED_IMAGES)
-    if settings.peers:
-        from benchmarks.peers.misure import stable_iterations
-
-        model = base.peer_model(bundle)
-        regions = np.asarray(batch.targets.region)
-        stable = stable_iterations(
-            model, doubt.images[few], doubt.class_indices[few], misure, regions[few]
-        )
-        for name in settings.peers:
-            same, expected = (checks.images_of(r, few) for r in (ours, results[name]))
-            found[name] = checks.compare_misure(
-                same, expected, doubt, settings.dtype, stable[: len(expected.mask)]
-            )
-    return checks.all_of(found)
-
-
-def frozen(settings: Settings, mesh: Mesh, method: str) -> Validation:
-    """Our MiSuRe, "misure" or "misure_paper", on the images of its frozen reference, against it."""
-    reference = load_misure(method)
-    bundle = load_model(reference.model, dtype=settings.dtype)
-    targets = whole_images(reference.images, reference.class_indices)
-    padded = frozen_batch(reference.images, targets, mesh)
-    found = explain(reference.settings, bundle.variables, padded, predict=bundle.predict, mesh=mesh)
-    ours = MisureResult.of(found, padded.targets)
-    doubt = MisureDoubt(
-        logits=bundle_logits(load_model(reference.model)),
-        images=reference.images,
-        class_indices=reference.class_indices,
-        settings=reference.settings,
-    )
-    same = checks.images_of(ours, slice(len(reference.images)))
-    return checks.compare_misure(same, reference.result, doubt, settings.dtype, reference.stable)
+MISURE = MisureCase(
+    name="misure",
+    about="MiSuRe, 100 iterations",
+    defaults=Defaults(model="reference", size=128, lanes=32),
+    quick=Defaults(model="reference", size=128, lanes=4),
+    explainer=MisurePaper(),
+    shorter={"num_iterations": 5},
+    references=("misure_paper",),
+)
+MISURE_512 = SmallObjectCase(
+    name="misure-512",
+    about="the same of a small object in a large image, through windows, 20 iterations",
+    defaults=Defaults(model="reference", size=512, lanes=4),
+    quick=Defaults(model="random", size=256, lanes=2, width=4),
+    explainer=MisurePaper(num_iterations=20),
+    shorter={"num_iterations": 5},
+    references=("misure_paper",),
+)

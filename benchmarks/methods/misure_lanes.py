@@ -1,24 +1,20 @@
 """How busy MiSuRe's lanes are when images need different numbers of steps."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.cases import base, checks, misure
-from benchmarks.inputs import choose_images, make_batch, open_model
-from benchmarks.machine import peak_memory
-from benchmarks.record import Measurement, Row
-from benchmarks.settings import Settings
-from benchmarks.timing import compile_apart, interleave
-from benchmarks.validation import Validation
-from jaxseg_xai.core.types import Explanation, Predict
-from jaxseg_xai.devices.lanes import LaneUse
-from jaxseg_xai.devices.mesh import replicate
-from jaxseg_xai.explainers import Batch, Misure
+from benchmarks.agree.verdict import Bound, Validation, all_of, judge
+from benchmarks.harness.record import Row
+from benchmarks.harness.settings import Defaults
+from benchmarks.methods.base import MethodCase, Ran
+from jaxseg_xai.core.types import Explanation
+from jaxseg_xai.devices.lanes import LaneUse, run_lanes
+from jaxseg_xai.explainers.misure.search import Misure
 
 #: Lanes of a device.
 _LANES = 4
@@ -28,69 +24,55 @@ _NOT_REPRODUCIBLE = 1e-5
 _ALONE = 2
 
 
-@functools.partial(jax.jit, static_argnames=("predict", "mesh"))
-def _explain(
-    misure: Misure, variables: Any, batch: Batch, *, predict: Predict, mesh: Mesh
-) -> tuple[Explanation, LaneUse]:
-    return misure.explain_batch_counting(predict, variables, batch, mesh)
-
-
-def run(settings: Settings, mesh: Mesh) -> Measurement:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanesCase(MethodCase):
     """Our default MiSuRe, which ends by itself, of many images in few lanes."""
-    bundle, search = open_model(settings), Misure(lanes=_LANES)
-    if settings.quick:
-        search = dataclasses.replace(search, num_iterations=10, patience=3)
-    images, classes = choose_images(bundle, settings, settings.lanes)
-    batch = make_batch(bundle, images, classes, explainer="misure")
-    variables = replicate(bundle.variables, mesh)
-    compiled, compile_seconds = compile_apart(
-        _explain, search, variables, batch, predict=bundle.predict, mesh=mesh
-    )
-    timings, results = interleave(
-        {"ours": lambda: compiled(search, variables, batch)}, base.pace(settings)
-    )
-    found, use = jax.device_get(results["ours"])
-    few = dataclasses.replace(batch, valid=np.arange(settings.lanes) < _ALONE)
-    alone, _ = jax.device_get(compiled(search, variables, few))
-    steps = found.scores["iterations"]
-    return Measurement(
-        compile_seconds=compile_seconds,
-        timings=timings,
-        work={"explanations": float(settings.lanes), "iterations": float(steps.sum())},
-        flops=None,  # the iterations differ from image to image
-        flops_of="",
-        memory=peak_memory(compiled, mesh),
-        ratios=base.ratios(timings, {}),
-        peer_sample={},
-        validation=checks.all_of(
-            {
-                "the first images alone": _same(found, alone),
-                "frozen reference": misure.frozen(settings, mesh, Misure.name),
-                "status": checks.explained(found),
-            }
-        ),
-        series={"lanes": [_row(steps, use, mesh.size)]},
-    )
 
+    has_peers: bool = False
 
-def _row(steps: np.ndarray, use: LaneUse, num_devices: int) -> Row:
-    # Without refilling, lanes would start together and wait for the slowest of them.
-    groups = [
-        part[i : i + _LANES]
-        for part in np.split(steps, num_devices)
-        for i in range(0, len(part), _LANES)
-    ]
-    waiting = sum(group.max() * _LANES for group in groups)
-    return {
-        "lanes": float(_LANES * num_devices),
-        "images": float(len(steps)),
-        "steps, fewest": float(steps.min()),
-        "steps, mean": float(steps.mean()),
-        "steps, most": float(steps.max()),
+    def figures(self, ran: Ran) -> dict[str, Any]:
+        """Also how busy the lanes are, by letting them count steps in the place of the search."""
+        steps = np.asarray(ran.found.scores["iterations"]).astype(np.int32)
+        parts = np.split(steps, ran.settings.devices)
+        uses = [jax.device_get(_count(jnp.asarray(part))) for part in parts]
+        # Without refilling, lanes would start together and wait for the slowest of them.
+        groups = [part[i : i + _LANES] for part in parts for i in range(0, len(part), _LANES)]
+        waiting = sum(group.max() * _LANES for group in groups)
         # A device that is done while another is not counts as idle.
-        "busy": float(use.useful.sum() / (num_devices * use.total.max())),
-        "busy without refilling": float(steps.sum() / waiting),
-    }
+        total = len(parts) * max(int(use.total) for use in uses)
+        row: Row = {
+            "lanes": float(_LANES * len(parts)),
+            "images": float(len(steps)),
+            "steps, fewest": float(steps.min()),
+            "steps, mean": float(steps.mean()),
+            "steps, most": float(steps.max()),
+            "busy": float(sum(int(use.useful) for use in uses) / total),
+            "busy without refilling": float(steps.sum() / waiting),
+        }
+        work = {"explanations": float(len(steps)), "iterations": float(steps.sum())}
+        return {"work": work, "flops": None, "flops_of": "", "series": {"lanes": [row]}}
+
+    def validate(self, ran: Ran, mesh: Mesh) -> Validation:
+        """Also: the first images must be explained as they are without the others."""
+        explainer, problem, batch = ran.main.arguments
+        few = dataclasses.replace(batch, valid=np.arange(len(batch.valid)) < _ALONE)
+        alone = ran.main.compiled(explainer, problem, few)
+        same = _same(*jax.device_get((ran.found, alone)))
+        return all_of({"the first images alone": same, "all": super().validate(ran, mesh)})
+
+
+@jax.jit
+def _count(steps: jax.Array) -> LaneUse:
+    """Lanes whose jobs take so many steps each."""
+    _, use = run_lanes(
+        lambda number: steps[number],
+        lambda left: left - 1,
+        lambda left: left <= 0,
+        lambda left: left,
+        jnp.ones(len(steps), bool),
+        num_lanes=_LANES,
+    )
+    return use
 
 
 def _same(found: Explanation, alone: Explanation) -> Validation:
@@ -100,13 +82,19 @@ def _same(found: Explanation, alone: Explanation) -> Validation:
         for a, b in pairs
     )
     tolerance = 0.0 if jax.default_backend() == "cpu" else _NOT_REPRODUCIBLE
-    return Validation(
-        max_abs_diff=worst,
-        tolerance=tolerance,
-        unit="attribution or score",
-        passed=worst <= tolerance,
-        flips=[],
+    return judge(
+        Bound("attribution or score", worst, tolerance),
         why=f"the first {_ALONE} images without the others: the same program, so the same bits; "
         "not on accelerators, which may add up in another order at every run",
-        measured={},
     )
+
+
+LANES = LanesCase(
+    name="misure-lanes",
+    about="how busy the lanes are with images that need different numbers of steps",
+    defaults=Defaults(model="triangle", size=64, lanes=256),
+    quick=Defaults(model="triangle", size=64, lanes=8),
+    explainer=Misure(lanes=_LANES),
+    shorter={"num_iterations": 10, "patience": 3},
+    references=("misure",),
+)

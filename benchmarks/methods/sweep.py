@@ -2,33 +2,36 @@
 
 import contextlib
 import dataclasses
-import io
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from benchmarks.inputs import REFERENCE, write_random_model
-from benchmarks.machine import peak_memory
-from benchmarks.record import Measurement, Row, Timing
-from benchmarks.settings import Settings
-from benchmarks.validation import Validation
-from jaxseg_xai.core.types import SegmentTarget
-from jaxseg_xai.data import image_id, open_dataset
+from benchmarks.agree.forward import REFERENCE
+from benchmarks.agree.verdict import Bound, Validation, judge
+from benchmarks.harness.machine import peak_memory
+from benchmarks.harness.record import Measurement, Row, Timing
+from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.methods.base import Case
+from benchmarks.methods.inputs import write_random_model
+from jaxseg_xai.core.types import Explanation, SegmentTarget
+from jaxseg_xai.data import open_dataset
 from jaxseg_xai.devices.mesh import replicate
-from jaxseg_xai.explainers import Ate, Batch, Misure, explain
-from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.store.store import ExplanationStore
-from jaxseg_xai.sweep.config import DataConfig, SweepConfig
-from jaxseg_xai.sweep.inputs import kept_pool
-from jaxseg_xai.sweep.run import SweepResult, run_sweep
+from jaxseg_xai.explainers import Batch, Problem, explain
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.misure.search import Misure
+from jaxseg_xai.models import load_model
+from jaxseg_xai.ops.random import image_id, make_key
+from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.store.pools import read_pool
+from jaxseg_xai.sweeps.config import DataConfig, Job, SweepConfig
+from jaxseg_xai.sweeps.run import SweepResult, run_sweep
 
 #: Batches of `lanes` images in one sweep.
 _BATCHES, _QUICK_BATCHES = 4, 2
@@ -40,136 +43,137 @@ _QUICK_ATE = Ate(block_size=32, num_screen=1, num_patches=2)
 _TOLERANCE = 1e-6
 
 
-def run(settings: Settings, mesh: Mesh) -> Measurement:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepCase(Case):
     """MiSuRe and ATE of Triangle images into a fresh store each time; compiling is taken off."""
-    with tempfile.TemporaryDirectory() as name, _programs_kept(Path(name) / "xla"):
-        folder = Path(name)
-        config = _config(settings, folder)
-        first, _, _ = _one(config, folder / "first.zarr")
-        validation = _validate(config, folder / "first.zarr", settings, mesh)
+
+    def run(self, settings: Settings, mesh: Mesh) -> Measurement:
         rows: list[Row] = []
-        seconds: list[float] = []
-        for turn in range(settings.repetitions):
-            result, wall, storing = _one(config, folder / f"{turn}.zarr")
-            wall -= result.compile_seconds
-            explaining = sum(result.compute_seconds.values())
-            seconds.append(wall)
-            rows.append(
-                {
-                    "seconds": wall,
-                    "share_explaining": explaining / wall,
-                    "share_storage": storing / wall,
-                    "share_rest": 1 - (explaining + storing) / wall,
-                }
-            )
-    return Measurement(
-        compile_seconds=first.compile_seconds,
-        timings={"ours": Timing.of(seconds)},
-        work={
-            "images": float(first.num_images),
-            "explanations": float(sum(sum(counts.values()) for counts in first.counts.values())),
-        },
-        flops=None,
-        flops_of="not counted",
-        memory=peak_memory(None, mesh),
-        validation=validation,
-        series={"sweep": rows},
-    )
+        with tempfile.TemporaryDirectory() as name, _programs_kept(Path(name) / "xla"):
+            folder = Path(name)
+            config = _config(settings, folder)
+            first, _ = _one(config, folder / "first.zarr")
+            validation = _validate(config, folder / "first.zarr", settings, mesh)
+            for turn in range(settings.repetitions):
+                out = folder / f"{turn}.zarr"
+                result, wall = _one(config, out)
+                wall -= result.times.compile_seconds
+                explaining = sum(result.times.compute_seconds.values()) / wall
+                storing = _write_again(out, folder / f"{turn} again.zarr", settings.lanes) / wall
+                rows.append(
+                    {
+                        "seconds": wall,
+                        "share_explaining": explaining,
+                        "share_storage": storing,
+                        "share_rest": 1 - explaining - storing,
+                    }
+                )
+        counts = [sum(found.values()) for found in first.counts.values()]
+        return Measurement(
+            compile_seconds=first.times.compile_seconds,
+            timings={"ours": Timing.of([float(row["seconds"] or 0) for row in rows])},
+            work={"images": float(first.times.num_images), "explanations": float(sum(counts))},
+            flops=None,
+            flops_of="not counted",
+            memory=peak_memory(None, mesh),
+            validation=validation,
+            series={"sweep": rows},
+        )
 
 
 def _config(settings: Settings, folder: Path) -> SweepConfig:
-    model = settings.model
+    model, quick = settings.model, settings.quick
     if settings.width is not None:
         model = str(folder / "model")
         write_random_model(Path(model), settings.width)
     elif model == "reference":
         model = str(REFERENCE)
-    batches = _QUICK_BATCHES if settings.quick else _BATCHES
+    limit = settings.lanes * (_QUICK_BATCHES if quick else _BATCHES)
     return SweepConfig(
         model=model,
-        data=DataConfig(source="triangle", size=settings.size, limit=batches * settings.lanes),
-        misure=_QUICK_MISURE if settings.quick else _MISURE,
-        ate=_QUICK_ATE if settings.quick else _ATE,
+        data=DataConfig(source="triangle", size=settings.size, limit=limit),
+        explain=(
+            Job(label="misure", explainer=_QUICK_MISURE if quick else _MISURE),
+            Job(label="ate", explainer=_QUICK_ATE if quick else _ATE),
+        ),
         batch_size=settings.lanes,
         dtype=settings.dtype,
     )
 
 
-def _one(config: SweepConfig, out: Path) -> tuple[SweepResult, float, float]:
-    """Result, wall seconds, and the seconds spent in the store's writing methods."""
-    config = _into(config, out)
-    stored = 0.0
-
-    def timed(method: Any) -> Any:
-        def run(*arguments: Any, **named: Any) -> Any:
-            nonlocal stored
-            start = time.perf_counter()
-            try:
-                return method(*arguments, **named)
-            finally:
-                stored += time.perf_counter() - start
-
-        return run
-
-    with contextlib.ExitStack() as stack:
-        # None of them calls another while a sweep runs, so nothing is counted twice.
-        for name in ("write_image", "write", "fail", "flush"):
-            method = timed(getattr(ExplanationStore, name))
-            stack.enter_context(mock.patch.object(ExplanationStore, name, method))
-        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # the progress bars
-        start = time.perf_counter()
-        result = run_sweep(config)
-        return result, time.perf_counter() - start, stored
+def _one(config: SweepConfig, out: Path) -> tuple[SweepResult, float]:
+    """Result and wall seconds."""
+    start = time.perf_counter()
+    result = run_sweep(dataclasses.replace(config, out=out), progress=False)
+    return result, time.perf_counter() - start
 
 
-def _into(config: SweepConfig, out: Path) -> SweepConfig:
-    return dataclasses.replace(config, out=out)
+def _target(found: Any) -> SegmentTarget:
+    row, where = found.row, {"region": found.region, "reference": found.reference}
+    return SegmentTarget(class_index=np.int32(row.class_index), **where)
+
+
+def _write_again(out: Path, copy: Path, lanes: int) -> float:
+    """Seconds that writing the contents of a store takes; a flush after every batch."""
+    store = ZarrStore.open(out)
+    results = [store.read(row) for row in store.rows()]
+    images = {found.row.image_index: store.read_image(found.row) for found in results}
+    start = time.perf_counter()
+    again = ZarrStore.create_or_resume(
+        copy,
+        entries=[store.entry(label) for label in store.labels],
+        plan={label: store.rows(label) for label in store.labels},
+        config={},
+    )
+    for index, image in images.items():
+        if image is not None:
+            again.write_image(index, image)
+    for number, found in enumerate(results, start=1):
+        explanation = Explanation(
+            attribution=found.attribution,
+            status=np.int32(found.row.status or 0),
+            scores=found.row.scores,
+            maps=found.maps,
+            traces=found.traces,
+        )
+        again.write(found.row.label, found.row.number, explanation, _target(found))
+        if number % lanes == 0:
+            again.flush()
+    again.flush()
+    return time.perf_counter() - start
 
 
 def _validate(config: SweepConfig, out: Path, settings: Settings, mesh: Mesh) -> Validation:
     """What the store holds of the first batch against explanations that never were on a disk."""
-    store, bundle = ExplanationStore.open(out), load_model(config.model, dtype=config.dtype)
-    # Placed as the sweep places them: then its compiled programs serve again.
-    variables, pool = replicate((bundle.variables, kept_pool(_into(config, out))), mesh)
+    store, bundle = ZarrStore.open(out), load_model(config.model, dtype=config.dtype)
+    worst = 0.0
     dataset = open_dataset("triangle", config.data.split, size=settings.size)
     by_id = {name: index for index, name in enumerate(dataset.ids)}
-    failed = [
-        f"{name}: {n} {status}"
-        for name, counts in store.counts().items()
-        for status, n in counts.items()
-        if status in ("FAILED", "NON_FINITE", "PENDING")
-    ]
-    worst = 0.0
-    for name in config.explainers:
-        rows = [store.read(name, row) for row in range(settings.lanes)]
-        targets = [
-            SegmentTarget(
-                class_index=np.int32(row.plan.class_index),
-                region=row.region,
-                reference=row.reference,
-            )
-            for row in rows
-        ]
+    for job in config.explain:
+        explainer, pool = job.explainer, None
+        if "patches" in explainer.needs:
+            pool = read_pool(out, explainer.patch_side)
+            explainer = explainer.in_box(config.roi.side)
+        rows = [store.read(row) for row in store.rows(job.label)[: settings.lanes]]
+        ids = [found.row.image_id for found in rows]
         batch = Batch(
-            images=np.stack([dataset[by_id[row.plan.image_id]].image for row in rows]),
-            targets=jax.tree.map(lambda *leaves: np.stack(leaves), *targets),
+            images=np.stack([dataset[by_id[name]].image for name in ids]),
+            targets=jax.tree.map(lambda *leaves: np.stack(leaves), *map(_target, rows)),
+            image_ids=np.stack([image_id(name) for name in ids]),
             valid=np.ones(len(rows), bool),
-            image_ids=np.array([image_id(row.plan.image_id) for row in rows], np.uint32),
-            pool=pool,
-            key=jax.random.key(config.seed),
         )
-        explainer = config.explainer(name)
-        found = explain(explainer, variables, batch, predict=bundle.predict, mesh=mesh)
-        stored = np.stack([np.asarray(row.attribution) for row in rows])
-        worst = max(worst, float(np.max(np.abs(stored - np.asarray(found.attribution)))))
-    return Validation(
-        max_abs_diff=worst,
-        tolerance=_TOLERANCE,
-        unit="of the maps",
-        passed=worst <= _TOLERANCE and not failed,
-        flips=[],
-        why="maps read back from the store against maps that were never stored"
-        + "".join(f"; {text}" for text in failed),
+        model = {"segmenter": bundle.segmenter, "variables": bundle.variables}
+        problem = Problem(**model, key=make_key(config.seed), pool=pool)
+        # Placed as the sweep places it: then its compiled programs serve again.
+        again = explain(explainer, replicate(problem, mesh), batch, mesh=mesh)
+        stored = np.stack([np.asarray(found.attribution) for found in rows])
+        worst = max(worst, float(np.max(np.abs(stored - np.asarray(again.attribution)))))
+    counts = [found for label in store.counts().values() for found in label.items()]
+    bad = sum(n for status, n in counts if status in ("FAILED", "NON_FINITE", "PENDING"))
+    return judge(
+        Bound("of the maps", worst, _TOLERANCE),
+        Bound("explanations that failed or are missing", float(bad), 0.0),
+        why="maps read back from the store against maps that were never stored",
     )
 
 
@@ -190,3 +194,13 @@ def _programs_kept(folder: Path) -> Iterator[None]:
         for name, value in before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+
+SWEEP = SweepCase(
+    name="sweep",
+    about="images to a store on disk, end to end",
+    defaults=Defaults(model="reference", size=128, lanes=8),
+    quick=Defaults(model="triangle", size=64, lanes=4),
+    has_peers=False,
+    all_devices=True,
+)

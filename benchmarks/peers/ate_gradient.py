@@ -4,36 +4,32 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.arrays import Arrays, Inputs, stack
 from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
-from benchmarks.peers.results import AttributionResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
-from jaxseg_xai.core.types import SegmentTarget
-from jaxseg_xai.explainers import AteGradient
+from jaxseg_xai.explainers.ate.gradient import AteGradient
+from jaxseg_xai.ops.blocks import tile_patches
 
 
-def ate_gradient(
-    model: TorchUNet,
-    image: np.ndarray,
-    target: SegmentTarget,
-    fields: np.ndarray,
-    settings: AteGradient,
-) -> AttributionResult:
-    """Effects of all blocks of one image, in points.
+def original(model: TorchUNet, inputs: Inputs, settings: AteGradient) -> Arrays:
+    """Effects of all blocks in points: the mean over the fields; 0 in blocks in the region.
 
     Args:
       model: in evaluation mode, on any device.
-      image: float32 [H, W, C], H and W multiples of the block's size.
-      target: class, region and reference of the outcome; leaves [H, W].
-      fields: float32 [F, H, W, C], the image with every block replaced by a patch.
+      inputs: H and W are multiples of the block's size; `draws.full` holds the patch in each block
+        of each field.
       settings: of our method; the outcome is the soft Dice.
-
-    Returns:
-      The result of one image: the mean effect over the fields, 0 in blocks that touch the region.
     """
     if settings.outcome != "soft_dice":
         raise ValueError(f"outcome={settings.outcome!r}: the peer knows soft_dice")
-    x, truth = channels_first(image[None], model.device), truth_of(target, model.device)
-    side = settings.block_size
+    return stack([_one(model, inputs.one(i), settings) for i in range(len(inputs.images))])
+
+
+def _one(model: TorchUNet, inputs: Inputs, settings: AteGradient) -> dict[str, np.ndarray]:
+    assert inputs.draws is not None
+    x, truth = channels_first(inputs.images, model.device), truth_of(inputs, model.device)
+    side, (patches, _, patch_of) = settings.block_size, inputs.draws
+    fields = np.stack([np.asarray(tile_patches(patches[p], x.shape[2:])) for p in patch_of[0].T])
     touched = functional.max_pool2d(truth.region[None].float(), side)
     free = 1 - _painted(touched, side)
 
@@ -48,14 +44,13 @@ def ate_gradient(
     effects = []
     for field in channels_first(fields, model.device).split(1):
         step = (field - x) * free
-        mean = sum(
-            float(w) * slope(x + float(s) * step) for s, w in zip(places, weights, strict=True)
-        )
+        nodes = zip(places, weights, strict=True)
+        mean = sum(float(weight) * slope(x + float(place) * step) for place, weight in nodes)
         effects.append(functional.avg_pool2d((mean * step).sum(1), side) * side**2)
     with torch.no_grad():
         segment = (class_logits(model(x)).argmax(1) == truth.class_index) & truth.region
     attribution = _painted(torch.stack(effects).mean(0), side)
-    return AttributionResult(attribution=attribution.cpu().numpy(), segment=segment.cpu().numpy())
+    return {"attribution": attribution[0].cpu().numpy(), "segment": segment[0].cpu().numpy()}
 
 
 def _painted(blocks: torch.Tensor, side: int) -> torch.Tensor:

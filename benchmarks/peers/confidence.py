@@ -7,23 +7,20 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.arrays import Arrays, Inputs
 from benchmarks.peers.device import inputs_per_call, tuned_convolutions
-from benchmarks.peers.misure_stage2 import hard_dice, soft_dice
-from benchmarks.peers.results import AttributionResult
+from benchmarks.peers.misure import hard_dice, soft_dice
 from benchmarks.peers.unet import TorchUNet, channels_first, channels_last, class_logits
-from jaxseg_xai.explainers import Confidence
+from jaxseg_xai.explainers.uncertainty.confidence import Confidence
 from jaxseg_xai.ops.dilation import ellipse
 
 
-def explain_original(
-    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: Confidence
-) -> AttributionResult:
+def original(model: TorchUNet, inputs: Inputs, settings: Confidence) -> Arrays:
     """One view of one image at a time, eagerly, channels first.
 
     Args:
       model: in evaluation mode, on any device.
-      images: float32 [N, H, W, C].
-      class_indices: int [N].
+      inputs: the whole images are explained.
       settings: of our method.
 
     Returns:
@@ -32,7 +29,9 @@ def explain_original(
     found = []
     with torch.inference_mode():
         for x, wanted in zip(
-            channels_first(images, model.device).split(1), class_indices, strict=True
+            channels_first(inputs.images, model.device).split(1),
+            inputs.targets.class_index,
+            strict=True,
         ):
             logits = torch.cat([class_logits(model(view)) for view in _views(x, settings)])
             found.append(_measure(logits, int(wanted), settings))
@@ -40,24 +39,20 @@ def explain_original(
 
 
 @tuned_convolutions()
-def explain_tuned(
-    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: Confidence
-) -> AttributionResult:
-    """Views of many images together, channels last; `model` is from `tuned_copy`.
+def tuned(folded: TorchUNet, inputs: Inputs, settings: Confidence) -> Arrays:
+    """Views of many images together, channels last.
 
     The scores are then measured image by image, which on a CPU is little beside the network.
     """
-    inputs = channels_last(images, model.device)
+    images = channels_last(inputs.images, folded.device)
     with torch.inference_mode():
         # [N, V, C, H, W]: quarter turns are of square images only, so all views have one shape.
-        views = torch.stack(list(_views(inputs, settings)), 1)
+        views = torch.stack(list(_views(images, settings)), 1)
         flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        chunks = flat.split(inputs_per_call(model.device, *images.shape[1:3]))
-        logits = torch.cat([class_logits(model(chunk)) for chunk in chunks])
-        each = logits.unflatten(0, views.shape[:2])
-        found = [
-            _measure(one, int(c), settings) for one, c in zip(each, class_indices, strict=True)
-        ]
+        chunks = flat.split(inputs_per_call(folded.device, *images.shape[2:]))
+        logits = torch.cat([class_logits(folded(chunk)) for chunk in chunks])
+        each = zip(logits.unflatten(0, views.shape[:2]), inputs.targets.class_index, strict=True)
+        found = [_measure(one, int(wanted), settings) for one, wanted in each]
     return _result(found)
 
 
@@ -107,12 +102,8 @@ def _measure(
     return entropy, segment, scores
 
 
-def _result(
-    found: list[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]],
-) -> AttributionResult:
+def _result(found: list[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]) -> Arrays:
     entropies, segments, scores = zip(*found, strict=True)
-    return AttributionResult(
-        attribution=torch.stack(entropies).cpu().numpy(),
-        segment=torch.stack(segments).cpu().numpy(),
-        scores={name: torch.stack([s[name] for s in scores]).cpu().numpy() for name in scores[0]},
-    )
+    named = {"attribution": entropies, "segment": segments}
+    named |= {name: [each[name] for each in scores] for name in scores[0]}
+    return {name: torch.stack(list(values)).cpu().numpy() for name, values in named.items()}

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.peers.unet import TorchUNet
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.models.predict import Dtype
+from jaxseg_xai.core.segmenter import Dtype
 
 #: Inputs per call of the tuned peers on CPUs. For the ATE of 2, 4, 8, .. 128 the fastest, ms an
 #: input at 128x128 on two cores: 5.8, 5.5, 5.5, 6.2, 7.3, 8.8, 14.2. For MiSuRe fewer and more were

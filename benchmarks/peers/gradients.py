@@ -10,114 +10,84 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.arrays import Arrays, Inputs
 from benchmarks.peers.device import inputs_per_call, tuned_convolutions
-from benchmarks.peers.results import AttributionResult
-from benchmarks.peers.unet import (
-    TorchUNet,
-    channels_first,
-    channels_last,
-    class_logits,
-)
-from jaxseg_xai.explainers import GradCam, IntegratedGradients
+from benchmarks.peers.unet import TorchUNet, channels_first, channels_last, class_logits
+from jaxseg_xai.explainers.cam.grad_cam import GradCam
+from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 
-Method = GradCam | IntegratedGradients
+#: Maps and segments, [N, H, W].
+_Found = tuple[torch.Tensor, torch.Tensor]
 
 
-def explain_original(
-    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: Method
-) -> AttributionResult:
+def original(model: TorchUNet, inputs: Inputs, settings: GradCam | IntegratedGradients) -> Arrays:
     """One image at a time, eagerly, channels first.
 
-    Grad-CAM as pytorch-grad-cam does it: a hook keeps the layer's output, and `backward` computes
-    the gradients of all weights, too. Integrated gradients as Captum does them: all points of the
-    path are one batch.
-
-    Args:
-      model: in evaluation mode, on any device; Grad-CAM looks at the output of its last encoder
-        block.
-      images: float32 [N, H, W, C], normalised; 0 is the baseline.
-      class_indices: int [N], the class explained of each image.
-      settings: of our method; for Grad-CAM its layer must be the default.
+    Grad-CAM (of the last encoder block) as pytorch-grad-cam does it: a hook keeps the layer's
+    output, and `backward` computes the gradients of all weights, too. Integrated gradients as
+    Captum does them: all points of the path are one batch.
     """
-    inputs, classes = channels_first(images, model.device), _classes(model, class_indices)
+    images, classes = channels_first(inputs.images, model.device), _classes(model, inputs)
     found = []
-    for x, wanted in zip(inputs.split(1), classes.split(1), strict=True):
+    for x, wanted in zip(images.split(1), classes.split(1), strict=True):
         if isinstance(settings, GradCam):
-            found.append(_grad_cam_with_backward(model, x, wanted))
-        else:
-            with torch.no_grad():
-                segment = _segment(class_logits(model(x)), wanted)
-            first = torch.zeros(settings.num_nodes, dtype=torch.int64, device=x.device)
-            nodes = torch.arange(settings.num_nodes, device=x.device)
-            slope = _slopes(model, x, wanted, segment, first, nodes, settings)
-            found.append(((slope.sum(0, keepdim=True) * x).sum(1), segment))
+            found.append(_grad_cam(model, x, wanted, whole=True))
+            continue
+        with torch.no_grad():
+            segment = _segment(class_logits(model(x)), wanted)
+        first = torch.zeros(settings.num_nodes, dtype=torch.int64, device=x.device)
+        nodes = torch.arange(settings.num_nodes, device=x.device)
+        slope = _slopes(model, x, wanted, segment, first, nodes, settings)
+        found.append(((slope.sum(0, keepdim=True) * x).sum(1), segment))
     model.zero_grad(set_to_none=True)
     return _result(*map(torch.cat, zip(*found, strict=True)))
 
 
 @tuned_convolutions()
-def explain_tuned(
-    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: Method
-) -> AttributionResult:
-    """Many inputs together, on a frozen, folded, channels-last network.
-
-    Grad-CAM goes back no further than to its layer.
-
-    Args:
-      model: from `tuned_copy`, on any device.
-      images: float32 [N, H, W, C].
-      class_indices: int [N].
-      settings: of our method.
-    """
-    inputs, classes = channels_last(images, model.device), _classes(model, class_indices)
-    batch_size = inputs_per_call(model.device, *images.shape[1:3])
-    parts = list(zip(inputs.split(batch_size), classes.split(batch_size), strict=True))
+def tuned(folded: TorchUNet, inputs: Inputs, settings: GradCam | IntegratedGradients) -> Arrays:
+    """Many inputs together; Grad-CAM goes back no further than to its layer."""
+    images, classes = channels_last(inputs.images, folded.device), _classes(folded, inputs)
+    batch_size = inputs_per_call(folded.device, *images.shape[2:])
+    parts = list(zip(images.split(batch_size), classes.split(batch_size), strict=True))
     if isinstance(settings, GradCam):
-        found = [_grad_cam_of_layer(model, x, wanted) for x, wanted in parts]
+        found = [_grad_cam(folded, x, wanted, whole=False) for x, wanted in parts]
         return _result(*map(torch.cat, zip(*found, strict=True)))
     with torch.inference_mode():
-        segments = torch.cat([_segment(class_logits(model(x)), wanted) for x, wanted in parts])
+        segments = torch.cat([_segment(class_logits(folded(x)), wanted) for x, wanted in parts])
     segments = segments.clone()  # no longer of the inference mode
-    total = torch.zeros_like(inputs)
-    jobs = torch.arange(len(inputs) * settings.num_nodes, device=inputs.device)
+    total = torch.zeros_like(images)
+    jobs = torch.arange(len(images) * settings.num_nodes, device=images.device)
     for chunk in jobs.split(batch_size):
         which, nodes = chunk // settings.num_nodes, chunk % settings.num_nodes
-        slope = _slopes(model, inputs, classes, segments, which, nodes, settings)
+        slope = _slopes(folded, images, classes, segments, which, nodes, settings)
         total.index_add_(0, which, slope)
-    return _result((total * inputs).sum(1), segments)
+    return _result((total * images).sum(1), segments)
 
 
-def _grad_cam_with_backward(
-    model: TorchUNet, x: torch.Tensor, wanted: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Maps and segments [N, H, W]."""
+def _grad_cam(model: TorchUNet, x: torch.Tensor, wanted: torch.Tensor, *, whole: bool) -> _Found:
+    """With the gradients of the whole network, or, of a frozen one, only of the layer's output."""
 
-    def keep(activation: torch.Tensor) -> None:
-        activation.retain_grad()
+    def prepare(activation: torch.Tensor) -> None:
+        if whole:
+            activation.retain_grad()
+        else:
+            activation.requires_grad_(True)
 
-    with _kept(model, keep) as kept:
+    with _kept(model, prepare) as kept:
         logits = class_logits(model(x))
         segment = _segment(logits, wanted)
-        model.zero_grad()
-        _summed(logits, wanted, segment).backward()
-    gradient = kept[0].grad
-    assert gradient is not None
-    return _cam(kept[0].detach(), gradient, x), segment
-
-
-def _grad_cam_of_layer(
-    model: TorchUNet, x: torch.Tensor, wanted: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for a frozen model, in which only the layer's output has a gradient."""
-
-    def begin(activation: torch.Tensor) -> None:
-        activation.requires_grad_(True)
-
-    with _kept(model, begin) as kept:
-        logits = class_logits(model(x))
-        segment = _segment(logits, wanted)
-        (gradient,) = torch.autograd.grad(_summed(logits, wanted, segment), kept[0])
-    return _cam(kept[0].detach(), gradient, x), segment
+        summed = _summed(logits, wanted, segment)
+        if whole:
+            model.zero_grad()
+            summed.backward()
+            gradient = kept[0].grad
+            assert gradient is not None
+        else:
+            (gradient,) = torch.autograd.grad(summed, kept[0])
+    weights = gradient.float().mean((2, 3), keepdim=True)
+    cam = functional.relu((weights * kept[0].detach().float()).sum(1, keepdim=True))
+    cam = functional.interpolate(cam, x.shape[2:], mode="bilinear", align_corners=False)
+    return cam[:, 0], segment
 
 
 @contextmanager
@@ -138,27 +108,13 @@ def _kept(
         handle.remove()
 
 
-def _cam(activation: torch.Tensor, gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    weights = gradient.float().mean((2, 3), keepdim=True)
-    cam = functional.relu((weights * activation.float()).sum(1, keepdim=True))
-    return functional.interpolate(cam, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-
-
-def _slopes(
-    model: TorchUNet,
-    inputs: torch.Tensor,
-    classes: torch.Tensor,
-    segments: torch.Tensor,
-    which: torch.Tensor,
-    nodes: torch.Tensor,
-    settings: IntegratedGradients,
-) -> torch.Tensor:
+def _slopes(model, images, classes, segments, which, nodes, settings) -> torch.Tensor:
     """Weighted gradients [n, C, H, W] of n images `which` at the points `nodes` of their paths."""
     places, weights = (
-        torch.from_numpy(values).to(inputs)[nodes, None, None, None] / 2
+        torch.from_numpy(values).to(images)[nodes, None, None, None] / 2
         for values in np.polynomial.legendre.leggauss(settings.num_nodes)
     )
-    points = ((places + 0.5) * inputs[which]).requires_grad_(True)
+    points = ((places + 0.5) * images[which]).requires_grad_(True)
     score = _summed(class_logits(model(points)), classes[which], segments[which])
     return weights * torch.autograd.grad(score, points)[0]
 
@@ -173,11 +129,9 @@ def _summed(logits: torch.Tensor, wanted: torch.Tensor, segment: torch.Tensor) -
     return (logits[which, wanted] * segment).sum()
 
 
-def _classes(model: TorchUNet, class_indices: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(class_indices, np.int64)).to(model.device)
+def _classes(model: TorchUNet, inputs: Inputs) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(inputs.targets.class_index, np.int64)).to(model.device)
 
 
-def _result(attribution: torch.Tensor, segment: torch.Tensor) -> AttributionResult:
-    return AttributionResult(
-        attribution=attribution.detach().cpu().numpy(), segment=segment.cpu().numpy()
-    )
+def _result(attribution: torch.Tensor, segment: torch.Tensor) -> Arrays:
+    return {"attribution": attribution.detach().cpu().numpy(), "segment": segment.cpu().numpy()}

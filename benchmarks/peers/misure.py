@@ -1,39 +1,46 @@
 """MiSuRe (arXiv 2406.12173) in PyTorch: as it is usually written, and as fast as PyTorch goes.
 
-Both take the settings of our `MisurePaper` (or of `Misure`, which is checked but not timed), and a
-region where not the whole image is meant.
+Both take the settings of our `MisurePaper` (or of `Misure`, which is checked but not timed).
 """
+
+import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.agree.rounding import masks_off, shaken, steady
+from benchmarks.arrays import Arrays, Inputs, join
 from benchmarks.peers.device import inputs_per_call, tuned_convolutions
-from benchmarks.peers.misure_stage2 import (
+from benchmarks.peers.misure_stage_2 import (
     hard_dice,
     minimal_masks,
     minimal_regions,
     segment_of,
+    soft_dice,
 )
-from benchmarks.peers.results import MisureResult
-from benchmarks.peers.unet import (
-    TorchUNet,
-    channels_first,
-    channels_last,
-    tuned_copy,
-)
-from benchmarks.validation import shaken, steady
-from jaxseg_xai.explainers import Misure, MisurePaper
+from benchmarks.peers.unet import TorchUNet, channels_first, channels_last
+from jaxseg_xai.explainers.misure.paper import MisurePaper
+from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.ops.dilation import ellipse
 
+__all__ = ["Rounding", "hard_dice", "original", "rounding", "soft_dice", "tuned"]
 
-def explain_original(
-    model: TorchUNet,
-    images: np.ndarray,
-    class_indices: np.ndarray,
-    settings: Misure | MisurePaper,
-    regions: np.ndarray | None = None,
-) -> MisureResult:
+
+class Rounding(NamedTuple):
+    """What rounding does to stage 2 of N images.
+
+    Attributes:
+      stable: int32 [N], the leading iterations that it leaves alone.
+      moved: float [N], the share of the mask's pixels that it moves by more than 0.01.
+    """
+
+    stable: np.ndarray
+    moved: np.ndarray
+
+
+def original(model: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper) -> Arrays:
     """One image at a time, eagerly, channels first, AdamW on a leaf mask.
 
     The paper's code is not public; this is what a plain reading of it gives. Nothing freezes the
@@ -42,153 +49,77 @@ def explain_original(
 
     Args:
       model: in evaluation mode.
-      images: float32 [N, H, W, C], normalised; 0 is the baseline.
-      class_indices: int [N], the class explained of each image.
+      inputs: class and region of the targets say what is explained; 0 is the baseline.
       settings: of the method.
-      regions: bool [N, H, W], the pixels that count; all where left out.
-
-    Returns:
-      The result for N images.
     """
-    regions = _everywhere(images) if regions is None else regions
     results = []
-    for i in range(len(images)):
-        one = slice(i, i + 1)
-        inputs = channels_first(images[one], model.device)
-        targets = _tensors(class_indices[one], regions[one], model.device)
-        results.append(_explain(model, inputs, *targets, settings))
+    for image, *targets in zip(
+        channels_first(inputs.images, model.device).split(1),
+        *(part.split(1) for part in _tensors(inputs, model.device)),
+        strict=True,
+    ):
+        wanted, region = targets
+        results.append(_explain(model, image, wanted, region, settings))
     model.zero_grad(set_to_none=True)
-    return _concatenate(results)
+    return join(results)
 
 
 @tuned_convolutions()
-def explain_tuned(
-    model: TorchUNet,
-    images: np.ndarray,
-    class_indices: np.ndarray,
-    settings: Misure | MisurePaper,
-    regions: np.ndarray | None = None,
-    batch_size: int | None = None,
-) -> MisureResult:
-    """Many images together, on a frozen, folded, channels-last copy of the network.
+def tuned(
+    folded: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper, batch_size: int | None = None
+) -> Arrays:
+    """Many images together (`batch_size`, by default what suits the device).
 
     One AdamW moves all masks: a mask's gradient and moments are its own, so the losses are summed.
-
-    Args:
-      model: in evaluation mode.
-      images: float32 [N, H, W, C], normalised; 0 is the baseline.
-      class_indices: int [N], the class explained of each image.
-      settings: of the method.
-      regions: bool [N, H, W], the pixels that count; all where left out.
-      batch_size: images at a time; default: what suits the device.
-
-    Returns:
-      The result for N images.
     """
-    model = tuned_copy(model)
-    regions = _everywhere(images) if regions is None else regions
-    batch_size = batch_size or inputs_per_call(model.device, *images.shape[1:3])
+    batch_size = batch_size or inputs_per_call(folded.device, *inputs.images.shape[1:3])
     results = []
-    for start in range(0, len(images), batch_size):
-        chunk = slice(start, start + batch_size)
-        inputs = channels_last(images[chunk], model.device)
-        targets = _tensors(class_indices[chunk], regions[chunk], model.device)
-        results.append(_explain(model, inputs, *targets, settings))
-    return _concatenate(results)
+    for start in range(0, len(inputs.images), batch_size):
+        chunk = inputs.some(slice(start, start + batch_size))
+        images = channels_last(chunk.images, folded.device)
+        results.append(_explain(folded, images, *_tensors(chunk, folded.device), settings))
+    return join(results)
 
 
-def stable_iterations(
-    model: TorchUNet,
-    images: np.ndarray,
-    class_indices: np.ndarray,
-    settings: Misure | MisurePaper,
-    regions: np.ndarray | None = None,
-) -> np.ndarray:
-    """How many iterations of each image rounding leaves alone.
+def rounding(folded: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper) -> Rounding:
+    """How far rounding alone moves stage 2: nothing that computes in float32 can be held to less.
 
     Where the gradient of a pixel nearly vanishes, Adam makes steps of the learning rate out of its
     sign, so rounding errors grow with the iterations: on some images one network in float32 and in
-    float64, or on images that differ by rounding, has losses that differ by percents. Nothing that
-    computes in float32 can be held to less.
-
-    Args:
-      model: in evaluation mode.
-      images: float32 [N, H, W, C].
-      class_indices: int [N].
-      settings: of the method.
-      regions: bool [N, H, W], the pixels that count; all where left out.
-
-    Returns:
-      int32 [N], the leading iterations at which stage 2 in float32 agrees with that in float64,
-      and with that of shaken images, all from the same regions.
+    float64, or on images that differ by rounding, has losses that differ by percents, and on others
+    the same losses and other masks. All start from the same regions.
     """
-    single = explain_tuned(model, images, class_indices, settings, regions)
-    regions = _everywhere(images) if regions is None else regions
-    targets = _tensors(class_indices, regions, model.device)
-    stage_1 = (single.segment, single.sufficient, single.dilations, single.dice_trace)
-    stage_1 = tuple(torch.from_numpy(array).to(model.device) for array in stage_1)
-    network = tuned_copy(model)
-
-    def trace(network: TorchUNet, inputs: torch.Tensor) -> np.ndarray:
-        return _stage_2(network, inputs, *targets, stage_1, settings).trace
-
-    others = [trace(network, channels_last(other, model.device)) for other in shaken(images)]
-    double = channels_first(images, model.device).double()
-    return steady(single.trace, [*others, trace(network.double(), double)])
-
-
-def _explain(
-    model: TorchUNet,
-    images: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    settings: Misure | MisurePaper,
-) -> MisureResult:
-    """Both stages of images [N, C, H, W] together."""
-    stage_1 = _sufficient_regions(model, images, wanted, regions, settings)
-    return _stage_2(model, images, wanted, regions, stage_1, settings)
-
-
-def _stage_2(
-    model: TorchUNet,
-    images: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    stage_1: tuple[torch.Tensor, ...],
-    settings: Misure | MisurePaper,
-) -> MisureResult:
-    if isinstance(settings, Misure):
-        return minimal_regions(model, images, wanted, regions, stage_1, settings)
-    return minimal_masks(model, images, wanted, regions, stage_1, settings)
-
-
-def _everywhere(images: np.ndarray) -> np.ndarray:
-    """Regions of whole images, bool [N, H, W]."""
-    return np.ones(images.shape[:3], bool)
-
-
-def _tensors(
-    class_indices: np.ndarray, regions: np.ndarray, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Classes, int64 [N], and regions, bool [N, H, W], on a device."""
-    wanted = torch.from_numpy(np.asarray(class_indices, np.int64))
-    return wanted.to(device), torch.from_numpy(regions).to(device)
-
-
-def _concatenate(results: list[MisureResult]) -> MisureResult:
-    fields = MisureResult.__dataclass_fields__
-    return MisureResult(
-        **{name: np.concatenate([getattr(result, name) for result in results]) for name in fields}
+    single = tuned(folded, inputs, settings)
+    targets = _tensors(inputs, folded.device)
+    names = ("segment", "sufficient", "dilations", "dice_trace")
+    stage_1 = tuple(torch.from_numpy(single[name]).to(folded.device) for name in names)
+    runs = [(folded, channels_last(images, folded.device)) for images in shaken(inputs.images)]
+    double = channels_first(inputs.images, folded.device).double()
+    runs.append((copy.deepcopy(folded).double(), double))
+    others = [_stage_2(settings)(*run, *targets, stage_1, settings) for run in runs]
+    return Rounding(
+        stable=steady(single["trace"], [other["trace"] for other in others]),
+        moved=np.max([masks_off(single["mask"], other["mask"]) for other in others], axis=0),
     )
 
 
-def _sufficient_regions(
-    model: TorchUNet,
-    images: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    settings: Misure | MisurePaper,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def _explain(model, images, wanted, regions, settings: Misure | MisurePaper) -> Arrays:
+    """Both stages of images [N, C, H, W] together."""
+    stage_1 = _sufficient_regions(model, images, wanted, regions, settings)
+    return _stage_2(settings)(model, images, wanted, regions, stage_1, settings)
+
+
+def _stage_2(settings: Misure | MisurePaper) -> Any:
+    return minimal_regions if isinstance(settings, Misure) else minimal_masks
+
+
+def _tensors(inputs: Inputs, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Classes, int64 [N], and regions, bool [N, H, W], on a device."""
+    wanted = torch.from_numpy(np.asarray(inputs.targets.class_index, np.int64))
+    return wanted.to(device), torch.from_numpy(np.asarray(inputs.targets.region)).to(device)
+
+
+def _sufficient_regions(model, images, wanted, regions, settings) -> tuple[torch.Tensor, ...]:
     """Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
 
     Images [N, C, H, W] that are finished leave the batch. Returns Y and M_SR, bool [N, H, W],

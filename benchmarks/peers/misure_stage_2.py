@@ -1,24 +1,24 @@
-"""Stage 2 of MiSuRe in PyTorch: the published loss on a soft mask, and our search for a region."""
+"""Stage 2 of MiSuRe in PyTorch: the published loss on a soft mask, and our search for a region.
+
+Of images [N, C, H, W], with the classes `wanted` int64 [N], regions bool [N, H, W] and what stage 1
+gave: segments, sufficient regions, dilations and the Dice trace.
+"""
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.peers.results import MisureResult
+from benchmarks.arrays import Arrays
 from benchmarks.peers.unet import TorchUNet, class_logits
-from jaxseg_xai.explainers import Misure, MisurePaper
+from jaxseg_xai.explainers.misure.paper import MisurePaper
+from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.ops.dilation import ellipse
 
 
-def minimal_masks(
-    model: TorchUNet,
-    images: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    stage_1: tuple[torch.Tensor, ...],
-    settings: MisurePaper,
-) -> MisureResult:
-    """`MisurePaper`'s stage 2 for images [N, C, H, W], and the result."""
+def minimal_masks(model, images, wanted, regions, stage_1, settings: MisurePaper) -> Arrays:
+    """The stage 2 of `MisurePaper`."""
     segment, sufficient = stage_1[:2]
     images = images * sufficient[:, None]
     size, stride = segment.shape[1:], settings.mask_stride
@@ -62,14 +62,7 @@ def minimal_masks(
     )
 
 
-def _loss(
-    mask: torch.Tensor,
-    logits: torch.Tensor,
-    segment: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    settings: MisurePaper,
-) -> torch.Tensor:
+def _loss(mask, logits, segment, wanted, regions, settings: MisurePaper) -> torch.Tensor:
     """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
     each = torch.arange(len(wanted), device=wanted.device)
     probability = torch.softmax(logits, 1)[each, wanted]
@@ -85,52 +78,22 @@ def _loss(
     return loss
 
 
-def minimal_regions(
-    model: TorchUNet,
-    images: torch.Tensor,
-    wanted: torch.Tensor,
-    regions: torch.Tensor,
-    stage_1: tuple[torch.Tensor, ...],
-    settings: Misure,
-) -> MisureResult:
-    """`Misure`'s stage 2 for images [N, C, H, W], one after the other, and the result.
+def minimal_regions(model, images, wanted, regions, stage_1, settings: Misure) -> Arrays:
+    """The stage 2 of `Misure`, one image after the other.
 
-    Written from its docstring, with Python's own ifs; as results of ours to be checked against, not
-    for speed.
+    Written from its docstring, with Python's own ifs, to check ours against, not for speed.
     """
     segments, sufficient, dilations, _ = stage_1
-    found = [
-        _search(
-            model, image, wanted[i], regions[i], segments[i], sufficient[i], dilations[i], settings
-        )
-        for i, image in enumerate(images.split(1))
-    ]
+    each: Any = zip(images.split(1), wanted, regions, segments, sufficient, dilations, strict=True)
+    found = [_search(model, *one, settings) for one in each]
     level, trace, dice = map(torch.stack, zip(*found, strict=True))
     return _result(stage_1, mask=level, trace=trace, dice_minimal=dice)
 
 
 def _search(
-    model: TorchUNet,
-    image: torch.Tensor,
-    wanted: torch.Tensor,
-    region: torch.Tensor,
-    segment: torch.Tensor,
-    sufficient: torch.Tensor,
-    dilations: torch.Tensor,
-    settings: Misure,
+    model, image, wanted, region, segment, sufficient, dilations, settings: Misure
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One image: the best level, the areas, and the Dice of a second look.
-
-    Args:
-      model: in evaluation mode.
-      image: [1, C, H, W].
-      wanted: int64 [].
-      region: bool [H, W].
-      segment: bool [H, W], Y.
-      sufficient: bool [H, W], M_SR.
-      dilations: int32 [], from Y to M_SR.
-      settings: of the method.
-    """
+    """One image: the best level, the areas, and the Dice of a second look."""
     areas = torch.full((settings.num_iterations,), torch.nan, device=image.device)
     if not segment.any():
         return image.new_zeros(segment.shape), areas, areas.new_tensor(torch.nan)
@@ -199,10 +162,10 @@ def _first_level(
     return torch.where(segment, 0.8 + 0.2 * spread, torch.where(sufficient, ring, 0.0))
 
 
-def _result(stage_1: tuple[torch.Tensor, ...], **stage_2: torch.Tensor) -> MisureResult:
+def _result(stage_1: tuple[torch.Tensor, ...], **stage_2: torch.Tensor) -> Arrays:
     names = ("segment", "sufficient", "dilations", "dice_trace")
     results = dict(zip(names, stage_1, strict=True)) | stage_2
-    return MisureResult(**{name: value.cpu().numpy() for name, value in results.items()})
+    return {name: value.cpu().numpy() for name, value in results.items()}
 
 
 def segment_of(model: TorchUNet, images: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,7 @@ class TorchUNet(nn.Module):
         return functional.relu(x) if self.config.head_relu else x
 
 
-def torch_unet(config: UNetConfig, variables: Any) -> TorchUNet:
+def torch_unet(config: Any, variables: Any) -> TorchUNet:
     """The PyTorch U-Net with the weights of ours, in evaluation mode.
 
     Args:

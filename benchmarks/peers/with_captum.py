@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import torch
 
+from benchmarks.arrays import Arrays, Inputs, stack
 from benchmarks.peers.pdcr import outcomes_of, truth_of
-from benchmarks.peers.results import AteResult, AttributionResult
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
-from jaxseg_xai.core.types import SegmentTarget
-from jaxseg_xai.explainers import Ate, IntegratedGradients
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 
 
 def has_captum() -> bool:
@@ -21,22 +21,15 @@ def has_captum() -> bool:
     return found
 
 
-def integrated_gradients(
-    model: TorchUNet, images: np.ndarray, class_indices: np.ndarray, settings: IntegratedGradients
-) -> AttributionResult:
-    """Captum's `IntegratedGradients`, one image at a time, all its nodes together.
-
-    Args:
-      model: in evaluation mode, on any device.
-      images: float32 [N, H, W, C].
-      class_indices: int [N].
-      settings: of our method.
-    """
+def integrated_gradients(model: TorchUNet, inputs: Inputs, settings: IntegratedGradients) -> Arrays:
+    """Captum's `IntegratedGradients`, one image at a time, all its nodes together."""
     from captum import attr  # pyright: ignore[reportMissingImports]
 
-    maps, segments = [], []
+    found = []
     for x, wanted in zip(
-        channels_first(images, model.device).split(1), class_indices.tolist(), strict=True
+        channels_first(inputs.images, model.device).split(1),
+        inputs.targets.class_index.tolist(),
+        strict=True,
     ):
         with torch.no_grad():
             segment = class_logits(model(x)).argmax(1) == wanted
@@ -44,49 +37,41 @@ def integrated_gradients(
         def summed(points: torch.Tensor, c: int = wanted, m: torch.Tensor = segment):
             return (class_logits(model(points))[:, c] * m).sum((1, 2))
 
-        found = attr.IntegratedGradients(summed).attribute(
+        effect = attr.IntegratedGradients(summed).attribute(
             x, baselines=0, n_steps=settings.num_nodes
         )
-        maps.append(found.detach().sum(1).float().cpu().numpy())
-        segments.append(segment.cpu().numpy())
-    return AttributionResult(attribution=np.concatenate(maps), segment=np.concatenate(segments))
+        attribution = effect.detach().sum(1)[0].float().cpu().numpy()
+        found.append({"attribution": attribution, "segment": segment[0].cpu().numpy()})
+    return stack(found)
 
 
-def occlusion(
-    model: TorchUNet,
-    image: np.ndarray,
-    target: SegmentTarget,
-    settings: Ate,
-    blocks: np.ndarray,
-) -> AteResult:
-    """Captum's `Occlusion` by 0 of all blocks, one after the other.
+def occlusion(model: TorchUNet, inputs: Inputs, settings: Ate, blocks: np.ndarray) -> Arrays:
+    """Captum's `Occlusion` by 0 of all blocks of one image, one after the other.
 
     Args:
       model: in evaluation mode, on any device.
-      image: float32 [H, W, C], H and W multiples of the block's size.
-      target: class, region and reference of the outcome.
+      inputs: of one image, H and W multiples of the block's size.
       settings: of our method, for the block's size and the threshold.
-      blocks: bool [rows, columns], those to return.
+      blocks: bool [1, rows, columns], those to return.
 
     Returns:
       The effects; Captum has them with the other sign, and without a threshold.
     """
     from captum import attr  # pyright: ignore[reportMissingImports]
 
-    inputs, truth = channels_first(image[None], model.device), truth_of(target, model.device)
+    x, truth = channels_first(inputs.images, model.device), truth_of(inputs, model.device)
     side = settings.block_size
-    window = (image.shape[-1], side, side)
+    window = (x.shape[1], side, side)
 
     def outcome(images: torch.Tensor) -> torch.Tensor:
         return outcomes_of(model(images), truth)
 
     with torch.no_grad():
         found = attr.Occlusion(outcome).attribute(
-            inputs, sliding_window_shapes=window, strides=window, baselines=0
+            x, sliding_window_shapes=window, strides=window, baselines=0
         )
-        base = float(outcome(inputs))
+        base = float(outcome(x))
     effects = -found[0, 0, ::side, ::side].float().cpu().numpy()
-    shown = blocks & (np.abs(effects) >= settings.threshold)
-    return AteResult(
-        ate=np.where(shown, effects, 0), base_dice=base, num_interventions=effects.size
-    )
+    shown = blocks[0] & (np.abs(effects) >= settings.threshold)
+    ate = np.where(shown, effects, 0)
+    return stack([{"ate": ate, "base_dice": base, "num_interventions": effects.size}])

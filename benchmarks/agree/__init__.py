@@ -1,0 +1,1 @@
+"""Whether ours is right: against PyTorch peers, frozen references and published outputs."""
