@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxseg_xai.data.checks import check_index
-from jaxseg_xai.data.sources.triangle import TriangleDataset, TriangleInfo, draw_scene
+from jaxseg_xai.data.scenes import draw_scene
+from jaxseg_xai.data.sources.triangle import TriangleDataset, TriangleInfo
 
 Shape = Literal["star", "cross", "square"]
 #: Keeps the scenes apart from those of `make_triangle`, which have no third number in their seed.
