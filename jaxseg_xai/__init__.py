@@ -39,8 +39,8 @@ _PLACES = {
     "bundled_models": "jaxseg_xai.models",
     "open_dataset": "jaxseg_xai.data",
     "use_cpu_cores": "jaxseg_xai.devices.mesh",
-    "InputSpec": "jaxseg_xai.core.segmenter",
-    "OutputSpec": "jaxseg_xai.core.segmenter",
+    "InputSpec": "jaxseg_xai.core.input_spec",
+    "OutputSpec": "jaxseg_xai.core.output_spec",
     "Segmenter": "jaxseg_xai.core.segmenter",
 }
 

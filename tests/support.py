@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from jaxseg_xai.core.segmenter import InputSpec, OutputSpec, Segmenter
+from jaxseg_xai.core.input_spec import InputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import Batch, Problem
 from jaxseg_xai.ops.random import make_key

@@ -36,7 +36,7 @@ import numpy as np
 from flax import nnx
 
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.core.segmenter import InputSpec
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.data.sources.memory import MemorySource
 from jaxseg_xai.explainers.base import Explainer, Meta, Parts
 from jaxseg_xai.metrics.base import Metric, MetricMeta

@@ -5,7 +5,7 @@ import dataclasses
 from jaxseg_xai.cli.command import EXIT_OK, Command
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check, setting
-from jaxseg_xai.core.segmenter import Pad
+from jaxseg_xai.core.input_spec import Pad
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.models import load_model
 

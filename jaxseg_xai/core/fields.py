@@ -107,3 +107,11 @@ def _check_one(value: Any, label: str, metadata: Any) -> None:
         words = [_BOUNDS[kind][0].format(bound) for kind, bound in bounds.items()]
         words += ["odd"] if metadata.get("odd") else []
         raise ConfigError(f"{label} is {value}; it must be {' and '.join(words)}")
+
+
+def use_tuples(spec: Any) -> None:
+    """Lists and arrays of a description become tuples, which can be hashed."""
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        value = value.tolist() if hasattr(value, "tolist") else value
+        object.__setattr__(spec, field.name, tuple(value) if isinstance(value, list) else value)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.core.segmenter import InputSpec
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.types import Sample
 
 

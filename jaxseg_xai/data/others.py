@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
-from jaxseg_xai.core.segmenter import InputSpec
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.ops.random import image_id
 

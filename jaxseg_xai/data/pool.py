@@ -3,8 +3,8 @@
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
-from jaxseg_xai.core.segmenter import InputSpec
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.ops.patches import PatchPool, image_id
 

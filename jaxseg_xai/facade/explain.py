@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.input_spec import Grey, Pad
 from jaxseg_xai.core.parse import from_table
-from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
+from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.facade.result import Explanations

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg_xai.core.fields import check
-from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
+from jaxseg_xai.core.input_spec import Grey, Pad
+from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import as_source
 from jaxseg_xai.facade.explain import open_model

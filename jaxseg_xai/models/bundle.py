@@ -13,8 +13,10 @@ from typing import Any
 from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError, ModelError
+from jaxseg_xai.core.input_spec import Grey, InputSpec, Pad
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.parse import from_table
-from jaxseg_xai.core.segmenter import Dtype, Grey, InputSpec, OutputSpec, Pad, Segmenter
+from jaxseg_xai.core.segmenter import Dtype, Segmenter
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.adapters.nnx import NNXAdapter
 from jaxseg_xai.models.registry import MODELS

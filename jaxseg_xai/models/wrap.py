@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.input_spec import InputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.parse import from_table
-from jaxseg_xai.core.segmenter import InputSpec, OutputSpec, Segmenter, Sites
+from jaxseg_xai.core.segmenter import Segmenter, Sites
 from jaxseg_xai.models.adapters import Apply
 from jaxseg_xai.models.bundle import Bundle, ModelCard
 from jaxseg_xai.models.registry import ADAPTERS

@@ -9,8 +9,8 @@ from typing import ClassVar, Protocol
 
 import jax
 
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.registry import Registry
-from jaxseg_xai.core.segmenter import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 
 #: Of the Dice coefficients in PdCR's code: makes Dice 0 where both masks are empty.

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check, idle_fields, setting
+from jaxseg_xai.core.input_spec import Grey, Pad
 from jaxseg_xai.core.parse import from_table
-from jaxseg_xai.core.segmenter import Dtype, Grey, Pad
+from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.regions import Region, parse_region

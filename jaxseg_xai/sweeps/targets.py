@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.inputs import Grid
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget, plane_of
 from jaxseg_xai.sweeps.regions import Region, find_region
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.explainers import Explainer

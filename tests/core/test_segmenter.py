@@ -11,8 +11,10 @@ import pytest
 from flax import nnx
 
 from jaxseg_xai.core.errors import ModelError
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
-from jaxseg_xai.core.segmenter import InputSpec, OutputSpec, Segmenter
+from jaxseg_xai.core.output_spec import OutputSpec
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.models import as_model
 from jaxseg_xai.models.zoo.unet import UNetConfig

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
-from jaxseg_xai.core.segmenter import InputSpec
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data.others import choose_others, read_others
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, DataError
-from jaxseg_xai.core.segmenter import InputSpec
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.ops.random import image_id

@@ -10,7 +10,7 @@ import pytest
 from flax import linen, nnx
 
 from jaxseg_xai.core.errors import ConfigError, ModelError
-from jaxseg_xai.core.segmenter import InputSpec
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.models import ADAPTERS, as_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
 

@@ -12,8 +12,8 @@ from flax import nnx
 
 from jaxseg_xai.core.errors import ModelError
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.registry import Registry
-from jaxseg_xai.core.segmenter import InputSpec
 from jaxseg_xai.models import MODELS, load_model
 from jaxseg_xai.models.bundle import ModelCard, save_model
 from jaxseg_xai.models.zoo import Architecture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.outcomes import OUTCOMES, get_outcome
 

@@ -3,7 +3,7 @@ import pytest
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.inputs import Grid
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.sweeps.regions import Region, find_region, parse_region
 from jaxseg_xai.sweeps.targets import as_planes, make_target
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxseg_xai.core.segmenter import OutputSpec, Segmenter
+from jaxseg_xai.core.output_spec import OutputSpec
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Array, SegmentTarget
 from jaxseg_xai.devices.jobs import equal_batches, map_jobs
 from jaxseg_xai.explainers.ate.statistics import Sample, estimate, half_width, settled

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.ops.dice import hard_dice, soft_dice
 

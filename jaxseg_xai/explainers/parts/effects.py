@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.devices.jobs import equal_batches
 from jaxseg_xai.devices.mesh import shard_examples

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.special import entr
 
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.core.segmenter import OutputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
 from jaxseg_xai.explainers.uncertainty.views import turn, turn_back, views_of

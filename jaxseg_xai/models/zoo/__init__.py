@@ -8,7 +8,8 @@ import numpy as np
 from flax import nnx
 
 from jaxseg_xai.core.fields import check
-from jaxseg_xai.core.segmenter import InputSpec, Sites
+from jaxseg_xai.core.input_spec import InputSpec
+from jaxseg_xai.core.segmenter import Sites
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

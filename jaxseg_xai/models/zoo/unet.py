@@ -12,7 +12,8 @@ from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.core.segmenter import InputSpec, Sites
+from jaxseg_xai.core.input_spec import InputSpec
+from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.ops import layers
 

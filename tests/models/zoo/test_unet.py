@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.segmenter import InputSpec
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.models.bundle import ModelCard, bundle_of
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.program.sites import find_sites
