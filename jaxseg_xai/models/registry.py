@@ -8,6 +8,7 @@ MODELS = Registry(
     "architecture",
     {
         "unet": "jaxseg_xai.models.zoo.unet:UNetConfig",
+        "segformer": "jaxseg_xai.models.zoo.segformer:SegFormerConfig",
     },
 )
 

@@ -37,4 +37,18 @@ class Family:
 FAMILIES = {
     # Its logits and gradients are compared in tests/test_agreement.py.
     "unet": Family(config={"encoder_channels": [4, 8], "decoder_channels": [4]}, size=(16, 16)),
+    "segformer": Family(
+        config={
+            "embed_dims": [8, 16],
+            "depths": [1, 1],
+            "num_heads": [1, 2],
+            "sr_ratios": [2, 1],
+            "decoder_dim": 16,
+        },
+        size=(32, 32),
+        golden=Golden(
+            name="segformer",
+            config={"num_logits": 1, "gelu": "tanh", "fuse_epsilon": 1e-3, "align_corners": True},
+        ),
+    ),
 }
