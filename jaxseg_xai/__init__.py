@@ -47,6 +47,11 @@ _PLACES = {
 __all__ = [*_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
+def __dir__() -> list[str]:
+    """Public names, for completion."""
+    return sorted([*_PLACES, "__version__"])
+
+
 def __getattr__(name: str) -> Any:
     """Public names, and every registered method by the name of its class: `jaxseg_xai.Ate`."""
     if name in _PLACES:

@@ -98,7 +98,7 @@ def explain(
         chosen=tuple(range(len(source))),
         jobs=(job,),
         classes=class_indices(names, output, bundle.name),
-        others=None if others is None else as_source(others, rank=spec.rank),
+        others=None if others is None else as_source(others, rank=spec.rank, name="other"),
         batch_size=batch_size or max(8, jax.local_device_count()),
         seed=seed,
         keep_labels=labels is not None,

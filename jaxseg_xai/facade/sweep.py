@@ -102,7 +102,7 @@ def sweep(
         jobs=jobs,
         classes=class_indices(classes, output, bundle.name),
         roi=config.roi,
-        others=None if others is None else as_source(others, rank=spec.rank),
+        others=None if others is None else as_source(others, rank=spec.rank, name="other"),
         num_patches=num_patches,
         batch_size=batch_size,
         seed=seed,

@@ -15,6 +15,7 @@ from jaxseg_xai.core.errors import (
     MissingExtraError,
     ModelError,
 )
+from jaxseg_xai.ops.random import image_id
 from tests import tiny
 from tests.sweeps.programs import CompileLog
 
@@ -189,6 +190,21 @@ def test_the_ate_of_one_image_needs_others(model):
         model, image, "bright", "ate", region="box 4", others=pictures(4), seed=0, **ate
     )
     np.testing.assert_array_equal(again.attribution, others.attribution)
+
+
+def test_patches_come_from_all_of_the_others(model, monkeypatch):
+    """The first of them is not taken for the image, though both are nameless arrays."""
+    pools = []
+
+    def checked(pool, names):
+        pools.append((pool, list(names)))
+
+    monkeypatch.setattr("jaxseg_xai.ops.patches.PatchPool.check", checked)
+    settings = {"block_size": 4, "num_patches": 3, "num_screen": 0, "region": "box 4"}
+    jaxseg_xai.explain(model, pictures(1)[0], "bright", "ate", others=pictures(2), **settings)
+    ((pool, names),) = pools
+    assert len({tuple(row) for row in pool.sources.tolist()}) == 2
+    assert tuple(image_id(names[0])) not in {tuple(row) for row in pool.sources.tolist()}
 
 
 def test_sizes_padding_and_grey(tmp_path):
