@@ -7,13 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg_xai.core.segmenter import InputSpec, OutputSpec, Segmenter
+from jaxseg_xai.core.input_spec import InputSpec
+from jaxseg_xai.core.output_spec import OutputSpec
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers import Batch, Problem
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import make_key
 
 SIZES = {2: (8, 8), 3: (4, 8, 8)}
+#: Classes exclude each other in images, and overlap in volumes.
+ACTIVATIONS = {2: "softmax", 3: "sigmoid"}
 NUM_EXAMPLES = 8
 #: The class that is never predicted.
 NEVER = 2
@@ -65,11 +69,12 @@ def num_traced():
     return len(_TRACED)
 
 
-def network(rank, *, activation="softmax", output="plain"):
+def network(rank, *, output="plain"):
     """A problem without a pool: class 1 is where it is bright.
 
-    With a sigmoid class 0 is the same but larger, so that they overlap.
+    In volumes class 0 is the same but larger, so that they overlap.
     """
+    activation = ACTIVATIONS[rank]
     rng = np.random.default_rng(rank)
     first = rng.normal(0, 0.1, (*(3,) * rank, 1, 4))
     first[..., 0, 0] += 1 / 3**rank
@@ -106,37 +111,46 @@ def problem_for(explainer, rank, *, seed=0, **options):
 
 @functools.cache
 def pictures(rank):
-    """Images [8, *S, 1]: bright boxes on noise, none like another."""
+    """Images [8, *S, 1]: bright boxes on noise. In volumes the last four are the first again."""
     rng = np.random.default_rng(10 + rank)
     images = rng.uniform(0, 0.4, (NUM_EXAMPLES, *SIZES[rank], 1))
     for i, image in enumerate(images):
         low = [1 + (i >> axis) % 2 for axis in range(rank)]
         image[tuple(slice(n, n + 3) for n in low)] += 0.6
+    if rank == 3:
+        images[4:] = images[:4]
     return images.astype(np.float32)
 
 
-def batch_for(explainer, problem, images=None, class_index=1):
-    """The examples of `pictures`: in the whole image, or a box of it, by what is explained."""
-    rank = problem.segmenter.input.rank
-    images = pictures(rank).copy() if images is None else images
-    count, size = len(images), images.shape[1:-1]
-    region = np.zeros((count, *size), bool)
+def batch_for(explainer, problem):
+    """The examples of `pictures`: in the whole image, or a box of it, by what is explained.
+
+    Of class 1; in volumes of class 0 the second time.
+    """
+    output, rank = problem.segmenter.output, problem.segmenter.input.rank
+    images, size = pictures(rank).copy(), SIZES[rank]
+    classes = np.ones(NUM_EXAMPLES, np.int32)
+    numbers = np.arange(NUM_EXAMPLES)
+    if rank == 3:
+        classes[4:], numbers[4:] = 0, numbers[:4]
     part = explainer.meta.target == "reference"
+    region = np.zeros((NUM_EXAMPLES, *size), bool)
     region[(slice(None), *(slice(4 if part else None) for _ in size))] = True
     logits = problem.segmenter.logits(problem.variables, images)
+    planes = [output.segment_of(z, c) for z, c in zip(logits, classes, strict=True)]
     others = None
     if "others" in explainer.needs:
         rng = np.random.default_rng(2)
         shape = (explainer.num_others, *size, 1)
-        others = np.broadcast_to(rng.uniform(0, 0.5, shape).astype(np.float32), (count, *shape))
+        others = np.broadcast_to(
+            rng.uniform(0, 0.5, shape).astype(np.float32), (NUM_EXAMPLES, *shape)
+        )
     return Batch(
         images=images,
         targets=SegmentTarget(
-            class_index=np.full(count, class_index, np.int32),
-            region=region,
-            reference=np.array(problem.segmenter.output.segment_of(logits, class_index)),
+            class_index=classes, region=region, reference=np.stack([np.array(p) for p in planes])
         ),
-        image_ids=np.stack([np.full(count, 3), np.arange(count)], axis=1).astype(np.uint32),
-        valid=np.ones(count, bool),
+        image_ids=np.stack([np.full(NUM_EXAMPLES, 3), numbers], axis=1).astype(np.uint32),
+        valid=np.ones(NUM_EXAMPLES, bool),
         others=others,
     )
