@@ -97,6 +97,16 @@ def test_an_image_never_gets_its_own_patches():
     assert other.attribution[0, 3, 29] < 0
 
 
+@pytest.mark.parametrize("perturbation", ["patches", "noise"])
+def test_no_switch_of_jax_changes_the_draws(perturbation):
+    explainer = dataclasses.replace(SMALL, perturbation=perturbation)
+    batch = make_batch(np.stack([image(0), image(1)]))
+    wanted = explainer.draw(BLURRED, batch)
+    with jax.threefry_partitionable(False), jax.enable_x64(True):
+        found = explainer.draw(make_problem(models.blurred_brightness), batch)
+    chex.assert_trees_all_equal(found, wanted, strict=True)
+
+
 def test_zero_ablation_is_one_intervention_a_block():
     zero = Ate(perturbation="zero")
     explained = run(make_problem(models.cued, None), make_batch(image()[None]), zero)

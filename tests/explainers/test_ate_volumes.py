@@ -72,7 +72,7 @@ def test_the_same_alone_on_one_device_and_in_chunks(explained):
     chex.assert_trees_all_close(alone, second, atol=1e-4)
 
 
-def test_regions_boxes_and_rounds(explained):
+def test_regions_boxes_and_rounds():
     batch = volume_batch()
     several = jax.tree.map(lambda leaf: np.stack([leaf, leaf], axis=1), batch.targets)
     several.region[:, 1] = False
@@ -80,14 +80,13 @@ def test_regions_boxes_and_rounds(explained):
     batch = dataclasses.replace(batch, targets=several)
     explainer = dataclasses.replace(EXPLAINER, outcome="soft_dice", num_patches=20, sequential=True)
     wanted = run(PROBLEM, batch, explainer)
-    boxed = run(PROBLEM, batch, explainer.in_box(8))
-    np.testing.assert_allclose(boxed.attribution, wanted.attribution, atol=1e-4)
     assert (np.asarray(wanted.attribution) != 0).any(axis=(2, 3, 4)).all()
     assert wanted.scores["num_interventions"].min() >= 10
     near = run(PROBLEM, batch, explainer.in_box(4))
     # The box begins where the second region does, and the first is too far from there.
     assert near.status.tolist() == [[Status.REGION_TOO_LARGE, Status.OK]] * 2
     assert not near.attribution[:, 0].any()
+    np.testing.assert_allclose(near.attribution[:, 1], wanted.attribution[:, 1], atol=1e-4)
 
 
 def test_the_whole_engine_agrees_with_the_windows(monkeypatch):
