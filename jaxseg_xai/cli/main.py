@@ -66,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except JaxsegError as error:
         print(f"jaxseg-xai: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # of `jaxseg-xai ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(
