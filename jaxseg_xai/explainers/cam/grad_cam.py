@@ -54,8 +54,7 @@ class GradCam(Explainer):
         signed=False,
         needs=frozenset({"gradient"}),
         note="Bright: matters for the class. All 0 where the layer's channels speak against it.",
-        caption="Outcome {outcome:.0f}. The layer has {depth:.0f} x {height:.0f} x {width:.0f} "
-        "pixels.",
+        caption="Outcome {outcome:.0f}. The layer has {height:.0f} x {width:.0f} pixels.",
         scores={
             "outcome": "outcome of the image",
             "area_target": "pixels explained",

@@ -52,7 +52,7 @@ class Rise(Explainer):
         unit="{outcome}",
         signed=False,
         note="Bright: showing the pixel goes with a better {outcome}.",
-        caption="{outcome}: {mean_outcome:.1f} {unit} over the masked images.",
+        caption="Outcome {outcome:.1f} {unit}; {mean_outcome:.1f} over the masked images.",
         scores={
             "outcome": "outcome of the image",
             "mean_outcome": "mean outcome of the masked images",

@@ -62,6 +62,10 @@ class Confidence(Explainer):
         unit="normalised entropy",
         signed=False,
         high="neither",
+        titles={
+            "attribution": "Entropy of the classes",
+            "tta_disagreement": "Views that disagree",
+        },
         note="Bright: the model is not sure of its class there.",
         caption="Confidence {confidence:.2f}, entropy {entropy:.2f}; in the band "
         "{confidence_band:.2f} and {entropy_band:.2f}. Soft Dice confidence "
