@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Golden:
-    """What PyTorch makes of a network of the family; see `tests/reference/zoo/README.md`.
+    """What PyTorch makes of one network; see `tests/reference/zoo/README.md`.
 
     Attributes:
       name: of the two files there.
@@ -25,12 +25,12 @@ class Family:
     Attributes:
       config: settings of a network of at most 50,000 parameters; the tests set `num_logits`.
       size: of its images, at most 64 x 64 or 16 x 16 x 16 pixels.
-      golden: published outputs; None where the family's own tests compare with some.
+      golden: outputs of PyTorch, of a network or several; () where the family's own tests compare.
     """
 
     config: Mapping[str, Any]
     size: tuple[int, ...]
-    golden: Golden | None = None
+    golden: tuple[Golden, ...] = ()
 
 
 #: Name in the registry -> entry.
@@ -46,9 +46,16 @@ FAMILIES = {
             "decoder_dim": 16,
         },
         size=(32, 32),
-        golden=Golden(
-            name="segformer",
-            config={"num_logits": 1, "gelu": "tanh", "fuse_epsilon": 1e-3, "align_corners": True},
+        golden=(
+            Golden(
+                name="segformer",
+                config={
+                    "num_logits": 1,
+                    "gelu": "tanh",
+                    "fuse_epsilon": 1e-3,
+                    "align_corners": True,
+                },
+            ),
         ),
     ),
 }

@@ -213,9 +213,15 @@ def test_methods_run(case, method):
         assert np.asarray(found.attribution).any()
 
 
-@pytest.mark.parametrize("name", [name for name, entry in FAMILIES.items() if entry.golden])
-def test_logits_and_input_gradients_are_pytorchs(name, tmp_path):
-    golden = FAMILIES[name].golden
+@pytest.mark.parametrize(
+    ("name", "golden"),
+    [
+        pytest.param(name, golden, id=golden.name)
+        for name, entry in FAMILIES.items()
+        for golden in entry.golden
+    ],
+)
+def test_logits_and_input_gradients_are_pytorchs(name, golden, tmp_path):
     case = json.loads((ZOO / f"{golden.name}.json").read_text())["cases"]["small"]
     arrays = recipe.weights(case["state_dict"], case["salt"])
     inputs = pictures(case["input_shape"], case["seed"])

@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
 
 import jax
@@ -14,10 +12,10 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
+from jaxseg_xai.models.norms import Norm, norm_layer
 from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.ops import layers
 
-Norm = Literal["batch", "group", "instance", "none"]
 Upsample = Literal["bilinear", "nearest", "transposed"]
 
 
@@ -90,31 +88,14 @@ def _conv(n_in: int, n_out: int, size: int, rngs: nnx.Rngs) -> nnx.Conv:
     )
 
 
-def _identity(x: jax.Array) -> jax.Array:
-    return x
-
-
-def _norm(config: UNetConfig, channels: int, rngs: nnx.Rngs) -> Callable[[jax.Array], jax.Array]:
-    match config.norm:
-        case "batch":
-            return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
-        case "group":
-            groups = math.gcd(config.num_groups, channels)
-            return nnx.GroupNorm(channels, num_groups=groups, epsilon=1e-5, rngs=rngs)
-        case "instance":
-            return nnx.InstanceNorm(channels, epsilon=1e-5, rngs=rngs)
-        case _:
-            return _identity
-
-
 class DoubleConv(nnx.Module):
     """Twice: 3x3 convolution, normalisation, ReLU."""
 
     def __init__(self, n_in: int, n_out: int, config: UNetConfig, rngs: nnx.Rngs) -> None:
         self.conv1 = _conv(n_in, n_out, 3, rngs)
-        self.norm1 = _norm(config, n_out, rngs)
+        self.norm1 = norm_layer(config.norm, n_out, rngs, num_groups=config.num_groups)
         self.conv2 = _conv(n_out, n_out, 3, rngs)
-        self.norm2 = _norm(config, n_out, rngs)
+        self.norm2 = norm_layer(config.norm, n_out, rngs, num_groups=config.num_groups)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, n_in] -> [B, H, W, n_out]."""

@@ -1,0 +1,37 @@
+"""The normalisations between which families let choose."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+from flax import nnx
+
+Norm = Literal["batch", "group", "instance", "none"]
+
+
+def norm_layer(
+    kind: Norm, channels: int, rngs: nnx.Rngs, *, num_groups: int = 8
+) -> Callable[[jax.Array], jax.Array]:
+    """A layer [B, *S, channels] -> the same shape, epsilon 1e-5 as in PyTorch.
+
+    Args:
+      kind: "batch", "group", "instance" or "none" (returns its input).
+      channels: of its input.
+      rngs: of the initial weights.
+      num_groups: groups of "group" (fewer where they do not divide the channels).
+    """
+    match kind:
+        case "batch":
+            return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        case "group":
+            groups = math.gcd(num_groups, channels)
+            return nnx.GroupNorm(channels, num_groups=groups, epsilon=1e-5, rngs=rngs)
+        case "instance":
+            return nnx.InstanceNorm(channels, epsilon=1e-5, rngs=rngs)
+        case _:
+            return _identity
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
