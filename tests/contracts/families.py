@@ -58,4 +58,31 @@ FAMILIES = {
             ),
         ),
     ),
+    "unet3d": Family(
+        config={"encoder_channels": [4, 8], "decoder_channels": [4]},
+        size=(8, 8, 8),
+        golden=(
+            Golden(
+                name="unet3d",
+                config={
+                    "num_logits": 2,
+                    "encoder_channels": [4, 4, 8, 16, 32],
+                    "decoder_channels": [16, 8, 4, 4],
+                },
+            ),
+            Golden(
+                name="unet3d_strided",
+                config={
+                    "in_channels": 2,
+                    "num_logits": 1,
+                    "encoder_channels": [4, 6, 8],
+                    "decoder_channels": [6, 4],
+                    "norm": "batch",
+                    "negative_slope": 0.0,
+                    "down": "strided",
+                    "upsample": "trilinear",
+                },
+            ),
+        ),
+    ),
 }
