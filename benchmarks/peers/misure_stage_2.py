@@ -4,8 +4,6 @@ Of images [N, C, H, W], with the classes `wanted` int64 [N], regions bool [N, H,
 gave: segments, sufficient regions, dilations and the Dice trace.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch.nn import functional
@@ -84,14 +82,14 @@ def minimal_regions(model, images, wanted, regions, stage_1, settings: Misure) -
     Written from its docstring, with Python's own ifs, to check ours against, not for speed.
     """
     segments, sufficient, dilations, _ = stage_1
-    each: Any = zip(images.split(1), wanted, regions, segments, sufficient, dilations, strict=True)
-    found = [_search(model, *one, settings) for one in each]
+    each = zip(images.split(1), wanted, regions, segments, sufficient, dilations, strict=True)
+    found = [_search(model, settings, *one) for one in each]
     level, trace, dice = map(torch.stack, zip(*found, strict=True))
     return _result(stage_1, mask=level, trace=trace, dice_minimal=dice)
 
 
 def _search(
-    model, image, wanted, region, segment, sufficient, dilations, settings: Misure
+    model, settings: Misure, image, wanted, region, segment, sufficient, dilations
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One image: the best level, the areas, and the Dice of a second look."""
     areas = torch.full((settings.num_iterations,), torch.nan, device=image.device)

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from benchmarks.record import SCHEMA, Machine, Memory, PeerSample, Record, Timing
-from benchmarks.validation import Validation
+from benchmarks.agree.verdict import Validation
+from benchmarks.harness.record import SCHEMA, Machine, Memory, PeerSample, Record, Timing
 
 MACHINE = Machine(
     cpu="AMD EPYC",

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.cases import CASES, ate, misure
-from benchmarks.harness import prepare
-from benchmarks.record import read_records
-from benchmarks.settings import Flags
+from benchmarks.agree.frozen import frozen
+from benchmarks.agree.reference import load
+from benchmarks.harness.record import read_records
+from benchmarks.methods import CASES
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import Ate, MisurePaper
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.misure.paper import MisurePaper
 
 TINY = ["--quick", "--width", "2", "--size", "64", "--repetitions", "2"]
 
@@ -189,9 +190,9 @@ def test_scaling(tmp_path):
 class Wrong(Ate):
     """Explains with `change` of the draws, or of the result."""
 
-    def explain(self, predict, variables, images, targets, draws, mesh, blocks=None):
+    def explain(self, problem, images, targets, draws, mesh, blocks=None):
         draws = self.other_draws(draws)
-        found = super().explain(predict, variables, images, targets, draws, mesh, blocks)
+        found = super().explain(problem, images, targets, draws, mesh, blocks)
         return dataclasses.replace(found, attribution=self.other(found.attribution))
 
     def other_draws(self, draws):
@@ -230,32 +231,16 @@ class OneStepShort(MisurePaper):
         return super().found(job, state._replace(losses=early))
 
 
-def settings(name):
-    return prepare(CASES[name], Flags(quick=True))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        pytest.param(PatchesReused, marks=pytest.mark.slow),
-        pytest.param(SignFlipped, marks=pytest.mark.slow),
-        pytest.param(Shifted, marks=pytest.mark.slow),
-    ],
-)
-def test_a_wrong_ate_fails_validation(wrong, monkeypatch):
-    monkeypatch.setattr(ate, "Ate", wrong)
-    verdicts = ate.frozen(settings("ate"), device_mesh())
-    assert not all(verdict.passed for verdict in verdicts.values())
-
-
 @pytest.mark.slow
-def test_a_right_ate_passes_the_same_way():
-    verdicts = ate.frozen(settings("ate"), device_mesh())
-    assert all(verdict.passed for verdict in verdicts.values())
+@pytest.mark.parametrize("method", [Ate, PatchesReused, SignFlipped, Shifted])
+def test_a_wrong_ate_fails_validation(method):
+    settings = dataclasses.asdict(load("ate").explainer)
+    assert frozen("ate", "float32", device_mesh(), method(**settings)).passed == (method is Ate)
 
 
 @pytest.mark.slow
 def test_a_wrong_misure_ends_with_an_exit_code(monkeypatch, capsys):
-    monkeypatch.setattr(misure, "MisurePaper", OneStepShort)
-    assert main(["run", "misure", *TINY]) == 1
+    wrong = dataclasses.replace(CASES["misure"], references=(), explainer=OneStepShort())
+    monkeypatch.setitem(CASES, "misure", wrong)
+    assert main(["run", "misure", *TINY, "--peer", "original"]) == 1
     assert "NOT VALID" in capsys.readouterr().out

@@ -1,15 +1,17 @@
 import dataclasses
 import importlib.util
+import re
 
 import jax
 import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.cases import CASES
-from benchmarks.harness import prepare
-from benchmarks.record import Measurement
-from benchmarks.settings import Flags
+from benchmarks.harness.record import Measurement
+from benchmarks.harness.run import prepare
+from benchmarks.harness.settings import Flags
+from benchmarks.methods import CASES
+from benchmarks.methods.base import Case
 from tests.benchmarks import made_up
 
 
@@ -74,28 +76,42 @@ def test_a_peer_on_one_gpu_is_accepted(monkeypatch):
     assert prepare(CASES["ate"], Flags(peer="all", devices=1)).peers == ("original", "tuned")
 
 
-def test_a_bug_is_not_taken_for_a_failed_validation(monkeypatch, capsys):
-    def broken(settings, mesh):
-        raise RuntimeError("oh")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MadeUp(Case):
+    """Measures nothing."""
 
-    monkeypatch.setitem(CASES, "ate", dataclasses.replace(CASES["ate"], run=broken))
+    passed: bool | None = None
+
+    def run(self, settings, mesh):
+        if self.passed is None:
+            raise RuntimeError("oh")
+        record = made_up.record()
+        found = {f.name: getattr(record, f.name) for f in dataclasses.fields(Measurement)}
+        verdict = dataclasses.replace(record.validation, passed=self.passed)
+        return Measurement(**found | {"validation": verdict})
+
+
+def replace_ate(monkeypatch, passed):
+    about = {f.name: getattr(CASES["ate"], f.name) for f in dataclasses.fields(Case)}
+    monkeypatch.setitem(CASES, "ate", MadeUp(**about, passed=passed))
+
+
+def test_a_bug_is_not_taken_for_a_failed_validation(monkeypatch, capsys):
+    replace_ate(monkeypatch, None)
     assert main(["run", "ate", "--quick"]) == 70
     assert "this is a bug" in capsys.readouterr().err
 
 
-def test_a_wrong_result_has_an_exit_code(monkeypatch, capsys):
-    record = made_up.record()
-    names = [field.name for field in dataclasses.fields(Measurement)]
-    measured = Measurement(**{name: getattr(record, name) for name in names})
+def test_a_wrong_result_has_an_exit_code_and_a_reason(monkeypatch, capsys):
     for passed, code in ((True, 0), (False, 1)):
-        verdict = dataclasses.replace(measured.validation, passed=passed)
-        found = dataclasses.replace(measured, validation=verdict)
-        case = dataclasses.replace(CASES["ate"], run=lambda settings, mesh, found=found: found)
-        monkeypatch.setitem(CASES, "ate", case)
+        replace_ate(monkeypatch, passed)
         assert main(["run", "ate", "--quick"]) == code
-    assert "NOT VALID" in capsys.readouterr().out
+    assert re.search("NOT VALID: 3e-06 Dice points.*\n  rounding", capsys.readouterr().out)
 
 
 def test_the_cases_of_the_ate_differ_in_size_only():
-    assert CASES["ate-512"].run is CASES["ate"].run
-    assert CASES["ate-512"].defaults == dataclasses.replace(CASES["ate"].defaults, size=512)
+    large, usual = CASES["ate-512"], CASES["ate"]
+    assert large.defaults == dataclasses.replace(usual.defaults, size=512)
+    assert large == dataclasses.replace(
+        usual, **{name: getattr(large, name) for name in ("name", "about", "defaults", "quick")}
+    )

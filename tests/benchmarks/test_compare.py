@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.compare import compare
-from benchmarks.record import Timing, write_records
+from benchmarks.harness.compare import compare
+from benchmarks.harness.record import Timing, write_records
 from jaxseg_xai.core.errors import ConfigError
 from tests.benchmarks import made_up
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.backends import cuda, cudnn
 
-from benchmarks.cases.base import peer_model
+from benchmarks.methods.base import peer_model
 from benchmarks.peers.device import finished, inputs_per_call, torch_device, tuned_convolutions
 from benchmarks.peers.unet import channels_first, channels_last, class_logits, tuned_copy
-from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.models import load_model
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,7 +42,7 @@ def test_peers_compute_in_the_dtype_of_ours(dtype, precision, tolerance, make):
     with torch.no_grad():
         found = class_logits(model(channels_first(images, model.device)))
     assert found.dtype == torch.float32
-    expected = np.asarray(jax.jit(bundle.predict)(bundle.variables, images))
+    expected = np.asarray(jax.jit(bundle.segmenter)(bundle.variables, images))
     bound = tolerance * np.abs(expected).max()
     np.testing.assert_allclose(found.permute(0, 2, 3, 1), expected, rtol=0, atol=bound)
 

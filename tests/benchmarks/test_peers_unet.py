@@ -8,8 +8,10 @@ import torch
 from flax import nnx
 
 from benchmarks.peers.unet import channels_first, class_logits, torch_unet, tuned_copy
-from jaxseg_xai.models.bundle import load_model
-from jaxseg_xai.models.predict import from_nnx
+from jaxseg_xai.core.output_spec import OutputSpec
+from jaxseg_xai.core.segmenter import Segmenter
+from jaxseg_xai.models import load_model
+from jaxseg_xai.models.adapters.nnx import NNXAdapter
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
@@ -40,7 +42,10 @@ def randomised(config):
     for path, variable in nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))):
         low = -0.3 if path[-1] == "kernel" else 0.5
         variable.set_value(jnp.asarray(rng.uniform(low, low + 0.6, variable.shape), "float32"))
-    return from_nnx(model, stride=config.stride)
+    apply, variables = NNXAdapter.adapt(model, None)
+    names = tuple(map(str, range(max(2, config.num_logits))))
+    spec, output = config.input_spec(), OutputSpec(class_names=names)
+    return Segmenter(apply=apply, input=spec, output=output), variables
 
 
 def torch_logits(model, images):
@@ -64,7 +69,7 @@ def test_bundled_weights():
     images = np.random.default_rng(2).random((1, 64, 64, 3), np.float32)
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
     assert not model.training
-    expected = jax.jit(bundle.predict)(bundle.variables, images)
+    expected = jax.jit(bundle.segmenter)(bundle.variables, images)
     np.testing.assert_allclose(torch_logits(model, images), expected, rtol=0, atol=1e-4)
 
 

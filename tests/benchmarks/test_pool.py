@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from benchmarks.compare import compare
-from benchmarks.pool import pool
-from benchmarks.record import Timing
+from benchmarks.harness.compare import compare
+from benchmarks.harness.pool import pool
+from benchmarks.harness.record import Timing
 from tests.benchmarks import made_up
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.record import SCHEMA, Timing, read_records, write_records
+from benchmarks.harness.record import SCHEMA, Timing, read_records, write_records
 from jaxseg_xai.core.errors import ConfigError
 from tests.benchmarks import made_up
 

@@ -1,12 +1,13 @@
 import base64
+import dataclasses
 import re
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.pool import pool
-from benchmarks.record import read_records, write_records
-from benchmarks.report import BEGIN, END, readme_table, update_readme, write_report
+from benchmarks.harness.pool import pool
+from benchmarks.harness.record import read_records, write_records
+from benchmarks.harness.report import END, page_table, put_table, readme_table, write_report
 from jaxseg_xai.core.errors import ConfigError
 from tests.benchmarks import made_up
 from tests.benchmarks.test_record import COMMITTED
@@ -36,39 +37,49 @@ def test_the_table_tells_captums_time_where_it_was_taken():
     record = made_up.record()
     timings = record.timings | {"captum": record.timings["tuned"]}
     record = made_up.record(timings=timings, ratios=record.ratios | {"captum": 7.5})
-    assert "(Captum 7.5 ±" in readme_table([record])
-    assert "Captum" not in readme_table([made_up.record()])
+    assert "(Captum 7.5 ±" in page_table([record])
+    assert "Captum" not in page_table([made_up.record()])
 
 
-def test_what_is_not_valid_is_said_loudly(tmp_path):
-    from dataclasses import replace
+@pytest.mark.parametrize("table", [page_table, readme_table])
+def test_what_is_not_valid_is_said_loudly(table):
+    wrong = made_up.record(validation=dataclasses.replace(made_up.VALID, passed=False))
+    assert "NOT VALID" in table([wrong])
+    assert "NOT VALID" not in table([made_up.record()])
 
-    wrong = made_up.record(validation=replace(made_up.VALID, passed=False))
-    assert "NOT VALID" in readme_table([wrong])
 
-
-def test_the_command_writes_the_page_or_the_readme(tmp_path, capsys):
-    path, readme = tmp_path / "a.json", tmp_path / "README.md"
-    write_records(path, [made_up.record()])
+def test_the_command_writes_a_page_and_fills_tables(tmp_path):
+    path = tmp_path / "a.json"
+    write_records(path, [made_up.scaling(), made_up.record()])
     assert main(["report", str(path), "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "report.html").is_file()
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert main(["report", str(path), "--readme", str(readme)]) == 0
-    text = readme.read_text()
-    assert text == f"before\n{readme_table([made_up.record()])}\nafter\n"
-    assert "old" not in text
-    update_readme(readme, [made_up.record()])
-    assert readme.read_text() == text
+    pages = {}
+    for flag, table in (("page", page_table), ("readme", readme_table)):
+        pages[flag] = tmp_path / f"{flag}.md"
+        wanted = table([made_up.scaling(), made_up.record()])
+        pages[flag].write_text(f"before\n{wanted.partition(chr(10))[0]}\nold\n{END}\nafter\n")
+        assert main(["report", str(path), f"--{flag}", str(pages[flag])]) == 0
+        assert pages[flag].read_text() == f"before\n{wanted}\nafter\n"
+        put_table(pages[flag], wanted)
+        assert pages[flag].read_text() == f"before\n{wanted}\nafter\n"
+    # The README has few rows.
+    assert "| scaling |" in pages["page"].read_text()
+    assert "| scaling |" not in pages["readme"].read_text()
 
 
 def test_a_file_without_the_marks_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("nothing\n")
     with pytest.raises(ConfigError, match="put the lines"):
-        update_readme(tmp_path / "README.md", [made_up.record()])
+        put_table(tmp_path / "README.md", readme_table([made_up.record()]))
 
 
 @pytest.mark.parametrize(
-    ("page", "record"), [("README.md", "cpu"), ("docs/benchmarks.md", "h100.json")]
+    ("page", "table", "record"),
+    [
+        ("README.md", readme_table, "cpu"),
+        ("docs/benchmarks.md", page_table, "cpu"),
+        ("docs/benchmarks.md", page_table, "h100.json"),
+    ],
 )
-def test_the_pages_show_the_committed_records(page, record):
-    assert readme_table(pool(read_records(COMMITTED / record))) in (ROOT / page).read_text()
+def test_the_pages_show_the_committed_records(page, table, record):
+    assert table(pool(read_records(COMMITTED / record))) in (ROOT / page).read_text()

@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from benchmarks import timing
-from benchmarks.timing import Pace, interleave
+from benchmarks.harness import timing
+from benchmarks.harness.timing import Pace, interleave
 
 
 @pytest.fixture
