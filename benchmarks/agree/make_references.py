@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from benchmarks.agree.frozen import KINDS
-from benchmarks.agree.reference import REFERENCES, Reference, save
+from benchmarks.agree.reference import Reference, save
 from benchmarks.arrays import Inputs, ids_of, pool_of_nobody
 from benchmarks.peers import components, misure
 from benchmarks.peers.unet import torch_unet, tuned_copy
@@ -37,7 +37,8 @@ COMPONENT_ITEMS = {0: (20, 21), 10: (22, 23)}
 #: Test items that give patches, and how many: interventions a block, in the screening and in all.
 POOL_ITEMS, NUM_PATCHES, NUM_DRAWS = range(20, 30), 40, (3, 13)
 _MISURE = ("misure", "misure_paper")
-#: Settings that are not the defaults.
+#: Name of a reference -> its explainer (where it has another name), and settings of it.
+EXPLAINER_OF = {"occlusion": "ate", "ate_gradient_path": "ate_gradient"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ate": {"num_patches": NUM_DRAWS[1] - NUM_DRAWS[0]},
     "occlusion": {"perturbation": "zero"},
@@ -47,12 +48,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "misure": {"num_iterations": 40, "max_dilations": 24, "patience": 5},  # it ends by itself, too
     "misure_paper": {"num_iterations": 40, "max_dilations": 24},
     "integrated_gradients": {"num_nodes": 16},
+    "grad_cam": {},
+    "confidence": {},
 }
 
 
 def make(name: str, count: int | None = None) -> Reference:
     """What the peer finds on the inputs of a name, or on the first `count` of them."""
-    explainer = EXPLAINERS.get(REFERENCES[name])(**SETTINGS.get(name, {}))
+    explainer = EXPLAINERS.get(EXPLAINER_OF.get(name, name))(**SETTINGS[name])
     inputs, bundle = _inputs(name, explainer), load_model(MODEL)
     inputs = inputs.some(slice(count))
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
@@ -121,7 +124,7 @@ def _with_draws(name: str, explainer: Any, inputs: Inputs) -> Inputs:
 
 def main(names: list[str]) -> None:
     """Write the files of these names, or all."""
-    for name in names or REFERENCES:
+    for name in names or SETTINGS:
         save(name, make(name))
 
 

@@ -17,19 +17,6 @@ from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.ops.replacements import Draws
 
 FOLDER = Path(__file__).resolve().parents[1] / "reference"
-#: Name -> the explainer's.
-REFERENCES = {
-    "ate": "ate",
-    "occlusion": "ate",
-    "ate_gradient": "ate_gradient",
-    "ate_gradient_path": "ate_gradient",
-    "components": "components",
-    "misure": "misure",
-    "misure_paper": "misure_paper",
-    "grad_cam": "grad_cam",
-    "integrated_gradients": "integrated_gradients",
-    "confidence": "confidence",
-}
 _TARGETS = ("class_index", "region", "reference")
 _RESULT = "result/"
 
@@ -73,7 +60,8 @@ def save(name: str, reference: Reference, folder: Path = FOLDER) -> None:
         arrays["screen"] = inputs.draws.screen.astype(np.int16)
         arrays["full"] = inputs.draws.full.astype(np.int16)
     arrays |= {_RESULT + key: value for key, value in reference.result.items()}
-    arrays |= {"model": reference.model, "settings": json.dumps(settings)}
+    named = {"model": reference.model, "explainer": explainer.name}
+    arrays |= named | {"settings": json.dumps(settings)}
     np.savez_compressed(path_of(name, folder), **arrays, images_u8=_to_u8(inputs.images))
 
 
@@ -91,7 +79,7 @@ def load(name: str, folder: Path = FOLDER) -> Reference:
         draws = Draws(_from_u8(found["patches_u8"]), *indices)
     return Reference(
         model=str(found["model"]),
-        explainer=EXPLAINERS.get(REFERENCES[name])(**settings),
+        explainer=EXPLAINERS.get(str(found["explainer"]))(**settings),
         inputs=Inputs(
             images=_from_u8(found["images_u8"]),
             targets=SegmentTarget(**{part: found[part] for part in _TARGETS}),

@@ -115,42 +115,27 @@ def predictor(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def choose_images(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images in which the model segments something, and which class it finds most of.
-
-    Returns:
-      images float32 [num, S, S, C], class_indices int32 [num].
-
-    Raises:
-      DataError: it does not.
-    """
+    """Images [num, S, S, C] in which the model segments something, and which class most, [num]."""
     pictures = Pictures(settings.size, channels_of(bundle), _PATIENCE * num)
     predict = predictor(bundle)
-    images, classes = [], []
-    for index in range(len(pictures)):
+
+    def find(index: int) -> tuple[np.ndarray, int] | None:
         image = pictures[index].image
         counts = np.bincount(predict(image).ravel(), minlength=2)[1:]
-        if counts.max() >= BOX_SIDE:
-            images.append(image)
-            classes.append(1 + counts.argmax())
-        if len(images) == num:
-            return np.stack(images), np.array(classes, np.int32)
-    raise DataError(
-        f"{bundle.name} segments something in {len(images)} of {len(pictures)} images of side "
-        f"{settings.size}, {num} are needed; use --model random, or another --size"
-    )
+        return (image, int(1 + counts.argmax())) if counts.max() >= BOX_SIDE else None
+
+    images, classes = _collect(find, num, f"{bundle.name} in images of side {settings.size}")
+    return images, classes.astype(np.int32)
 
 
 def small_objects(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndarray, np.ndarray]:
     """Scenes whose objects are as large as in an image of 128x128, and a box around the triangle.
 
-    Returns:
-      images float32 [num, S, S, C], regions bool [num, S, S], in which the model finds something.
-
-    Raises:
-      DataError: it does not.
+    Images [num, S, S, C] and boxes bool [num, S, S], in which the model finds something.
     """
-    predict, found = predictor(bundle), []
-    for index in range(_PATIENCE * num):
+    predict = predictor(bundle)
+
+    def find(index: int) -> tuple[np.ndarray, np.ndarray] | None:
         rng = np.random.default_rng([_SMALL_OBJECTS, index])
         scene, triangle, _ = draw_scene(rng, settings.size, draw_triangle, scale=1.0)
         image = as_channels((scene / 255).astype(np.float32), channels_of(bundle))
@@ -158,12 +143,31 @@ def small_objects(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndar
         rows, columns = (np.flatnonzero(triangle.any(axis)) for axis in (1, 0))
         box = [slice(max(0, n[0] - _MARGIN), n[-1] + 1 + _MARGIN) for n in (rows, columns)]
         region[*box] = True
-        if ((predict(image) == 1) & region).sum() >= BOX_SIDE:
-            found.append((image, region))
+        enough = ((predict(image) == 1) & region).sum() >= BOX_SIDE
+        return (image, region) if enough else None
+
+    return _collect(find, num, f"{bundle.name} in scenes with small objects")
+
+
+def _collect(
+    find: Callable[[int], tuple | None], num: int, who: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first `num` pairs that are found.
+
+    Raises:
+      DataError: there are fewer.
+    """
+    found = []
+    for index in range(_PATIENCE * num):
+        if (pair := find(index)) is not None:
+            found.append(pair)
         if len(found) == num:
-            images, regions = zip(*found, strict=True)
-            return np.stack(images), np.stack(regions)
-    raise DataError(f"{bundle.name} finds {len(found)} of {_PATIENCE * num} small triangles")
+            first, second = zip(*found, strict=True)
+            return np.stack(first), np.stack(second)
+    raise DataError(
+        f"{who} segments something in {len(found)} of {_PATIENCE * num}, {num} are needed; use "
+        "--model random, or another --size"
+    )
 
 
 def inputs_of(

@@ -16,23 +16,10 @@ from jaxseg_xai.ops.dilation import ellipse
 
 
 def original(model: TorchUNet, inputs: Inputs, settings: Confidence) -> Arrays:
-    """One view of one image at a time, eagerly, channels first.
-
-    Args:
-      model: in evaluation mode, on any device.
-      inputs: the whole images are explained.
-      settings: of our method.
-
-    Returns:
-      Entropy maps in [0, 1], and all scores.
-    """
-    found = []
+    """One view of one image at a time, eagerly, channels first."""
+    found, images = [], channels_first(inputs.images, model.device)
     with torch.inference_mode():
-        for x, wanted in zip(
-            channels_first(inputs.images, model.device).split(1),
-            inputs.targets.class_index,
-            strict=True,
-        ):
+        for x, wanted in zip(images.split(1), inputs.targets.class_index, strict=True):
             logits = torch.cat([class_logits(model(view)) for view in _views(x, settings)])
             found.append(_measure(logits, int(wanted), settings))
     return _result(found)

@@ -46,20 +46,10 @@ def original(model: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper) -
     The paper's code is not public; this is what a plain reading of it gives. Nothing freezes the
     network, so every backward pass computes the gradients of its weights too, as it does wherever
     `requires_grad_(False)` is forgotten.
-
-    Args:
-      model: in evaluation mode.
-      inputs: class and region of the targets say what is explained; 0 is the baseline.
-      settings: of the method.
     """
-    results = []
-    for image, *targets in zip(
-        channels_first(inputs.images, model.device).split(1),
-        *(part.split(1) for part in _tensors(inputs, model.device)),
-        strict=True,
-    ):
-        wanted, region = targets
-        results.append(_explain(model, image, wanted, region, settings))
+    images, targets = channels_first(inputs.images, model.device), _tensors(inputs, model.device)
+    each = zip(images.split(1), *(part.split(1) for part in targets), strict=True)
+    results = [_explain(model, settings, *one) for one in each]
     model.zero_grad(set_to_none=True)
     return join(results)
 
@@ -77,7 +67,7 @@ def tuned(
     for start in range(0, len(inputs.images), batch_size):
         chunk = inputs.some(slice(start, start + batch_size))
         images = channels_last(chunk.images, folded.device)
-        results.append(_explain(folded, images, *_tensors(chunk, folded.device), settings))
+        results.append(_explain(folded, settings, images, *_tensors(chunk, folded.device)))
     return join(results)
 
 
@@ -103,7 +93,7 @@ def rounding(folded: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper) 
     )
 
 
-def _explain(model, images, wanted, regions, settings: Misure | MisurePaper) -> Arrays:
+def _explain(model, settings: Misure | MisurePaper, images, wanted, regions) -> Arrays:
     """Both stages of images [N, C, H, W] together."""
     stage_1 = _sufficient_regions(model, images, wanted, regions, settings)
     return _stage_2(settings)(model, images, wanted, regions, stage_1, settings)

@@ -1,11 +1,13 @@
 """ATE of input blocks as PdCR does it (arXiv 2602.20511) in PyTorch: as published, and tuned.
 
-Both use given draws, so that they intervene with the very patches that our `Ate` puts in, and
-visit the `blocks` bool [N, rows, columns] that do not touch the region; by default all of these.
+Both use given draws, so that they intervene with the very patches that ours puts in, and visit the
+`blocks` bool [N, rows, columns] that do not touch the region; by default all of these.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import functools
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,29 +40,7 @@ def original(
     One call holds the screening patches of a block; if one of them has an effect, a second call
     holds all its patches. With `perturbation="zero"` one call holds the block set to 0.
     """
-
-    def one(inputs: Inputs, places: Sequence[_Place], ate: np.ndarray) -> tuple[float, int]:
-        x, truth = channels_first(inputs.images, model.device), truth_of(inputs, model.device)
-        (screen, full), count = _patches_of(inputs, settings, model.device), 0
-
-        def effects(patches: torch.Tensor, place: _Place) -> torch.Tensor:
-            occluded = x.repeat(len(patches), 1, 1, 1)
-            _paste(occluded, patches, place, settings.block_size)
-            return outcomes_of(model(occluded), truth) - base
-
-        with torch.no_grad():
-            base = outcomes_of(model(x), truth)
-            for place in places:
-                patches = screen(place)
-                count += len(patches)
-                if len(patches) and (effects(patches, place).abs() < settings.threshold).all():
-                    continue
-                patches = full(place)
-                count += len(patches)
-                ate[place] = float(effects(patches, place).mean())
-        return float(base), count
-
-    return _each(one, inputs, settings, blocks)
+    return _explain(model, inputs, settings, blocks, channels_first, together=1, batch_size=None)
 
 
 @tuned_convolutions()
@@ -71,65 +51,67 @@ def tuned(
     blocks: np.ndarray | None = None,
     batch_size: int | None = None,
 ) -> Arrays:
-    """Interventions of many blocks of an image in calls of one size.
+    """Interventions of all blocks of an image in calls of one size.
 
     First all screening interventions, then those on the blocks that pass; only the last call of
     each round is smaller.
     """
     batch_size = batch_size or inputs_per_call(folded.device, *inputs.images.shape[1:3])
-
-    def one(inputs: Inputs, places: Sequence[_Place], ate: np.ndarray) -> tuple[float, int]:
-        x, truth = channels_last(inputs.images, folded.device), truth_of(inputs, folded.device)
-        screen, full = _patches_of(inputs, settings, folded.device)
-
-        def effects(places: Sequence[_Place], patches_of: _PatchesOf) -> torch.Tensor:
-            """Effects [blocks, patches] of the patches of each place."""
-            jobs = [(place, patch) for place in places for patch in patches_of(place)]
-            found = [torch.zeros(0, device=x.device)]
-            for start in range(0, len(jobs), batch_size):
-                chunk = jobs[start : start + batch_size]
-                occluded = x.expand(len(chunk), -1, -1, -1)
-                occluded = occluded.clone(memory_format=torch.channels_last)
-                for image, (place, patch) in zip(occluded, chunk, strict=True):
-                    _paste(image, patch, place, settings.block_size)
-                found.append(outcomes_of(folded(occluded), truth) - base)
-            return torch.cat(found).reshape(len(places), -1 if places else 0)
-
-        with torch.inference_mode():
-            base = outcomes_of(folded(x), truth)
-            screened = effects(places, screen)
-            if screened.shape[1]:
-                passes = (screened.abs() >= settings.threshold).any(1).tolist()
-                places = [place for place, passed in zip(places, passes, strict=True) if passed]
-            effect = effects(places, full)
-        for place, value in zip(places, effect.mean(1).tolist(), strict=True):
-            ate[place] = value
-        return float(base), screened.numel() + effect.numel()
-
-    return _each(one, inputs, settings, blocks)
+    return _explain(folded, inputs, settings, blocks, channels_last, None, batch_size)
 
 
-def _each(
-    one: Callable[[Inputs, Sequence[_Place], np.ndarray], tuple[float, int]],
+def _explain(
+    model: TorchUNet,
     inputs: Inputs,
     settings: Ate,
     blocks: np.ndarray | None,
+    layout: Callable[[np.ndarray, torch.device], torch.Tensor],
+    together: int | None,
+    batch_size: int | None,
 ) -> Arrays:
-    """Image by image; `one` writes the effects of the places into an array."""
-    found: list[dict[str, Any]] = []
-    grid = grid_shape(inputs.images.shape[1:3], settings.block_size)
+    """So many blocks of an image together (None: all), in calls of so many inputs (None: all)."""
+    found, side = [], settings.block_size
+    grid = grid_shape(inputs.images.shape[1:3], side)
     for i, region in enumerate(inputs.targets.region):
         places = [
             place
             for place in np.ndindex(*grid)
-            if (blocks is None or blocks[i][place])
-            and not region[_square(place, settings.block_size)].any()
+            if (blocks is None or blocks[i][place]) and not region[_square(place, side)].any()
         ]
-        ate = np.zeros(grid, np.float32)
-        base, count = one(inputs.one(i), places, ate)
-        ate = np.where(np.abs(ate) >= settings.threshold, ate, 0)
-        found.append({"ate": ate, "base_dice": base, "num_interventions": count})
+        one, ate, count = inputs.one(i), np.zeros(grid, np.float32), 0
+        screen, full = _patches_of(one, settings, model.device)
+        with torch.inference_mode():
+            x, truth = layout(one.images, model.device), truth_of(one, model.device)
+            base = outcomes_of(model(x), truth)
+            effects = functools.partial(_effects, model, x, truth, base, side, batch_size)
+            for start in range(0, len(places), step := together or max(len(places), 1)):
+                some = places[start : start + step]
+                screened = effects(some, screen)
+                if screened.shape[1]:
+                    passes = (screened.abs() >= settings.threshold).any(1).tolist()
+                    some = [place for place, passed in zip(some, passes, strict=True) if passed]
+                effect = effects(some, full)
+                count += screened.numel() + effect.numel()
+                for place, value in zip(some, effect.mean(1).tolist(), strict=True):
+                    ate[place] = value if abs(value) >= settings.threshold else 0
+        found.append({"ate": ate, "base_dice": float(base), "num_interventions": count})
     return stack(found)
+
+
+def _effects(model, x, truth, base, side, batch_size, places, patches_of) -> torch.Tensor:
+    """Effects [blocks, patches] of the patches of each place."""
+    jobs = [(place, patch) for place in places for patch in patches_of(place)]
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    found = [torch.zeros(0, device=x.device)]
+    for start in range(0, len(jobs), size := batch_size or max(len(jobs), 1)):
+        chunk, at = jobs[start : start + size], 0
+        occluded = x.expand(len(chunk), -1, -1, -1).clone(memory_format=layout)
+        for place, group in itertools.groupby(chunk, lambda job: job[0]):
+            patches = torch.stack([patch for _, patch in group])
+            _paste(occluded[at : at + len(patches)], patches, place, side)
+            at += len(patches)
+        found.append(outcomes_of(model(occluded), truth) - base)
+    return torch.cat(found).reshape(len(places), -1 if places else 0)
 
 
 def _square(place: _Place, side: int) -> tuple[slice, ...]:
@@ -167,12 +149,11 @@ def _patches_of(
 
 def truth_of(inputs: Inputs, device: torch.device) -> Truth:
     """Of the one image."""
-    targets = inputs.targets
     region, reference = (
         torch.from_numpy(np.asarray(array[0])).to(device)
-        for array in (targets.region, targets.reference)
+        for array in (inputs.targets.region, inputs.targets.reference)
     )
-    return Truth(int(targets.class_index[0]), region, reference & region)
+    return Truth(int(inputs.targets.class_index[0]), region, reference & region)
 
 
 def outcomes_of(logits: torch.Tensor, truth: Truth) -> torch.Tensor:

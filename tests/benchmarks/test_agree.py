@@ -12,9 +12,9 @@ from benchmarks.agree.components import Components
 from benchmarks.agree.flips import AteDoubt
 from benchmarks.agree.frozen import KINDS, explain_prediction, frozen_ours
 from benchmarks.agree.kind import Subject, check, logits_of
-from benchmarks.agree.make_references import make
+from benchmarks.agree.make_references import SETTINGS, make
 from benchmarks.agree.misure import compare_stage_1, compare_stages, doubt_of
-from benchmarks.agree.reference import REFERENCES, load
+from benchmarks.agree.reference import load
 from benchmarks.agree.verdict import Bound, all_of, explained, judge
 from benchmarks.arrays import Inputs, some
 from benchmarks.peers import components as component_peers
@@ -80,7 +80,7 @@ def verdict(name, *, dtype="float32", **changes):
     return KINDS[reference.explainer.name].compare(changed, reference.result, subject)
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_the_frozen_references_are_what_the_peers_make(name):
     stored, made = load(name), make(name, 1)
     assert stored.explainer == made.explainer
