@@ -7,6 +7,9 @@ from benchmarks.agree.forward import REFERENCE, frozen_logits
 from jaxseg_xai.models import load_model
 from tests.conftest import REAL
 
+#: The programs that a user runs agree, not those that compile quickly.
+pytestmark = pytest.mark.optimised
+
 needs_real = pytest.mark.skipif(
     not REAL.is_dir(), reason="third-party retina images and weights are not part of the repository"
 )

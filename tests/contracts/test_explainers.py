@@ -91,14 +91,6 @@ class Case:
         return run(self.explainer, self.problem, batch), nets.num_traced() - before
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quickly_compiled():
-    """Programs that run for milliseconds need no optimisation, which takes half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(
     scope="module",
     params=[(name, rank) for name in NAMES for rank in nets.SIZES],

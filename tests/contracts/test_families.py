@@ -36,15 +36,6 @@ MOST_PIXELS = {2: 64**2, 3: 16**3}
 SLACK = 20
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_quickly():
-    """Programs that run once take longer to compile well than to run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def test_every_built_in_family_is_here():
     assert list(FAMILIES) == list(MODELS.built_in)
 

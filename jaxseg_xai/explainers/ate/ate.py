@@ -232,8 +232,10 @@ class Ate(Explainer):
             outcome = get_outcome(self.outcome)
             return kind.build(problem.segmenter, problem.variables, outcome, work, mesh)
 
-        screening = engine_for(draws.screen.shape[-1] or 1, None)
         sampling = engine_for(draws.full.shape[-1], FEWEST if self.sequential else None)
+        screens = draws.screen.shape[-1]
+        # Without a screening its engine is never asked, and another takes seconds to plan.
+        screening = engine_for(screens, None) if screens else sampling
 
         def on_each_device(shared: tuple[Array, Problem, jax.Array], examples: tuple):
             threshold, *model_and_patches = shared
