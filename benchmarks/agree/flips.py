@@ -29,14 +29,9 @@ Logits = Callable[[np.ndarray], np.ndarray]
 
 
 def distance_to_half(logits: np.ndarray, class_index: int) -> np.ndarray:
-    """How far the probability of a class, against its strongest rival, is from 0.5.
+    """How far the probability of a class against its strongest rival is from 0.5, float64 [...].
 
-    Args:
-      logits: [..., K], K >= 2.
-      class_index: the class.
-
-    Returns:
-      float64 [...], in [0, 0.5].
+    In [0, 0.5]; logits are [..., K], K >= 2.
     """
     logits = np.asarray(logits, np.float64)
     lead = logits[..., class_index] - np.delete(logits, class_index, axis=-1).max(axis=-1)
@@ -45,14 +40,7 @@ def distance_to_half(logits: np.ndarray, class_index: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AteDoubt:
-    """The doubtful pixels of the interventions on one image.
-
-    Attributes:
-      logits: the model.
-      inputs: of this one image.
-      settings: of the method.
-      margin: a probability this close to 0.5 is in doubt.
-    """
+    """The pixels of the interventions on one image that are nearer to 0.5 than `margin`."""
 
     logits: Logits
     inputs: Inputs
@@ -68,9 +56,8 @@ class AteDoubt:
     def block(self, row: int, column: int) -> tuple[float, Callable[[float, float], bool]]:
         """What is in doubt about one block.
 
-        Returns:
-          nearest: the smallest distance to 0.5 in any of its interventions and the base.
-          possible(ate, tolerance): whether the doubtful pixels can make this its ATE.
+        (The smallest distance to 0.5 in any of its interventions and the base; whether doubtful
+        pixels can make a value its ATE, as a function of that and a tolerance.)
         """
         settings, (base, base_reach, base_nearest) = self.settings, self.base
         side, images, draws = settings.block_size, self.inputs.images, self.inputs.draws
@@ -122,14 +109,7 @@ class AteDoubt:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MisureDoubt:
-    """The doubtful pixels of stage 1 of MiSuRe.
-
-    Attributes:
-      logits: the model.
-      inputs: of N images.
-      settings: of the method.
-      margin: a probability this close to 0.5 is in doubt.
-    """
+    """The pixels of stage 1 of MiSuRe of N images that are nearer to 0.5 than `margin`."""
 
     logits: Logits
     inputs: Inputs

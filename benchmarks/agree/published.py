@@ -18,7 +18,7 @@ from benchmarks.agree.forward import REFERENCE, compare_logits, frozen_logits, t
 from benchmarks.agree.frozen import KINDS, explain_prediction
 from benchmarks.agree.kind import Ours, check, logits_of
 from benchmarks.agree.reference import Reference
-from benchmarks.agree.verdict import Validation, all_of
+from benchmarks.agree.verdict import all_of
 from benchmarks.arrays import Inputs
 from benchmarks.harness.timing import timed
 from jaxseg_xai.core.types import SegmentTarget
@@ -31,6 +31,9 @@ from jaxseg_xai.ops.replacements import Draws
 
 #: Side of the region of interest in the references, in pixels.
 SIDE = 32
+#: Array of the file -> of the result.
+_MISURE = {"y": "segment", "m_sr": "sufficient", "m_msr": "mask", "loss": "trace"}
+_MISURE |= {"dice_msr": "dice_minimal", "dilations": "dilations", "dice_trace": "dice_trace"}
 
 
 def agreement(real: Path | None = None, blocks: int | None = None) -> dict[str, Any]:
@@ -57,8 +60,11 @@ def compare(reference: Reference, bundle: Bundle, num_blocks: int | None = None)
     inputs = explain_prediction(reference.inputs, explainer, bundle)
     ours = Ours(KINDS[explainer.name], explainer, bundle, inputs, device_mesh())
     arguments, published = ours.arguments, expected.pop("seconds", np.full(1, np.nan))
-    if "visited" in expected:
-        blocks = chosen_blocks(expected.pop("visited"), num_blocks)
+    if "visited" in expected:  # evenly spaced ones of these blocks
+        places = np.argwhere(expected["visited"])
+        chosen = np.arange(0, len(places), len(places) / (num_blocks or len(places))).astype(int)
+        blocks = np.zeros_like(expected.pop("visited"))
+        blocks[tuple(places[chosen].T)] = True
         arguments = (*arguments[:-1], blocks)
         expected["ate"] = np.where(blocks, expected["ate"], 0)
     found, seconds = timed(ours.compiled, *arguments)
@@ -70,15 +76,12 @@ def compare(reference: Reference, bundle: Bundle, num_blocks: int | None = None)
 
 def misure_triangle() -> Reference:
     """Both stages of MiSuRe on the eight triangles, by PyTorch, one image at a time."""
-    data, whole = triangles(), np.ones((8, 128, 128), bool)
+    whole = np.ones((8, 128, 128), bool)
     targets = SegmentTarget(class_index=np.ones(8, np.int32), region=whole, reference=whole)
-    names = {"y": "segment", "m_sr": "sufficient", "m_msr": "mask", "loss": "trace"}
-    names |= {"dice_msr": "dice_minimal", "dilations": "dilations", "dice_trace": "dice_trace"}
     with np.load(REFERENCE / "misure_triangle8.npz") as file:
-        result = {name: file[key] for key, name in names.items()}
-    for name in ("segment", "sufficient"):
-        result[name] = result[name] > 0
-    inputs = Inputs(images=data["images"], targets=targets)
+        result = {name: file[key] for key, name in _MISURE.items()}
+    result |= {name: result[name] > 0 for name in ("segment", "sufficient")}
+    inputs = Inputs(images=triangles()["images"], targets=targets)
     return Reference(model="", explainer=MisurePaper(), inputs=inputs, result=result)
 
 
@@ -86,11 +89,7 @@ def pdcr_triangle(index: int, perturbation: Any = "patches") -> Reference:
     """ATE of triangle `index` (0 or 3) with the draws of the published function."""
     data = triangles()
     with np.load(REFERENCE / "pdcr_triangle.npz") as file:
-        found = {
-            name.removesuffix(f"_{index}"): file[name]
-            for name in file.files
-            if name == "patches_u8" or name.endswith(f"_{index}")
-        }
+        found = {name.removesuffix(f"_{index}"): file[name] for name in file.files}
     return _pdcr(data["images"][index], data["masks"][index], found, perturbation)
 
 
@@ -102,12 +101,10 @@ def pdcr_retina(real: Path) -> Reference:
     part = (int(found["image_index"]), slice(y, y + 256), slice(x, x + 256))
     with np.load(real / "retina10.npz") as file:
         image, truth = (file["images_u8"][part] / 255).astype(np.float32), file["masks"][part] > 0
-    return _pdcr(image[..., None], truth, found)
+    return _pdcr(image[..., None], truth, found, "patches")
 
 
-def _pdcr(
-    image: np.ndarray, truth: np.ndarray, found: dict[str, np.ndarray], kind: Any = "patches"
-) -> Reference:
+def _pdcr(image: np.ndarray, truth: np.ndarray, found: Any, perturbation: Any) -> Reference:
     side, (top, left) = Ate.block_size, found["roi"]
     region = np.zeros((1, *truth.shape), bool)
     region[:, top : top + SIDE, left : left + SIDE] = True
@@ -122,7 +119,7 @@ def _pdcr(
     visited[0, y, x] = True
     passes = 3 * len(y) + 50 * int((found["draws"][:, 0] >= 0).sum())
     result = {
-        "ate": found["heat" if kind == "patches" else "zero"][None, ::side, ::side],
+        "ate": found["heat" if perturbation == "patches" else "zero"][None, ::side, ::side],
         "base_dice": np.array([float(found["base"])]),
         "num_interventions": np.array([passes]),
         "visited": visited,
@@ -130,7 +127,7 @@ def _pdcr(
     }
     targets = SegmentTarget(class_index=np.ones(1, np.int32), region=region, reference=truth[None])
     inputs = Inputs(images=image[None], targets=targets, draws=draws)
-    explainer = Ate(perturbation=kind, region_side=SIDE)
+    explainer = Ate(perturbation=perturbation, region_side=SIDE)
     return Reference(model="", explainer=explainer, inputs=inputs, result=result)
 
 
@@ -158,7 +155,7 @@ def retina_logits(real: Path) -> dict[str, Any]:
     logits, segment_of = logits_of(bundle), bundle.segmenter.output.segment_of
     with np.load(real / "pdcr_retina.npz") as file:
         expected = file["logits_every4"].transpose(1, 2, 0)
-    verdict: Validation = compare_logits(logits(images)[0, ::4, ::4], expected, "float32")
+    verdict = compare_logits(logits(images)[0, ::4, ::4], expected, "float32")
     with np.load(real / "retina10.npz") as file:
         photos, masks = (file["images_u8"] / 255).astype(np.float32), file["masks"] > 0
     dices = [
@@ -166,12 +163,3 @@ def retina_logits(real: Path) -> dict[str, Any]:
         for photo, mask in zip(photos, masks, strict=True)
     ]
     return dataclasses.asdict(verdict) | {"mean_dice": float(np.mean(dices))}
-
-
-def chosen_blocks(visited: np.ndarray, count: int | None) -> np.ndarray:
-    """Evenly spaced ones of the visited blocks [1, rows, columns]; all where no count is given."""
-    places = np.argwhere(visited)
-    chosen = np.zeros_like(visited)
-    step = len(places) / (count or len(places))
-    chosen[tuple(places[np.arange(0, len(places), step).astype(int)].T)] = True
-    return chosen

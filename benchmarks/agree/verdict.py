@@ -89,7 +89,8 @@ def failed(why: str) -> Validation:
 
 def all_of(found: Mapping[str, Validation]) -> Validation:
     """The worst of several verdicts, passed if all are; flips and figures say whose they are."""
-    name, worst = max(found.items(), key=lambda item: item[1].excess)
+    # Of equals one with a tolerance: of a comparison, not of a status.
+    name, worst = max(found.items(), key=lambda item: (item[1].excess, item[1].tolerance > 0))
     flips = [
         flip | {"against": f"{name}: {flip['against']}" if "against" in flip else name}
         for name, v in found.items()

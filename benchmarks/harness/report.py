@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def write_report(records: Sequence[Record], out: Path) -> list[Path]:
     from benchmarks.harness.plots import pictures
 
     drawn = pictures(records)
-    names = {title: f"{_slug(title)}.png" for title in drawn}
+    names = {title: "-".join(re.findall(r"\w+", title.lower())) + ".png" for title in drawn}
     inline = {
         title: f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
         for title, png in drawn.items()
@@ -92,18 +93,20 @@ def describe(record: Record) -> dict[str, Any]:
     parts += [f"{settings['blocks']} blocks"] if "blocks" in settings else []
     parts += [str(settings["dtype"])] if settings["dtype"] != "float32" else []
     parts += ["quick"] if settings["quick"] else []
-    check = record.validation
+    check, memory = record.validation, record.memory
+    sizes = {"program": memory.program_bytes, "device peak": memory.device_peak_bytes}
+    sizes["process peak"] = memory.process_peak_bytes
     return {
         "case": record.case,
         "settings": ", ".join(parts),
         "speed": ", ".join(f"{number(v)} {k}/s" for k, v in record.throughput.items()),
-        "seconds": f"{number(ours.median)} ± {number(ours.spread)} s ({len(ours.seconds)} times)",
-        "ratios": {name: _ratio(record, name) for name in record.ratios},
+        "seconds": f"{_with_spread(ours.median, ours.spread)} s ({len(ours.seconds)} times)",
+        "ratios": {n: _with_spread(r, record.ratio_spread(n)) for n, r in record.ratios.items()},
         "share": "–" if record.share_of_peak is None else f"{record.share_of_peak:.0%}",
         "difference": f"{check.max_abs_diff:.2g} {check.unit} (at most {check.tolerance:.2g})",
         "flips": len(check.flips),
         "passed": check.passed,
-        "memory": _memory(record),
+        "memory": ", ".join(f"{k} {v / 2**20:,.0f} MiB" for k, v in sizes.items() if v),
     }
 
 
@@ -132,19 +135,8 @@ def number(value: float) -> str:
     return f"{value:.2e}" if abs(value) < 1e-4 else f"{value:.3g}"
 
 
-def _ratio(record: Record, name: str) -> str:
-    """A ratio and its spread."""
-    return f"{number(record.ratios[name])} ± {number(record.ratio_spread(name))}"
-
-
-def _memory(record: Record) -> str:
-    memory = record.memory
-    parts = [
-        ("program", memory.program_bytes),
-        ("device peak", memory.device_peak_bytes),
-        ("process peak", memory.process_peak_bytes),
-    ]
-    return ", ".join(f"{name} {value / 2**20:,.0f} MiB" for name, value in parts if value)
+def _with_spread(value: float, spread: float) -> str:
+    return f"{number(value)} ± {number(spread)}"
 
 
 def _render(template: str, records: Sequence[Record], **more: Any) -> str:
@@ -162,7 +154,3 @@ def _render(template: str, records: Sequence[Record], **more: Any) -> str:
     environment.filters["number"] = lambda v: number(v) if isinstance(v, float | int) else v or "–"
     rows = [(record, describe(record)) for record in records]
     return environment.get_template(template).render(rows=rows, machines=machines(records), **more)
-
-
-def _slug(title: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())

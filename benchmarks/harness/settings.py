@@ -62,19 +62,13 @@ class Defaults:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Flags):
     """`Flags` with the case's defaults filled in; `width` is None where the model has its own."""
 
-    model: str
-    size: int
-    width: int | None
-    lanes: int
-    blocks: int | None
-    devices: int
-    dtype: Dtype
-    peer: Peer
-    quick: bool
-    repetitions: int
+    model: str = ""
+    size: int = 0
+    lanes: int = 0
+    devices: int = 0
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -90,22 +84,18 @@ def resolve(
     With `split_lanes` the images are dealt out to the devices, equally many to each.
     """
     flags.validate()
-    chosen: dict[str, Any] = dataclasses.asdict(defaults)
+    chosen: dict[str, Any] = dataclasses.asdict(defaults) | {"devices": num_devices}
     if flags.width is not None:
         chosen["model"] = "random"
-    given = {k: v for k, v in dataclasses.asdict(flags).items() if v is not None}
-    chosen |= {"devices": num_devices} | given
-    settings = Settings(**chosen)
-    if settings.model != "random":
-        settings = dataclasses.replace(settings, width=None)
-    if settings.devices > num_devices:
-        raise ConfigError(f"--devices is {settings.devices}; there are {num_devices}")
-    if split_lanes and settings.lanes % settings.devices:
-        lanes = -(-settings.lanes // settings.devices) * settings.devices
+    chosen |= {k: v for k, v in dataclasses.asdict(flags).items() if v is not None}
+    if chosen["model"] != "random":
+        chosen["width"] = None
+    devices, lanes = chosen["devices"], chosen["lanes"]
+    if devices > num_devices:
+        raise ConfigError(f"--devices is {devices}; there are {num_devices}")
+    if split_lanes and lanes % devices:
         # Asked for lanes are kept to; defaults are for any number of devices.
         if flags.lanes is not None:
-            raise ConfigError(
-                f"--lanes is {flags.lanes}; make it a multiple of the {settings.devices} devices"
-            )
-        settings = dataclasses.replace(settings, lanes=lanes)
-    return settings
+            raise ConfigError(f"--lanes is {lanes}; make it a multiple of the {devices} devices")
+        chosen["lanes"] = -(-lanes // devices) * devices
+    return Settings(**chosen)

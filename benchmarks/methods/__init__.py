@@ -8,8 +8,7 @@ from benchmarks.methods.components import COMPONENTS
 from benchmarks.methods.forward import FORWARD
 from benchmarks.methods.maps import CONFIDENCE, GRAD_CAM, INTEGRATED_GRADIENTS
 from benchmarks.methods.misure import MISURE, MISURE_512
-from benchmarks.methods.misure_lanes import LANES
-from benchmarks.methods.misure_quality import QUALITY
+from benchmarks.methods.misure_tables import LANES, QUALITY
 from benchmarks.methods.scaling import SCALING
 from benchmarks.methods.sweep import SWEEP
 

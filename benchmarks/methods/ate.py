@@ -18,6 +18,7 @@ from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.incremental import Plan, make_plan
 from jaxseg_xai.models import Bundle
 from jaxseg_xai.ops.blocks import any_in_block
+from jaxseg_xai.ops.replacements import Draws
 
 #: Evenly spaced blocks of the first image that the peers do: one that passes the screening costs
 #: them 53 forward passes.
@@ -97,7 +98,8 @@ def drawn(settings: Settings, bundle: Bundle, inputs: Inputs, explainer: Ate) ->
     """With a pool of 1000 patches, and the method's draws from it."""
     inputs = inputs.replace(pool=make_pool(bundle, settings, explainer.block_size))
     _, problem, batch = Kind().arguments(explainer, bundle, inputs, device_mesh(jax.devices()[:1]))
-    return inputs.replace(draws=explainer.draw(problem, batch))
+    draws = explainer.draw(problem, batch)
+    return inputs.replace(draws=Draws(*(np.array(part) for part in draws)))  # PyTorch wants copies
 
 
 def outside(ours: Ours) -> np.ndarray:

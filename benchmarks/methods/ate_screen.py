@@ -23,7 +23,6 @@ from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.metrics.screening import compare_with_random_screen, recall_of_screen
 from jaxseg_xai.models import Bundle
-from jaxseg_xai.ops.replacements import Draws
 
 GRADIENTS = {"gradient 1 node": AteGradient(), "gradient 8 nodes": AteGradient(num_nodes=8)}
 #: Shares of the blocks: the gradients' largest, besides as many as the random screen's cost allows.
@@ -45,8 +44,10 @@ class ScreenCase(AteCase):
         fields = max(gradient.num_fields for gradient in GRADIENTS.values())
         more = dataclasses.replace(explainer, num_screen=fields)
         inputs = super().prepare(settings, bundle, more)["ours"][1]
+        draws: Any = inputs.draws
+        exact = inputs.replace(draws=draws._replace(screen=draws.screen[..., :0]))
         gradients = {f"ours, {name}": (form, inputs) for name, form in GRADIENTS.items()}
-        return {"ours": (explainer, _without_screen(inputs))} | gradients
+        return {"ours": (explainer, exact)} | gradients
 
     def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
         return super().contender(settings, ours, name) if name == "ours" else ours[name]
@@ -55,48 +56,37 @@ class ScreenCase(AteCase):
         """Also the tables; of ours, an intervention costs its windows, a gradient whole passes."""
         columns, explainer = _values(ran), ran.main.explainer
         plan = plan_of(ran.main.bundle, ran.settings.size, explainer.block_size, BOX_SIDE)
-        tables = {
-            "screen": _table(columns, explainer, 1.0),
-            "screen, incremental": _table(columns, explainer, plan.flops / plan.dense_flops),
-        }
+        weights = {"screen": 1.0, "screen, incremental": plan.flops / plan.dense_flops}
+        tables = {name: _table(columns, explainer, weight) for name, weight in weights.items()}
         return super().figures(ran) | {"series": tables}
 
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
         """Also: a path integral comes nearer to O(z) - O(x) than first order."""
-        found = [ran.results[f"ours, {name}"] for name in GRADIENTS]
-        first, path = (float(np.mean(one.scores["completeness_gap"])) for one in found)
+        found = {name: ran.results[f"ours, {name}"] for name in GRADIENTS}
+        gaps = [float(np.mean(one.scores["completeness_gap"])) for one in found.values()]
         gap = judge(
-            Bound("completeness gap of 8 nodes, points", path, first),
+            Bound("completeness gap of 8 nodes, points", gaps[1], gaps[0]),
             why="a path integral comes nearer to the difference than first order",
         )
-        verdicts = {"": super().validate(ran, mesh)}
-        verdicts |= {name: explained(one) for name, one in zip(GRADIENTS, found, strict=True)}
+        verdicts = {"exact": super().validate(ran, mesh)}
+        verdicts |= {name: explained(one) for name, one in found.items()}
         verdict = all_of(verdicts if gap.passed else verdicts | {"completeness": gap})
-        figures = {gap.unit: path, f"{gap.unit} (at most)": first}
+        figures = {gap.unit: gaps[1], f"{gap.unit} (at most)": gaps[0]}
         return dataclasses.replace(verdict, measured=verdict.measured | figures)
-
-
-def _without_screen(inputs: Inputs) -> Inputs:
-    draws = inputs.draws
-    assert isinstance(draws, Draws)
-    return inputs.replace(draws=draws._replace(screen=draws.screen[..., :0]))
 
 
 def _values(ran: Ran) -> list[np.ndarray]:
     """Exact ATE, gradients and effects of the screening patches: for each image, each [blocks]."""
     exact, side = ran.main, ran.main.explainer.block_size
-    inputs, blocks = exact.inputs, chosen_blocks(ran.settings, exact)
-    draws = ran.ours[f"ours, {next(iter(GRADIENTS))}"].inputs.draws
-    assert isinstance(draws, Draws)
-    few = [
-        Draws(draws.patches, draws.full[..., :0], draws.screen[..., s : s + 1])
-        for s in range(_SCREEN)
-    ]
-    ones = [inputs.replace(draws=one) for one in few]
+    blocks, none = chosen_blocks(ran.settings, exact), exact.inputs.draws
+    drawn: Any = ran.ours["ours, gradient 1 node"].inputs.draws
+    assert none is not None
     # Without a threshold the ATE of one patch is that patch's effect.
-    bare = dataclasses.replace(exact.explainer, threshold=0.0)
-    effect = Ours(exact.kind, bare, exact.bundle, ones[0], exact.mesh)
-    effects = [effect.compiled(*effect.placed(one)[:-1], blocks) for one in ones]
+    bare, ones = dataclasses.replace(exact.explainer, threshold=0.0), drawn.screen
+    few = [none._replace(full=ones[..., s : s + 1]) for s in range(_SCREEN)]
+    inputs = [exact.inputs.replace(draws=one) for one in few]
+    effect = Ours(exact.kind, bare, exact.bundle, inputs[0], exact.mesh)
+    effects = [effect.compiled(*effect.placed(one)[:-1], blocks) for one in inputs]
     found = [*ran.results.values(), *effects]
     maps = np.stack([np.asarray(one.attribution)[:, ::side, ::side] for one in found])
     return [maps[:, i, chosen] for i, chosen in enumerate(blocks)]
@@ -136,26 +126,23 @@ def _points(values: np.ndarray, ate: Ate, weight: float) -> dict[str, tuple[floa
             num_patches=ate.num_patches,
             threshold=ate.threshold,
         )
-        cost = same.cost * weight
-        points[f"{_SCREEN} random patches"] = (cost, same.random_share, same.random_recall)
+        random = (same.cost * weight, same.random_share, same.random_recall)
+        points[f"{_SCREEN} random patches"] = random
         shares = [int(b * exact.size) / exact.size for b in _BUDGETS]  # whole blocks
         recalls = recall_of_screen(gradient, exact[0], shares, threshold=ate.threshold).tolist()
-        labels = (f"{b:.0%} of the blocks" for b in _BUDGETS)
-        budgets = dict(zip(labels, zip(shares, recalls, strict=True), strict=True))
-        budgets["at the random screen's cost"] = (same.gradient_share, same.gradient_recall)
-        for budget, (share, recall) in budgets.items():
+        labels = [f"{b:.0%} of the blocks" for b in _BUDGETS] + ["at the random screen's cost"]
+        pairs = [*zip(shares, recalls, strict=True), (same.gradient_share, same.gradient_recall)]
+        for budget, (share, recall) in zip(labels, pairs, strict=True):
             points[f"{name}, {budget}"] = (passes + share * all_blocks, share, recall)
     return points
 
-
-_EXACT = Ate(num_screen=0, num_patches=_PATCHES, region_side=BOX_SIDE)
 
 SCREEN = ScreenCase(
     name="ate-screen",
     about="the ATE's gradient and PdCR's random patches as screens for the exact ATE",
     defaults=Defaults(model="reference", size=128, lanes=2),
     quick=Defaults(model="triangle", size=64, lanes=2),
-    explainer=_EXACT,
+    explainer=Ate(num_screen=0, num_patches=_PATCHES, region_side=BOX_SIDE),
     shorter={"num_patches": _QUICK_PATCHES},
     references=("ate", "ate_gradient", "ate_gradient_path"),
 )

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
 from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.timing import timed
 from benchmarks.methods.base import Case
 from benchmarks.methods.inputs import write_random_model
 from jaxseg_xai.core.types import Explanation, SegmentTarget
@@ -31,7 +31,7 @@ from jaxseg_xai.ops.random import image_id, make_key
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.store.pools import read_pool
 from jaxseg_xai.sweeps.config import DataConfig, Job, SweepConfig
-from jaxseg_xai.sweeps.run import SweepResult, run_sweep
+from jaxseg_xai.sweeps.run import run_sweep
 
 #: Batches of `lanes` images in one sweep.
 _BATCHES, _QUICK_BATCHES = 4, 2
@@ -52,22 +52,23 @@ class SweepCase(Case):
         with tempfile.TemporaryDirectory() as name, _programs_kept(Path(name) / "xla"):
             folder = Path(name)
             config = _config(settings, folder)
-            first, _ = _one(config, folder / "first.zarr")
-            validation = _validate(config, folder / "first.zarr", settings, mesh)
+
+            def sweep(name: str) -> tuple[Any, float]:
+                into = dataclasses.replace(config, out=folder / name)
+                return timed(run_sweep, into, progress=False)
+
+            first, _ = sweep("first")
+            validation = _validate(config, folder / "first", settings, mesh)
             for turn in range(settings.repetitions):
-                out = folder / f"{turn}.zarr"
-                result, wall = _one(config, out)
+                result, wall = sweep(str(turn))
                 wall -= result.times.compile_seconds
                 explaining = sum(result.times.compute_seconds.values()) / wall
-                storing = _write_again(out, folder / f"{turn} again.zarr", settings.lanes) / wall
-                rows.append(
-                    {
-                        "seconds": wall,
-                        "share_explaining": explaining,
-                        "share_storage": storing,
-                        "share_rest": 1 - explaining - storing,
-                    }
-                )
+                again = timed(
+                    _writing_again(folder / str(turn), settings.lanes), folder / f"{turn} again"
+                )[1]
+                shares = {"explaining": explaining, "storage": again / wall}
+                shares["rest"] = 1 - sum(shares.values())
+                rows.append({"seconds": wall} | {f"share_{k}": v for k, v in shares.items()})
         counts = [sum(found.values()) for found in first.counts.values()]
         return Measurement(
             compile_seconds=first.times.compile_seconds,
@@ -89,65 +90,53 @@ def _config(settings: Settings, folder: Path) -> SweepConfig:
     elif model == "reference":
         model = str(REFERENCE)
     limit = settings.lanes * (_QUICK_BATCHES if quick else _BATCHES)
+    misure, ate = (_QUICK_MISURE, _QUICK_ATE) if quick else (_MISURE, _ATE)
     return SweepConfig(
         model=model,
         data=DataConfig(source="triangle", size=settings.size, limit=limit),
-        explain=(
-            Job(label="misure", explainer=_QUICK_MISURE if quick else _MISURE),
-            Job(label="ate", explainer=_QUICK_ATE if quick else _ATE),
-        ),
+        explain=(Job(label="misure", explainer=misure), Job(label="ate", explainer=ate)),
         batch_size=settings.lanes,
         dtype=settings.dtype,
     )
 
 
-def _one(config: SweepConfig, out: Path) -> tuple[SweepResult, float]:
-    """Result and wall seconds."""
-    start = time.perf_counter()
-    result = run_sweep(dataclasses.replace(config, out=out), progress=False)
-    return result, time.perf_counter() - start
-
-
 def _target(found: Any) -> SegmentTarget:
-    row, where = found.row, {"region": found.region, "reference": found.reference}
-    return SegmentTarget(class_index=np.int32(row.class_index), **where)
+    where = {"region": found.region, "reference": found.reference}
+    return SegmentTarget(class_index=np.int32(found.row.class_index), **where)
 
 
-def _write_again(out: Path, copy: Path, lanes: int) -> float:
-    """Seconds that writing the contents of a store takes; a flush after every batch."""
+def _writing_again(out: Path, lanes: int) -> Any:
+    """A function that writes the contents of a store into another, with a flush a batch."""
     store = ZarrStore.open(out)
     results = [store.read(row) for row in store.rows()]
     images = {found.row.image_index: store.read_image(found.row) for found in results}
-    start = time.perf_counter()
-    again = ZarrStore.create_or_resume(
-        copy,
-        entries=[store.entry(label) for label in store.labels],
-        plan={label: store.rows(label) for label in store.labels},
-        config={},
-    )
-    for index, image in images.items():
-        if image is not None:
-            again.write_image(index, image)
-    for number, found in enumerate(results, start=1):
-        explanation = Explanation(
-            attribution=found.attribution,
-            status=np.int32(found.row.status or 0),
-            scores=found.row.scores,
-            maps=found.maps,
-            traces=found.traces,
-        )
-        again.write(found.row.label, found.row.number, explanation, _target(found))
-        if number % lanes == 0:
-            again.flush()
-    again.flush()
-    return time.perf_counter() - start
+    entries = [store.entry(label) for label in store.labels]
+    plan = {label: store.rows(label) for label in store.labels}
+
+    def write(copy: Path) -> None:
+        again = ZarrStore.create_or_resume(copy, entries=entries, plan=plan, config={})
+        for index, image in images.items():
+            if image is not None:
+                again.write_image(index, image)
+        for number, found in enumerate(results, start=1):
+            explanation = Explanation(
+                attribution=found.attribution,
+                status=np.int32(found.row.status or 0),
+                scores=found.row.scores,
+                maps=found.maps,
+                traces=found.traces,
+            )
+            again.write(found.row.label, found.row.number, explanation, _target(found))
+            if number % lanes == 0 or number == len(results):
+                again.flush()
+
+    return write
 
 
 def _validate(config: SweepConfig, out: Path, settings: Settings, mesh: Mesh) -> Validation:
     """What the store holds of the first batch against explanations that never were on a disk."""
     store, bundle = ZarrStore.open(out), load_model(config.model, dtype=config.dtype)
-    worst = 0.0
-    dataset = open_dataset("triangle", config.data.split, size=settings.size)
+    dataset, worst = open_dataset("triangle", config.data.split, size=settings.size), 0.0
     by_id = {name: index for index, name in enumerate(dataset.ids)}
     for job in config.explain:
         explainer, pool = job.explainer, None
@@ -180,14 +169,11 @@ def _validate(config: SweepConfig, out: Path, settings: Settings, mesh: Mesh) ->
 @contextlib.contextmanager
 def _programs_kept(folder: Path) -> Iterator[None]:
     """A sweep compiles its programs anew; only the first one of this case shall."""
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
+    cache, seconds = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: getattr(jax.config, name) for name in (cache, seconds)}
     try:
-        for name, value in settings.items():
-            jax.config.update(name, value)
+        jax.config.update(cache, str(folder))
+        jax.config.update(seconds, 0)
         compilation_cache.reset_cache()
         yield
     finally:

@@ -20,11 +20,7 @@ _GPU_PIXELS = 2**22
 
 
 def torch_device() -> torch.device:
-    """The device for the peers: of the kind that JAX computes on, and the first of them.
-
-    Raises:
-      ConfigError: PyTorch cannot use it.
-    """
+    """Of the kind that JAX computes on, the first; `ConfigError` where PyTorch cannot use it."""
     platform = jax.default_backend()
     if platform == "cpu":
         return torch.device("cpu")

@@ -19,7 +19,7 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var":
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3x3 convolution, normalisation, ReLU."""
+    """Twice: 3x3 convolution, normalisation, ReLU; [N, n_in, H, W] -> [N, n_out, H, W]."""
 
     def __init__(self, n_in: int, n_out: int, config: UNetConfig) -> None:
         super().__init__()
@@ -29,7 +29,6 @@ class DoubleConv(nn.Module):
         self.norm2 = _norm(config, n_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, n_in, H, W] -> [N, n_out, H, W]."""
         x = functional.relu(self.norm1(self.conv1(x)))
         return functional.relu(self.norm2(self.conv2(x)))
 
@@ -40,23 +39,20 @@ class TorchUNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        encoder = (config.in_channels, *config.encoder_channels)
+        channels = (config.in_channels, *config.encoder_channels)
         self.encoder = nn.ModuleList(
-            DoubleConv(a, b, config) for a, b in itertools.pairwise(encoder)
+            DoubleConv(a, b, config) for a, b in itertools.pairwise(channels)
         )
         below = [config.encoder_channels[-1], *config.decoder_channels[:-1]]
         skips = config.encoder_channels[-2::-1]
         if config.upsample == "transposed":
             # As is usual, a transposed convolution brings the channels down to the skip's.
-            self.up = nn.ModuleList(
-                nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(below, skips, strict=True)
-            )
-            below = list(skips)
-        elif config.upsample == "bilinear":
-            rise = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-            self.up = nn.ModuleList(rise for _ in skips)
+            pairs, below = zip(below, skips, strict=True), list(skips)
+            self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairs)
         else:
-            self.up = nn.ModuleList(nn.Upsample(scale_factor=2, mode="nearest") for _ in skips)
+            corners = {"align_corners": True} if config.upsample == "bilinear" else {}
+            rise = nn.Upsample(scale_factor=2, mode=config.upsample, **corners)
+            self.up = nn.ModuleList(rise for _ in skips)
         self.decoder = nn.ModuleList(
             DoubleConv(a + s, b, config)
             for a, s, b in zip(below, skips, config.decoder_channels, strict=True)
@@ -87,14 +83,9 @@ class TorchUNet(nn.Module):
 
 
 def torch_unet(config: Any, variables: Any) -> TorchUNet:
-    """The PyTorch U-Net with the weights of ours, in evaluation mode.
+    """The PyTorch U-Net with the weights of ours, in evaluation mode, on the CPU.
 
-    Args:
-      config: of our model.
-      variables: its weights, as `from_nnx` or `load_model` return them.
-
-    Returns:
-      The network on the CPU; its parameters require gradients, as PyTorch makes them.
+    Its parameters require gradients, as PyTorch makes them.
     """
     model = TorchUNet(config).eval()
     state = {}
