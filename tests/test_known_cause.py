@@ -7,7 +7,7 @@ import pytest
 
 import jaxseg_xai
 from jaxseg_xai.data.sources.memory import MemorySource
-from jaxseg_xai.data.sources.triangle import TriangleDataset
+from jaxseg_xai.data.sources.triangle import TriangleCueDataset
 from jaxseg_xai.explainers.ate.ate import Ate
 
 CUED, BLOCK = 1, 16
@@ -22,7 +22,7 @@ def in_one_block(box):
 @pytest.fixture(scope="module")
 def explained():
     """ATE of eight cued triangles: maps [8, 64, 64] and the marker boxes (y0, x0, y1, x1)."""
-    dataset = TriangleDataset("test", size=64, cue=True)
+    dataset = TriangleCueDataset("test", size=64)
     made = ((i, dataset.make(i)[2].marker) for i in range(len(dataset)))
     marked = ((i, box) for i, box in made if box is not None and in_one_block(box))
     boxes = dict(itertools.islice(marked, 8))

@@ -9,6 +9,7 @@ from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.explainers.parts.table import ComponentTable, write_csv
 from jaxseg_xai.store import Store, StoredExplanation, ZarrStore
 from jaxseg_xai.sweeps.config import Job, SweepConfig, make_job
@@ -16,6 +17,8 @@ from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import run_sweep
 
 _OUT = Path("runs/components")
+#: Statuses of images that do not have the class, or could not be read.
+_NOTHING = (Status.EMPTY_TARGET, Status.EMPTY_REGION, Status.FAILED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +70,8 @@ def tables_of(store: Store, label: str) -> dict[str, ComponentTable]:
 
     of_class: dict[int, list[StoredExplanation]] = {}
     for row in store.rows(label, done_only=True):
-        found = store.read(row)
-        if found.traces:
-            of_class.setdefault(row.class_index, []).append(found)
+        if row.status not in _NOTHING:
+            of_class.setdefault(row.class_index, []).append(store.read(row))
     entry = store.entry(label)
     return {
         class_name(index, store.class_names): table_of(rows, entry)

@@ -39,7 +39,7 @@ def explain(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh)
       ModelError: the model cannot be applied, or has no gradient where one is needed.
     """
     check_problem(explainer, problem, batch)
-    run = _compiled if explainer.traceable else _as_it_is
+    run = _compiled if explainer.traceable else _explain_batch
     return run(explainer, problem, batch, mesh=mesh)
 
 
@@ -255,9 +255,11 @@ def _no_gradient(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tup
     return ""
 
 
-def _as_it_is(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
+def _explain_batch(
+    explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh
+) -> Explanation:
     found = explainer.explain_batch(problem, batch, mesh)
     return run_each(explainer, problem, batch, mesh) if found is None else found
 
 
-_compiled = functools.partial(jax.jit, static_argnames="mesh")(_as_it_is)
+_compiled = functools.partial(jax.jit, static_argnames="mesh")(_explain_batch)

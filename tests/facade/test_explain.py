@@ -65,7 +65,7 @@ def test_images_of_one_size_share_one_program(model):
     found = ig(model, pictures(1), outcome="mean_probability")
     with CompileLog() as log:
         other = ig(model, 1 - pictures(1), outcome="mean_probability")
-    assert log.count("_compiled") == log.count("predict_batch") == 0
+    assert log.count("_explain_batch") == log.count("predict_batch") == 0
     assert (other.attribution != found.attribution).any()
 
 

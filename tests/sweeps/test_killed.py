@@ -205,6 +205,7 @@ def test_a_killed_process_loses_at_most_a_batch(model, tmp_path):
             tiny.environment(),
             JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
             JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+            JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # as in this process, to the last bit
         ),
         stderr=subprocess.PIPE,
         text=True,

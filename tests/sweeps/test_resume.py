@@ -43,7 +43,7 @@ def test_a_second_run_computes_and_changes_nothing(done):
         again = run_sweep(config)
     assert again.times.computed == {"misure": 0, "ate": 0}
     assert again.times.num_images == 0
-    assert log.count("_compiled") == 0
+    assert log.count("_explain_batch") == 0
     assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in config.out.rglob("c.*")}
 
 

@@ -118,7 +118,7 @@ def test_one_program_per_explainer_and_shape(done, model, tmp_path):
         result = run_sweep(config)
     assert result.counts == {"ate": {"OK": 11}}
     # The programs for 32x32 are those of `done`, in this process.
-    assert log.count("_compiled") == 1
+    assert log.count("_explain_batch") == 1
     assert log.count("predict_batch") == 1
     store = ZarrStore.open(config.out)
     rows = store.rows("ate")
