@@ -58,7 +58,9 @@ class ScreenCase(AteCase):
         plan = plan_of(ran.main.bundle, ran.settings.size, explainer.block_size, BOX_SIDE)
         weights = {"screen": 1.0, "screen, incremental": plan.flops / plan.dense_flops}
         tables = {name: _table(columns, explainer, weight) for name, weight in weights.items()}
-        return super().figures(ran) | {"series": tables}
+        figures = super().figures(ran)
+        figures["work"].pop("explanations", None)  # screens, not explanations
+        return figures | {"series": tables}
 
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
         """Also: a path integral comes nearer to O(z) - O(x) than first order."""
@@ -144,5 +146,7 @@ SCREEN = ScreenCase(
     quick=Defaults(model="triangle", size=64, lanes=2),
     explainer=Ate(num_screen=0, num_patches=_PATCHES, region_side=BOX_SIDE),
     shorter={"num_patches": _QUICK_PATCHES},
+    flops_of="convolutions and products in the windows of every intervention of the exact ATE, and a "
+    "forward pass per image",
     references=("ate", "ate_gradient", "ate_gradient_path"),
 )
