@@ -69,11 +69,13 @@ class Maps(Kind):
                     "excused": bool(distance.max() <= FLIP_MARGIN),
                 }
             )
+        broken = ~np.isfinite(found["attribution"]).all((1, 2))
         steady = ~np.isfinite(subject.moved) | (subject.moved <= tolerance / 3)
         kept = steady & ~differing.any((1, 2))
         off = relative_l2(found["attribution"][kept], expected["attribution"][kept])
         return judge(
             Bound("relative L2", float(np.max(off, initial=0.0)), tolerance),
+            Bound("maps that are not numbers", float(broken.sum()), 0.0),
             Bound("share of the images left out", float(1 - kept.mean()), 0.5),
             *self._score_bounds(found, expected, kept, _SCORES),
             why=self.why,

@@ -144,6 +144,6 @@ REGIONS = RegionsCase(
     explainer=Ate(),
     # Screening is one more program to compile, for each of the two.
     shorter={"num_screen": 0, "num_patches": 10},
-    flops_of="convolutions and products in the windows of every intervention of the one pass, and a "
-    "forward pass per image",
+    flops_of="convolutions and products in the windows of every intervention of the one pass, "
+    "and a forward pass per image",
 )

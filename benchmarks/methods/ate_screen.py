@@ -146,7 +146,7 @@ SCREEN = ScreenCase(
     quick=Defaults(model="triangle", size=64, lanes=2),
     explainer=Ate(num_screen=0, num_patches=_PATCHES, region_side=BOX_SIDE),
     shorter={"num_patches": _QUICK_PATCHES},
-    flops_of="convolutions and products in the windows of every intervention of the exact ATE, and a "
-    "forward pass per image",
+    flops_of="convolutions and products in the windows of every intervention of the exact ATE, "
+    "and a forward pass per image",
     references=("ate", "ate_gradient", "ate_gradient_path"),
 )
