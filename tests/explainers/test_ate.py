@@ -217,6 +217,7 @@ def test_examples_that_fill_up_a_batch_cost_nothing():
     assert wanted.scores["num_interventions"][1] > 0
 
 
+@pytest.mark.slow
 def test_a_box_around_the_region_changes_nothing():
     batch = make_batch(np.stack([image(0), image(1)]))
     wanted = run(BLURRED, batch)
@@ -268,6 +269,7 @@ def test_sampling_stops_where_the_interval_is_settled():
     assert found.scores["num_interventions"][0] == 14 * 10  # one round: all effects agree
 
 
+@pytest.mark.slow
 def test_where_sampling_stops_does_not_depend_on_the_batch():
     batch = make_batch(np.stack([image(0), image(1)]))
     careful = dataclasses.replace(

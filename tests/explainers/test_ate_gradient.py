@@ -170,6 +170,7 @@ def test_blocks_that_cannot_be_seen_have_no_effect_and_helpful_ones_are_negative
     assert effects[[1, 5]].max() < 0
 
 
+@pytest.mark.slow
 def test_the_same_alone_and_on_any_number_of_devices():
     batch = make_batch(4)
     together = run(SMOOTH, batch, devices=jax.devices())

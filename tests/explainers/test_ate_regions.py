@@ -110,6 +110,7 @@ def test_every_block_outside_one_region_is_evaluated_once():
     assert explained.scores["num_evaluated"][0].tolist() == [15 * SMALL.num_patches] * 5
 
 
+@pytest.mark.slow
 def test_no_result_depends_on_chunks_devices_or_regions_that_fill_up():
     batch = region_batch()
     wanted = run(BLURRED, batch)
@@ -120,6 +121,7 @@ def test_no_result_depends_on_chunks_devices_or_regions_that_fill_up():
     chex.assert_trees_all_equal(fewer, jax.tree.map(lambda leaf: leaf[:, :4], wanted))
 
 
+@pytest.mark.slow
 def test_a_box_around_all_regions_changes_nothing():
     batch = region_batch(boxes=[*BOXES[:3], EMPTY, EMPTY])  # rows 2 to 15, columns 8 to 22
     wanted = run(BLURRED, batch)

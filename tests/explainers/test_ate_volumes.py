@@ -64,6 +64,7 @@ def test_equals_the_algorithm_done_one_at_a_time(explained):
     assert explained.status.tolist() == [Status.OK, Status.OK]
 
 
+@pytest.mark.slow
 def test_the_same_alone_on_one_device_and_in_chunks(explained):
     other = dataclasses.replace(EXPLAINER, batch_size=2)
     chex.assert_trees_all_close(run(PROBLEM, volume_batch(), other), explained, atol=1e-4)

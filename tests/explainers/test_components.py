@@ -197,6 +197,7 @@ def test_first_order_is_the_slope_of_the_exact_effect():
     np.testing.assert_allclose(table.ate, table.mean_first_order, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_on_one_device_whatever_the_chunk():
     # A program for each part, all made alike: a layer and a skip connection stand for all.
     parts = ("encoder/0/conv2", "encoder/0/conv2 -> decoder/0/conv1")

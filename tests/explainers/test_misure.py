@@ -127,6 +127,7 @@ def test_images_of_one_pixel_or_one_line(shape, explainer):
     assert np.isfinite(found.attribution).all()
 
 
+@pytest.mark.slow
 def test_a_batch_over_all_devices_equals_one_by_one():
     problem, batch = make_batch(8)
     explainer = dataclasses.replace(SMALL, lanes=2)

@@ -166,6 +166,7 @@ def make_batch(count, predict=models.blurred_brightness, level=0.35):
     return problem, batch_of(problem, images)
 
 
+@pytest.mark.slow
 def test_a_batch_over_all_devices_equals_one_by_one():
     problem, batch = make_batch(8)
     together = explain(SMALL, problem, batch, mesh=device_mesh())
