@@ -77,22 +77,27 @@ def name_classes(axes: "Axes", pictures: list[Picture], record: Record) -> None:
         Line2D([], [], color=tuple(overlays.class_colour(label, overlapping) / 255), lw=3)
         for label in listed
     ]
+    names = [record.name_of(label) for label in listed]
+    # A second row would run into the title of the panel below.
+    one_row = sum(map(len, names)) + 4 * len(names) <= 40
     legend = axes.legend(
         lines,
         ["name"] * len(lines),
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.01),
-        ncols=2 if len(lines) > 1 else 1,
-        fontsize=7.5,
+        bbox_to_anchor=(0.5, 0.0),
+        borderaxespad=0.1,
+        ncols=len(lines) if one_row else 2,
+        fontsize=7,
         frameon=False,
-        handlelength=1.2,
-        columnspacing=1.0,
+        handlelength=0.9,
+        handletextpad=0.4,
+        columnspacing=0.7,
         borderpad=0.1,
     )
     # Set afterwards: a legend leaves out names that begin with an underscore.
-    for text, label in zip(legend.get_texts(), listed, strict=True):
+    for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
-        text.set_text(record.name_of(label))
+        text.set_text(name)
 
 
 def _classes(segmentation: np.ndarray) -> list[int]:
