@@ -248,6 +248,7 @@ def _no_gradient(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tup
     def gradient(variables: Any, image: jax.Array) -> jax.Array:
         return jax.grad(lambda x: jnp.sum(segmenter(variables, x)))(image)
 
+    jax.eval_shape(segmenter, variables, image)  # a wrong model says so by itself
     try:
         jax.eval_shape(gradient, variables, image)
     except Exception as error:  # whatever JAX says of somebody's model

@@ -79,6 +79,8 @@ def explain(
       JaxsegError: the model, an image, a class or a setting cannot be used; in one line, with the
         remedy. (Of several images, those that cannot be used have status FAILED and a reason.)
     """
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed is {seed!r}; it must be an integer in [0, 2**32)")
     bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     source = as_source(images, labels, rank=spec.rank)

@@ -1,8 +1,11 @@
 """`jaxseg_xai.sweep`: many images into a store, from Python objects."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.input_spec import Grey, Pad
@@ -75,12 +78,13 @@ def sweep(
     """
     bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
-    source = _open(data, labels, bundle, spec.rank)
+    source, chosen = _open(data, labels, bundle, spec.rank)
     jobs = tuple(make_job(entry) for entry in explain)
     config = SweepConfig(
         out=Path(out),
         model=bundle.name,
-        data=DataConfig(source=str(data) if isinstance(data, str | Path) else _name(source)),
+        data=DataConfig(source=_name(data, labels)),
+        others_source="" if others is None else _name(others),
         classes=tuple(output.class_names[i] for i in class_indices(classes, output, bundle.name)),
         explain=jobs,
         roi=roi or RoiConfig(),
@@ -98,7 +102,7 @@ def sweep(
     work = Work(
         bundle=bundle,
         source=source,
-        chosen=tuple(range(len(source))),
+        chosen=tuple(chosen),
         jobs=jobs,
         classes=class_indices(classes, output, bundle.name),
         roi=config.roi,
@@ -111,12 +115,25 @@ def sweep(
     return run_into_zarr(work, config, progress=progress)
 
 
-def _open(data: Any, labels: Any, bundle: Any, rank: int) -> Source:
+def _open(data: Any, labels: Any, bundle: Any, rank: int) -> tuple[Source, Sequence[int]]:
     if isinstance(data, str | Path) and labels is None:
         names = bundle.class_names
-        return DataConfig(source=str(data)).open(names, bundle.segmenter.input.channels)[0]
-    return as_source(data, labels, rank=rank)
+        return DataConfig(source=str(data)).open(names, bundle.segmenter.input.channels)
+    source = as_source(data, labels, rank=rank)
+    return source, range(len(source))
 
 
-def _name(source: Source) -> str:
-    return f"{type(source).__name__} of {len(source)} items"
+def _name(*given: Any) -> str:
+    """What tells images from others: a path as it is, arrays by a checksum of their values."""
+    found = []
+    for value in given:
+        if value is None or isinstance(value, str | Path):
+            found.append("" if value is None else str(value))
+        elif isinstance(value, list | tuple):
+            found.append(f"{len(value)} items {zlib.crc32(_name(*value).encode())}")
+        elif hasattr(value, "__array__"):
+            array = np.ascontiguousarray(value)
+            found.append(f"array {array.shape} {zlib.crc32(array.tobytes())}")
+        else:
+            found.append(f"{type(value).__name__} of {len(value)} items")
+    return " ".join(filter(None, found))

@@ -41,11 +41,14 @@ class Job:
         settings: dict[str, Any] = dataclasses.asdict(self.explainer)  # pyright: ignore[reportArgumentType]
         for name in idle_fields(self.explainer):
             settings.pop(name, None)
-        found = {"method": self.explainer.name, "revision": self.explainer.meta.revision}
-        for name in ("region", "target"):
-            value = getattr(self, name)
-            if value is not None:
-                found[name] = value.name if isinstance(value, Region) else value
+        found: dict[str, Any] = {
+            "method": self.explainer.name,
+            "revision": self.explainer.meta.revision,
+        }
+        if self.region is not None:
+            found["region"] = self.region.identity()
+        if self.target is not None:
+            found["target"] = self.target
         return found | settings
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -41,6 +42,14 @@ class Region:
         if self.kind == "point":
             return f"point {' '.join(map(str, self.point or ()))}"
         return self.kind
+
+    def identity(self) -> dict[str, Any]:
+        """What tells it from another region, as JSON values; a mask by its checksum."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.mask is not None:
+            mask = np.asarray(self.mask, bool)
+            found["mask"] = [*mask.shape, zlib.crc32(mask.tobytes())]
+        return found
 
 
 def parse_region(value: Any, side: int = 32) -> Region:

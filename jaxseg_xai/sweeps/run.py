@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import platform
+import re
 import uuid
+import zlib
 from typing import Any
 
 import flax
 import jax
+import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
@@ -129,7 +132,18 @@ def model_identity(bundle: Bundle) -> dict[str, Any]:
         "output": _plain(dataclasses.asdict(segmenter.output)),
         "class_names": list(bundle.class_names),
         "weights_checksum": checksum(bundle.variables),
+        "program": "" if bundle.card.architecture else _program(bundle),
     }
+
+
+def _program(bundle: Bundle) -> int:
+    """Checksum of what a Python object computes: it has no configuration that tells it apart."""
+    spec = bundle.segmenter.input
+    image = jax.ShapeDtypeStruct((1, *spec.example_size(), spec.channels), np.float32)
+    traced = jax.make_jaxpr(bundle.segmenter)(bundle.variables, image)
+    # Addresses differ from process to process.
+    text = re.sub(r"0x[0-9a-f]+", "", str(traced))
+    return zlib.crc32(text.encode(), checksum(traced.consts))
 
 
 def reasons(store: Store) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
+from tests import tiny
 
 
 class Noise:
@@ -64,3 +65,40 @@ def test_another_model_does_not_continue_it(model, tmp_path):
     )
     with pytest.raises(ConfigError, match=r"holds another sweep: input\.mean"):
         sweep(other, out)
+
+
+def test_what_has_no_configuration_is_told_apart_by_what_it_is(tmp_path):
+    """Another function, other pixels, another region: none of them continues a store."""
+    names = {"class_names": ["dark", "bright"], "channels": 1, "name": "pixels"}
+    first = jaxseg_xai.as_model(lambda x: 20 * (x - 0.5), **names)
+    second = jaxseg_xai.as_model(lambda x: 20 * (x - 0.2), **names)
+    images = np.random.default_rng(0).random((2, 8, 8, 1)).astype(np.float32)
+
+    def run(model=first, data=images, region="box 4", labels=None):
+        entry = {"method": "confidence", "region": region, "band_width": 1}
+        return jaxseg_xai.sweep(
+            model=model, data=data, explain=[entry], labels=labels, out=out, progress=False
+        )
+
+    out = tmp_path / "s.zarr"
+    run()
+    assert run().times.computed == {"confidence": 0}
+    others = [{"model": second}, {"data": images[::-1]}, {"region": "box 5"}]
+    for changed in others:
+        with pytest.raises(ConfigError, match="holds another sweep"):
+            run(**changed)
+
+
+def test_a_path_of_one_image_is_one_image(tmp_path, model):
+    folder = tiny.write_images(tmp_path, ["i0", "i1"], labels=False) / "images"
+    model = jaxseg_xai.as_model(
+        lambda x: 20 * (x[..., :1] - 0.5), class_names=["dark", "bright"], channels=3
+    )
+    jaxseg_xai.sweep(
+        model=model,
+        data=folder / "i1.png",
+        explain=[IntegratedGradients(num_nodes=2)],
+        out=tmp_path / "s.zarr",
+        progress=False,
+    )
+    assert [one.image_id for one in jaxseg_xai.open_store(tmp_path / "s.zarr")] == ["i1"]
