@@ -208,6 +208,8 @@ class Explanations(Sequence[Explained]):
                 arrays: dict[str, Any] = self._arrays()
                 np.savez_compressed(path, **arrays)
             case ".zarr":
+                if path.exists():
+                    raise ConfigError(f"{path} is there already; delete it, or save elsewhere")
                 copy_store(self._store, path)
             case _:
                 raise ConfigError(f"{path}: save as .png, .npz or .zarr")

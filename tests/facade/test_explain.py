@@ -272,6 +272,8 @@ def test_saving_and_converting(model, tmp_path):
     assert found.save(tmp_path / "x.png") == tmp_path / "x-0.png"
     with Image.open(tmp_path / "x-1.png") as picture:
         assert picture.size[0] > 300
+    with pytest.raises(ConfigError, match=r"x.zarr is there already"):
+        found.save(tmp_path / "x.zarr")
     with pytest.raises(ConfigError, match=r"save as .png, .npz or .zarr"):
         found.save(tmp_path / "x.tiff")
 
