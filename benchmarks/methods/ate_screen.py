@@ -35,6 +35,7 @@ class ScreenCase(AteCase):
     """The exact ATE, the random screen's effects and the gradients, on the same images."""
 
     has_peers: bool = False
+    split_lanes: bool = True  # of the gradients
 
     def prepare(
         self, settings: Settings, bundle: Bundle, explainer: Any

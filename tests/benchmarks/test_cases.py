@@ -13,7 +13,6 @@ from benchmarks.__main__ import main
 from benchmarks.agree.frozen import frozen
 from benchmarks.agree.reference import load
 from benchmarks.harness.record import read_records
-from benchmarks.methods import CASES
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.paper import MisurePaper
@@ -239,8 +238,7 @@ def test_a_wrong_ate_fails_validation(method):
 
 
 @pytest.mark.slow
-def test_a_wrong_misure_ends_with_an_exit_code(monkeypatch, capsys):
-    wrong = dataclasses.replace(CASES["misure"], references=(), explainer=OneStepShort())
-    monkeypatch.setitem(CASES, "misure", wrong)
-    assert main(["run", "misure", *TINY, "--peer", "original"]) == 1
-    assert "NOT VALID" in capsys.readouterr().out
+def test_a_wrong_misure_fails_validation():
+    settings = dataclasses.asdict(load("misure_paper").explainer)
+    wrong = frozen("misure_paper", "float32", device_mesh(), OneStepShort(**settings))
+    assert (wrong.passed, wrong.unit) == (False, "stage 2, relative")
