@@ -115,6 +115,10 @@ def _pdcr(image: np.ndarray, truth: np.ndarray, found: Any, perturbation: Any) -
     full[0, y * columns + x] = np.maximum(found["draws"], 0)
     patches = (found["patches_u8"] / 255).astype(np.float32)
     draws = Draws(patches.reshape(-1, side, side, image.shape[-1]), screen, full)
+    if perturbation == "zero":  # one black patch, put into every block once
+        draws = Draws(
+            np.zeros_like(draws.patches[:1]), screen[..., :0], np.zeros_like(full[..., :1])
+        )
     visited = np.zeros((1, rows, columns), bool)
     visited[0, y, x] = True
     passes = 3 * len(y) + 50 * int((found["draws"][:, 0] >= 0).sum())
