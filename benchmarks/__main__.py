@@ -1,4 +1,4 @@
-"""`python -m benchmarks list | run CASE... | agree | compare A.json B.json | report FILES...`."""
+"""`python -m benchmarks list | run | accelerator | agree | compare | report`."""
 
 import dataclasses
 import json
@@ -24,6 +24,7 @@ python -m benchmarks COMMAND
 
   list                     the cases
   run CASE... [options]    measure and validate (`run all`: every case); run --help: the options
+  accelerator              the set for a GPU or TPU that is at hand for eight minutes
   agree                    agreement with outputs of published code, as numbers
   compare A B              what is slower in B than in A, beyond the noise: files, or folders of
                            the files of several runs, which are pooled
@@ -46,6 +47,7 @@ class Run(Flags):
     json: Path | None = None
 
     def go(self) -> int:
+        from benchmarks.harness.phase import show_phases
         from benchmarks.harness.record import write_records
         from benchmarks.harness.report import summary
         from benchmarks.harness.run import prepare, run_case
@@ -57,6 +59,7 @@ class Run(Flags):
             known, bad = ", ".join((_ALL, *CASES)), ", ".join(unknown) or "(none given)"
             raise ConfigError(f"unknown case {bad}; there is {known}")
         self.validate()
+        show_phases()
         _make_devices(self.devices)
         flags = Flags(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Flags)})
         plan = [(CASES[name], prepare(CASES[name], flags)) for name in names]
@@ -67,6 +70,30 @@ class Run(Flags):
             if self.json is not None:  # after every case, as the next may take long
                 write_records(self.json, records)
         return EXIT_OK if all(record.validation.passed for record in records) else EXIT_FAILED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Accelerator:
+    """Cases for an accelerator, by worth, each in a process of its own; exit code 1 if one fails.
+
+    The same command goes on where it stopped: what has ended is not run again.
+
+    Attributes:
+      budget: seconds for all; a case that does not fit into what is left is not started.
+      out: folder for set.json, records.json, table.md, picture.png, logs, compiled programs.
+      only: names of cases; all where left out.
+    """
+
+    budget: float = 480.0
+    out: Path = Path("runs/accelerator")
+    only: tuple[str, ...] = ()
+
+    def go(self) -> int:
+        from benchmarks.harness.accelerator import run_set, show
+
+        steps = run_set(self.out, self.budget, self.only)
+        print("\n".join(map(str, show(self.out, steps))))
+        return EXIT_OK if all(step.outcome == "valid" for step in steps) else EXIT_FAILED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,7 +185,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_USAGE)
         return EXIT_OK if arguments else EXIT_BAD_INPUT
     name, *rest = arguments
-    commands = {"run": Run, "agree": Agree, "compare": Compare, "report": Report}
+    commands = {
+        "run": Run,
+        "accelerator": Accelerator,
+        "agree": Agree,
+        "compare": Compare,
+        "report": Report,
+    }
     try:
         if name == "list":
             from benchmarks.methods import CASES

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {"original": "#c4673a", "tuned": "#2f6d9e", "captum": "#5b8c5a"}
+_COLOURS = {
+    "original": "#c4673a",
+    "tuned": "#2f6d9e",
+    "captum": "#5b8c5a",
+    "compiled": "#8a5aa8",
+    "graphs": "#b08a1e",
+    "autotuned": "#4a4a4a",
+}
 
 
 def pictures(records: Sequence[Record]) -> dict[str, bytes]:
@@ -142,7 +149,8 @@ def _column(rows: Sequence[Row], name: str) -> np.ndarray:
 
 
 def _label(record: Record) -> str:
-    return f"{record.case}, {record.settings['size']}x{record.settings['size']}"
+    side, dtype = record.settings["size"], record.settings["dtype"]
+    return f"{record.case}, {side}x{side}" + ("" if dtype == "float32" else f", {dtype}")
 
 
 def _figure(num_rows: int, num_columns: int, width: float, height: float) -> tuple["Figure", Any]:

@@ -32,12 +32,14 @@ class Timing:
     seconds: tuple[float, ...]  # in the order they ran; a mean where it was done several times
     median: float
     spread: float  # half the interquartile range: one disturbed repetition of five moves nothing
+    joules: float | None = None  # that the GPUs used for one call, where they tell
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Timing":
+    def of(cls, seconds: Sequence[float], joules: float | None = None) -> "Timing":
         """Median and spread of at least one repetition."""
         low, median, high = np.percentile(seconds, [25, 50, 75])
-        return cls(seconds=tuple(seconds), median=float(median), spread=float(high - low) / 2)
+        spread = float(high - low) / 2
+        return cls(seconds=tuple(seconds), median=float(median), spread=spread, joules=joules)
 
     @property
     def relative_spread(self) -> float:

@@ -50,7 +50,7 @@ def write_report(records: Sequence[Record], out: Path) -> list[Path]:
         for title, png in drawn.items():
             (out / names[title]).write_bytes(png)
         for page, sources in pages.items():
-            (out / page).write_text(_render(f"{page}.j2", records, pictures=sources))
+            (out / page).write_text(render(f"{page}.j2", records, pictures=sources))
     except OSError as error:
         raise ConfigError(f"{out}: cannot write the report ({error.strerror})") from None
     return [out / page for page in pages]
@@ -74,14 +74,14 @@ def put_table(path: Path, table: str) -> Path:
 def page_table(records: Sequence[Record]) -> str:
     """All figures, with the marks around them; of one kind of device."""
     begin = _BEGIN.format(f" on {records[0].machine.platform}", "page docs/benchmarks.md")
-    return f"{begin}\n{_render('table.md.j2', records).strip()}\n{END}"
+    return f"{begin}\n{render('table.md.j2', records).strip()}\n{END}"
 
 
 def readme_table(records: Sequence[Record]) -> str:
     """Few rows and columns, with the marks around them."""
     begin = _BEGIN.format("", "readme README.md")
     few = [record for name in _FEW for record in records if record.case == name]
-    return f"{begin}\n{_render('few.md.j2', few).strip()}\n{END}"
+    return f"{begin}\n{render('few.md.j2', few).strip()}\n{END}"
 
 
 def describe(record: Record) -> dict[str, Any]:
@@ -106,6 +106,7 @@ def describe(record: Record) -> dict[str, Any]:
         "difference": f"{check.max_abs_diff:.2g} {check.unit} (at most {check.tolerance:.2g})",
         "flips": len(check.flips),
         "passed": check.passed,
+        "joules": _energy(record),
         "memory": ", ".join(f"{k} {v / 2**20:,.0f} MiB" for k, v in sizes.items() if v),
     }
 
@@ -135,11 +136,24 @@ def number(value: float) -> str:
     return f"{value:.2e}" if abs(value) < 1e-4 else f"{value:.3g}"
 
 
+def _energy(record: Record) -> str:
+    """Joules of ours, and how many times as many tuned PyTorch used on the same work."""
+    ours, tuned = record.timings["ours"].joules, record.timings.get("tuned")
+    if not ours:
+        return "–"
+    if tuned is None or not tuned.joules:
+        return f"{number(ours)} J"
+    sample = record.peer_sample.get("tuned")
+    times = tuned.joules * (sample.scale if sample else 1.0) / ours
+    return f"{number(ours)} J, {number(times)} times"
+
+
 def _with_spread(value: float, spread: float) -> str:
     return f"{number(value)} ± {number(spread)}"
 
 
-def _render(template: str, records: Sequence[Record], **more: Any) -> str:
+def render(template: str, records: Sequence[Record], **more: Any) -> str:
+    """A template filled with `rows` (record, description), `machines` and what else is given."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from benchmarks.harness.machine import describe_machine
+from benchmarks.harness.phase import phase
 from benchmarks.harness.record import SCHEMA, Measurement, Record, rates
 from benchmarks.harness.settings import Flags, Settings, resolve
 from benchmarks.methods.base import Case
@@ -32,12 +33,14 @@ def prepare(case: Case, flags: Flags) -> Settings:
 
 def run_case(case: Case, settings: Settings) -> Record:
     """Measure and validate a case."""
+    phase("preparing")
     mesh = device_mesh(jax.local_devices()[: settings.devices])
     return make_record(case.name, settings, case.run(settings, mesh), mesh)
 
 
 def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -> Record:
     """A record of what was measured on a mesh."""
+    phase("measuring the machine")
     machine = describe_machine(mesh, quick=settings.quick)
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
     if any(not who.startswith("ours") for who in found.timings):

@@ -8,7 +8,9 @@ import tyro
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.segmenter import Dtype
 
-Peer = Literal["none", "original", "tuned", "all"]
+Peer = Literal["none", "original", "tuned", "all", "compiled", "graphs", "autotuned"]
+#: Peer that is the tuned one through `torch.compile` -> its mode.
+COMPILED = {"compiled": "default", "graphs": "reduce-overhead", "autotuned": "max-autotune"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,9 @@ class Flags:
       blocks: of the ATE, at most so many of each image, evenly spaced; a large number means all.
       devices: how many; all where left out. On CPUs, one per core and virtual beyond.
       dtype: what the model computes in.
-      peer: PyTorch code to time and compare with in the same run: as published, tuned, or both.
+      peer: PyTorch code to time and compare with in the same run: as published, tuned, or both
+        (all); or tuned and also compiled by `torch.compile`: as it is by default (compiled), with
+        CUDA graphs (graphs), or with kernels that are tried out (autotuned).
       quick: less work, for a look within a minute; not for figures to publish.
       repetitions: timed repetitions of ours, and of each peer that is not too slow.
     """
@@ -73,6 +77,8 @@ class Settings(Flags):
     @property
     def peers(self) -> tuple[str, ...]:
         """Names of the peers to time."""
+        if self.peer in COMPILED:
+            return ("tuned", self.peer)
         return {"none": (), "all": ("original", "tuned")}.get(self.peer, (self.peer,))
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from benchmarks.harness.energy import joules
+from benchmarks.harness.phase import phase
 from benchmarks.harness.record import Timing
 
 #: Seconds before another contender's turn: threads of the one before (OpenMP's in PyTorch) keep
@@ -14,6 +16,8 @@ from benchmarks.harness.record import Timing
 _PAUSE = 0.3
 #: Repetitions of a slow contender, at least: three have a spread that says something.
 _MIN_REPETITIONS = 3
+#: Energy is read off a counter that moves every 0.1 s: over less than this it is not reported.
+_METERED_SECONDS = 1.0
 
 
 def timed(function: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[Any, float]:
@@ -25,6 +29,7 @@ def timed(function: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[
 
 def compile_apart(function: Any, *arguments: Any, **named: Any) -> tuple[Any, float]:
     """A jitted function compiled for these arguments, and the seconds that took."""
+    phase("compiling")
     start = time.perf_counter()
     compiled = function.lower(*arguments, **named).compile()
     return compiled, time.perf_counter() - start
@@ -68,23 +73,40 @@ def interleave(
       (name -> timing, name -> what its first call returned).
     """
     results, rounds = {}, {}
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    meters = {name: _Meter() for name in contenders}
     for name, run in contenders.items():
+        phase(f"first call of {name}")
         results[name], seconds = timed(run)
         rounds[name] = pace.rounds(name, seconds)
+    phase("timing")
     for turn in range(pace.repetitions):
         for name, run in contenders.items():
             if turn < rounds[name]:
                 if len(contenders) > 1:
                     time.sleep(_PAUSE)
-                found[name].append(_mean_seconds(run, pace.short_seconds))
-    return {name: Timing.of(seconds) for name, seconds in found.items()}, results
+                meters[name].repeat(run, pace.short_seconds)
+    phase("validating")
+    return {name: meter.timing() for name, meter in meters.items()}, results
 
 
-def _mean_seconds(run: Callable[[], Any], at_least: float) -> float:
-    """Of one call, from as many as it takes to fill the time."""
-    calls, total = 0, 0.0
-    while calls == 0 or total < at_least:
-        total += timed(run)[1]
-        calls += 1
-    return total / calls
+class _Meter:
+    """Repetitions of one contender: the seconds of each, and the energy of all."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.calls, self.total, self.energy = 0, 0.0, 0.0
+
+    def repeat(self, run: Callable[[], Any], at_least: float) -> None:
+        """One repetition: as many calls as it takes to fill the time; their mean counts."""
+        before, calls, total = joules(), 0, 0.0
+        while calls == 0 or total < at_least:
+            total += timed(run)[1]
+            calls += 1
+        self.seconds.append(total / calls)
+        self.calls, self.total = self.calls + calls, self.total + total
+        self.energy += (joules() or 0.0) - (before or 0.0)
+
+    def timing(self) -> Timing:
+        """What was found."""
+        known = joules() is not None and self.total >= _METERED_SECONDS
+        return Timing.of(self.seconds, self.energy / self.calls if known else None)

@@ -166,6 +166,7 @@ _EXPLAINER = Ate(region_side=BOX_SIDE)
 ATE = AteCase(
     name="ate",
     about="PdCR's ATE of 8x8 blocks on a region of side 32",
+    compiles=True,
     defaults=Defaults(model="reference", size=256, lanes=1, blocks=256),
     quick=Defaults(model="reference", size=128, lanes=1, blocks=8),
     explainer=_EXPLAINER,

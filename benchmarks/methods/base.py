@@ -13,8 +13,9 @@ from benchmarks.agree.kind import Ours, check
 from benchmarks.agree.verdict import Validation, all_of
 from benchmarks.arrays import Arrays, Inputs
 from benchmarks.harness.machine import peak_memory
+from benchmarks.harness.phase import phase
 from benchmarks.harness.record import Measurement, PeerSample, Timing
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import COMPILED, Defaults, Settings
 from benchmarks.harness.timing import Pace, interleave, timed
 from benchmarks.methods.inputs import choose_images, inputs_of, open_model
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
@@ -32,6 +33,7 @@ class Case:
       defaults: settings where a flag is left out.
       quick: the same with --quick.
       has_peers: whether there is PyTorch code that does the same work.
+      compiles: whether `torch.compile` can be tried on that.
       split_lanes: whether images are dealt out to the devices, so that their number must divide.
       all_devices: whether it always uses every device of this process.
     """
@@ -41,6 +43,7 @@ class Case:
     defaults: Defaults
     quick: Defaults
     has_peers: bool = True
+    compiles: bool = False
     split_lanes: bool = True
     all_devices: bool = False
 
@@ -50,8 +53,10 @@ class Case:
 
     def check(self, settings: Settings) -> None:
         """Raise `ConfigError` or `MissingExtraError` for settings that the case cannot have."""
-        if settings.peer in ("original", "tuned") and not self.has_peers:
+        if settings.peer not in ("none", "all") and not self.has_peers:
             raise ConfigError(f"case {self.name} has no PyTorch peer; use --peer none")
+        if settings.peer in COMPILED and not self.compiles:
+            raise ConfigError(f"case {self.name} has no compiled PyTorch peer; use --peer tuned")
         if self.all_devices and settings.devices != jax.local_device_count():
             raise ConfigError(
                 f"case {self.name} uses all {jax.local_device_count()} devices; leave out --devices"
@@ -140,6 +145,7 @@ class MethodCase(Case):
         }
         seconds = sum(one.seconds for one in ours.values())
         contenders = {name: self.contender(settings, ours, name) for name in ours}
+        phase("compiling")
         first = 0.0 if explainer.traceable else timed(contenders["ours"])[1]
         if settings.peers and self.has_peers:
             contenders |= self.peers(settings, ours[self.compared])
@@ -173,7 +179,7 @@ class MethodCase(Case):
     def peers(self, settings: Settings, ours: Ours) -> dict[str, Callable[[], Any]]:
         """Name -> one repetition of the peers that are asked for."""
         from benchmarks.peers import with_captum
-        from benchmarks.peers.unet import tuned_copy
+        from benchmarks.peers.unet import compiled_copy, tuned_copy
 
         module, model = ours.kind.module(), peer_model(ours.bundle)
         few, many, options = self.peer_work(settings, ours)
@@ -182,6 +188,9 @@ class MethodCase(Case):
             "original": lambda: module.original(model, few, explainer, **options),
             "tuned": lambda: module.tuned(folded, many, explainer, **options),
         }
+        if settings.peer in COMPILED:
+            fast = compiled_copy(folded, COMPILED[settings.peer])
+            found[settings.peer] = lambda: module.tuned(fast, many, explainer, **options)
         found = {name: found[name] for name in settings.peers}
         if self.captum and "original" in found and with_captum.has_captum():
             captum = getattr(with_captum, self.captum)

@@ -13,7 +13,7 @@ from benchmarks.agree.verdict import all_of
 from benchmarks.harness.cost import flops_of
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import COMPILED, Defaults, Settings
 from benchmarks.harness.timing import compile_apart, interleave
 from benchmarks.methods.base import Case, pace, peer_model, ratios
 from benchmarks.methods.inputs import Pictures, channels_of, open_model
@@ -60,7 +60,13 @@ def _peers(settings: Settings, bundle: Bundle, images: np.ndarray) -> dict[str, 
     import torch
 
     from benchmarks.peers.device import finished, tuned_convolutions
-    from benchmarks.peers.unet import channels_first, channels_last, class_logits, tuned_copy
+    from benchmarks.peers.unet import (
+        channels_first,
+        channels_last,
+        class_logits,
+        compiled_copy,
+        tuned_copy,
+    )
 
     model = peer_model(bundle)
     # Images are on the device beforehand, and logits stay there: so they do in ours.
@@ -73,17 +79,21 @@ def _peers(settings: Settings, bundle: Bundle, images: np.ndarray) -> dict[str, 
         return finished(torch.cat(logits))
 
     @tuned_convolutions()
-    def tuned() -> torch.Tensor:
+    def at_once(model: Any) -> torch.Tensor:
         with torch.inference_mode():
-            return finished(class_logits(folded(last)))
+            return finished(class_logits(model(last)))
 
-    both = {"original": original, "tuned": tuned}
-    return {name: both[name] for name in settings.peers}
+    found: dict[str, Callable[[], Any]] = {"original": original, "tuned": lambda: at_once(folded)}
+    if settings.peer in COMPILED:
+        fast = compiled_copy(folded, COMPILED[settings.peer])
+        found[settings.peer] = lambda: at_once(fast)
+    return {name: found[name] for name in settings.peers}
 
 
 FORWARD = ForwardCase(
     name="unet-forward",
     about="logits of a batch of images",
+    compiles=True,
     defaults=Defaults(model="reference", size=256, lanes=16),
     quick=Defaults(model="reference", size=128, lanes=8),
 )

@@ -170,6 +170,7 @@ def jobs_of(inputs: Inputs) -> Job:
 MISURE = MisureCase(
     name="misure",
     about="MiSuRe, 100 iterations",
+    compiles=True,
     defaults=Defaults(model="reference", size=128, lanes=32),
     quick=Defaults(model="reference", size=128, lanes=4),
     explainer=MisurePaper(),

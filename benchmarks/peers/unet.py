@@ -125,6 +125,14 @@ def tuned_copy(model: TorchUNet) -> TorchUNet:
     return model.to(dtype=dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
+def compiled_copy(model: TorchUNet, mode: str) -> Any:
+    """The model through `torch.compile` in a mode; it is called and asked for its device as before.
+
+    Shapes are compiled as they come: the second batch size makes PyTorch compile for any.
+    """
+    return torch.compile(model, mode=mode)
+
+
 def class_logits(logits: torch.Tensor) -> torch.Tensor:
     """[N, K, H, W] unchanged for K >= 2; one logit z becomes two classes (0, z)."""
     if logits.shape[1] > 1:

@@ -1,0 +1,253 @@
+"""The set for a stranger's GPU or TPU: cases by worth, each in a process of its own, in a budget.
+
+A case that hangs, crashes or fills the memory ends its own process only. After each the state
+(set.json) and all records so far (records.json) are written, so that a machine that is taken away
+leaves what was found. The same command goes on where it stopped.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.harness.phase import phase_of
+from benchmarks.harness.record import read_records, write_records
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.parse import from_table
+
+#: Goes up when the steps or their settings change: records of two suites are not compared.
+SUITE = 1
+Outcome = Literal["not started", "valid", "not valid", "timed out", "failed"]
+#: Seconds left under which nothing is started: importing alone takes about ten.
+_LEAST = 20.0
+#: Seconds that a process gets to say where it is before it is killed.
+_LAST_WORDS = 3.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One case with its options, and what became of it.
+
+    Attributes:
+      name: unique in the set; its files are called so.
+      command: case and options for `run`.
+      limit: seconds that it may take, start and compiling included.
+      outcome: what became of it.
+      seconds: that it took.
+      phase: where it was when it did not end.
+      why: the last line of its output, or the place in our code where it was.
+    """
+
+    name: str
+    command: str
+    limit: float
+    outcome: Outcome = "not started"
+    seconds: float = 0.0
+    phase: str = ""
+    why: str = ""
+
+
+def _step(name: str, options: str = "", limit: float = 45.0, *, case: str = "") -> Step:
+    return Step(name=name, command=f"{case or name} {options}".strip(), limit=limit)
+
+
+#: By worth: what is compared with other hardware first, variants last.
+STEPS = (
+    _step("unet-forward", "--lanes 64 --peer compiled", 75),
+    _step("ate", "--blocks 512 --peer compiled", 100),
+    _step("misure", "--peer compiled", 100),
+    _step("ate-512", "--blocks 512 --peer tuned", 60),
+    _step("misure-tensorfloat32", "--dtype tensorfloat32 --peer tuned", 60, case="misure"),
+    _step("occlusion", "--peer tuned", 60),
+    _step("components", "--quick --peer tuned", 60),
+    _step("misure-512", "--quick --peer tuned", 60),
+    _step("sweep", "--quick"),
+    _step("grad-cam", "--peer tuned"),
+    _step("integrated-gradients", "--peer tuned"),
+    _step("confidence", "--peer tuned"),
+    _step("misure-lanes"),
+    _step("ate-wide", "--peer tuned", 60),
+    _step("ate-regions"),
+    _step("ate-screen", "--quick"),
+    _step("misure-quality", "--quick"),
+    _step("scaling", "--quick", 60),
+    _step(
+        "unet-forward-tensorfloat32",
+        "--lanes 128 --dtype tensorfloat32 --peer compiled",
+        case="unet-forward",
+    ),
+    _step(
+        "unet-forward-bfloat16",
+        "--lanes 128 --dtype bfloat16 --peer compiled",
+        case="unet-forward",
+    ),
+    _step("unet-forward-graphs", "--lanes 64 --peer graphs", 60, case="unet-forward"),
+    _step("misure-graphs", "--peer graphs", 90, case="misure"),
+    _step("ate-graphs", "--blocks 512 --peer graphs", 90, case="ate"),
+    _step("unet-forward-autotuned", "--lanes 64 --peer autotuned", 120, case="unet-forward"),
+)
+
+
+def run_set(out: Path, budget: float, only: Sequence[str] = ()) -> list[Step]:
+    """Run what has not ended yet, as far as the budget goes; returns all steps.
+
+    Args:
+      out: folder of the set; made if it is not there.
+      budget: seconds from now.
+      only: names of steps; all if empty.
+
+    Raises:
+      ConfigError: an unknown step, a budget too small for the first step, or a folder that holds
+        another suite.
+    """
+    end = time.monotonic() + budget
+    if unknown := set(only) - {step.name for step in STEPS}:
+        names = ", ".join(step.name for step in STEPS)
+        raise ConfigError(f"unknown step {', '.join(sorted(unknown))}; there is {names}")
+    if budget < _LEAST:
+        raise ConfigError(f"--budget is {budget:g} s; the first case needs at least {_LEAST:g} s")
+    steps = _resumed(out)
+    for place, step in enumerate(steps):
+        wanted = not only or step.name in only
+        left = end - time.monotonic()
+        if wanted and step.outcome not in ("valid", "not valid") and left >= _LEAST:
+            print(f"{step.name}: python -m benchmarks run {step.command}", flush=True)
+            steps[place] = _run(step, out, min(step.limit, left))
+            print(f"  {_told(steps[place])}", flush=True)
+            _write(out, steps)
+    _write(out, steps)
+    return steps
+
+
+def show(out: Path, steps: Sequence[Step]) -> list[Path]:
+    """Write table.md and picture.png of what is in the folder; returns them (none: no record)."""
+    from benchmarks.harness.plots import pictures
+    from benchmarks.harness.report import describe, render
+
+    found = {name: read_records(out / "cases" / f"{name}.json")[0] for name in _ended(steps)}
+    if not found:
+        return []
+    rows = {name: (record, describe(record)) for name, record in found.items()}
+    table = render("set.md.j2", list(found.values()), steps=steps, found=rows, told=_told)
+    (out / "table.md").write_text(table)
+    written = [out / "table.md"]
+    for png in list(pictures(list(found.values())).values())[:1]:
+        (out / "picture.png").write_bytes(png)
+        written.append(out / "picture.png")
+    return written
+
+
+def _resumed(out: Path) -> list[Step]:
+    """The steps, with what an earlier call in this folder found."""
+    file = out / "set.json"
+    if not file.is_file():
+        return list(STEPS)
+    state = json.loads(file.read_text())
+    if state["suite"] != SUITE:
+        raise ConfigError(
+            f"{out} holds suite {state['suite']}, this is {SUITE}; name another --out"
+        )
+    before = {found["name"]: from_table(Step, found) for found in state["steps"]}
+    return [before.get(step.name, step) for step in STEPS]
+
+
+def _run(step: Step, out: Path, limit: float) -> Step:
+    """A step in a process of its own, which is killed when its time is over."""
+    log = out / "logs" / f"{step.name}.log"
+    for folder in (out / "logs", out / "cases"):
+        folder.mkdir(parents=True, exist_ok=True)
+    # faulthandler prints where every thread is when the process is asked to abort.
+    command = [sys.executable, "-X", "faulthandler", "-m", "benchmarks", "run"]
+    command += [*step.command.split(), "--repetitions", "3", "--devices", "1"]
+    if step.command.startswith(("sweep", "scaling")):
+        command = command[:-2]  # they use every device
+    command += ["--json", str(_record_file(out, step))]
+    start = time.monotonic()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(out),
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+            _stop(process)
+    said = log.read_text()
+    done = dataclasses.replace(step, seconds=round(time.monotonic() - start, 1))
+    if code is None:
+        return dataclasses.replace(
+            done, outcome="timed out", phase=phase_of(said), why=_place_of(said)
+        )
+    if code in (0, 1) and _record_file(out, step).is_file():
+        return dataclasses.replace(done, outcome="valid" if code == 0 else "not valid")
+    why = next((line for line in reversed(said.splitlines()) if line.strip()), "no output")
+    return dataclasses.replace(done, outcome="failed", phase=phase_of(said), why=why[-300:])
+
+
+def _environment(out: Path) -> dict[str, str]:
+    """What is compiled is kept for the next step and call; PyTorch gets half of the memory."""
+    kept = out.absolute() / "programs"
+    return {
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(kept / "jax"),
+        "TORCHINDUCTOR_CACHE_DIR": str(kept / "torch"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Ask for last words, then kill the process and its children."""
+    process.send_signal(signal.SIGABRT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_LAST_WORDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _place_of(said: str) -> str:
+    """The innermost place in our code that the traceback of the main thread names."""
+    main = said.rpartition("most recent call first")[2]
+    found = re.search(r'File ".*?/((?:benchmarks|jaxseg_xai)/\S+)", line (\d+) in (\S+)', main)
+    return f"{found[1]}:{found[2]} in {found[3]}" if found else ""
+
+
+def _told(step: Step) -> str:
+    """An outcome in words."""
+    where = f" in phase {step.phase!r}" if step.phase else ""
+    why = f": {step.why}" if step.why else ""
+    after = "" if step.outcome == "not started" else f" after {step.seconds:.0f} s"
+    return f"{step.outcome}{where}{after}{why}"
+
+
+def _ended(steps: Sequence[Step]) -> list[str]:
+    return [step.name for step in steps if step.outcome in ("valid", "not valid")]
+
+
+def _record_file(out: Path, step: Step) -> Path:
+    return out / "cases" / f"{step.name}.json"
+
+
+def _write(out: Path, steps: Sequence[Step]) -> None:
+    """State, records, table and picture of what has ended so far."""
+    out.mkdir(parents=True, exist_ok=True)
+    state = {"suite": SUITE, "steps": [dataclasses.asdict(step) for step in steps]}
+    (out / "set.json").write_text(json.dumps(state, indent=2) + "\n")
+    ended = [out / "cases" / f"{name}.json" for name in _ended(steps)]
+    records = [record for file in ended for record in read_records(file)]
+    if records:
+        write_records(out / "records.json", records)
