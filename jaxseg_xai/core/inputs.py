@@ -5,6 +5,7 @@ Everything that explains lives on the prepared grid: regions, blocks, patches, b
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
@@ -59,12 +60,10 @@ class Prepared:
 
     Attributes:
       image: float32 [*S, C] on the prepared grid, normalised.
-      labels: int32 [*S] or bool [*S, K] on the prepared grid, or None.
       grid: how to get there and back.
     """
 
     image: np.ndarray
-    labels: np.ndarray | None
     grid: Grid
 
 
@@ -76,10 +75,17 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
       spec: what the model takes.
 
     Raises:
-      DataError: another rank, other channels, or a size that the model does not take; the message
-        names the sample and the remedy.
+      DataError: pixels that are no floats (how they are scaled is for their source to say), another
+        rank, other channels, or a size that the model does not take; the message names the sample
+        and the remedy.
     """
-    image = np.asarray(sample.image, np.float32)
+    image = np.asarray(sample.image)
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise DataError(
+            f"{sample.id}: pixels of type {image.dtype}; its source must give floats, scaled as "
+            "the model wants them (uint8 / 255, say)"
+        )
+    image = image.astype(np.float32, copy=False)
     if image.ndim != spec.rank + 1:
         kind = {2: "an image [H, W, C]", 3: "a volume [D, H, W, C]"}[spec.rank]
         raise DataError(
@@ -123,11 +129,7 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
             f"{sample.id}: labels {labels.shape} for an image {size}; give one label a pixel, or "
             "planes [*S, classes]"
         )
-    return Prepared(
-        image=np.ascontiguousarray(image, np.float32),
-        labels=None if labels is None else grid.forward(labels),
-        grid=grid,
-    )
+    return Prepared(image=np.ascontiguousarray(image, np.float32), grid=grid)
 
 
 def _resize(values: np.ndarray, size: tuple[int, ...], order: int) -> np.ndarray:

@@ -199,7 +199,7 @@ class Engine:
         for label, rows in self._pending[item.position].items():
             job = self._jobs[label]
             reference = self._work.reference_of(job)
-            if reference == "truth" and item.prepared.labels is None and job.target is None:
+            if reference == "truth" and item.sample.labels is None and job.target is None:
                 reference = "prediction"
             for row in rows:
                 class_index = self._classes[label][row]
@@ -207,7 +207,7 @@ class Engine:
                     target = make_target(
                         class_index,
                         prediction,
-                        item.prepared.labels,
+                        item.sample.labels,
                         item.prepared.grid,
                         region=self._work.region_of(job),
                         reference=reference,

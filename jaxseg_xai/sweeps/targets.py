@@ -22,33 +22,25 @@ def check_reference(reference: str) -> None:
 
 
 def reference_plane(
-    class_index: int,
-    prediction: np.ndarray,
-    labels: np.ndarray | None,
-    reference: Reference,
-    rank: int,
+    predicted: np.ndarray, truth: np.ndarray | None, reference: Reference
 ) -> np.ndarray:
     """The pixels of a class that are explained, bool [*S].
 
     Args:
-      class_index: the class.
-      prediction: of the model, a label map [*S] or planes [*S, K].
-      labels: ground truth in the same form, or None.
+      predicted: those that the model predicts, bool [*S].
+      truth: those of the ground truth, bool [*S], or None.
       reference: which pixels.
-      rank: number of axes S.
 
     Raises:
       ConfigError: ground truth is asked for and there is none.
     """
-    predicted = plane_of(prediction, class_index, rank)
     if reference == "prediction":
         return predicted
-    if labels is None:
+    if truth is None:
         raise ConfigError(
             f"{reference.replace('_', ' ')} need ground truth, and this image has no labels; give "
             "labels, or explain the prediction"
         )
-    truth = plane_of(labels, class_index, rank)
     match reference:
         case "truth":
             return truth
@@ -69,10 +61,13 @@ def make_target(
 ) -> SegmentTarget | None:
     """The target of one explanation, or None where there is nothing to explain.
 
+    Regions count the sample's own pixels: they are found on its grid, then brought to the prepared
+    one.
+
     Args:
       class_index: the class.
-      prediction: of the model on the prepared grid.
-      labels: ground truth on the prepared grid, or None.
+      prediction: of the model on the prepared grid, a label map [*S] or planes [*S, K].
+      labels: ground truth on the sample's grid in the same form, or None.
       grid: of the sample; padding belongs to no region.
       region: how the region is found.
       reference: which pixels of the class.
@@ -81,29 +76,28 @@ def make_target(
       The target, leaves on the prepared grid.
 
     Raises:
-      ConfigError: the region does not lie in the image, or ground truth is missing.
+      ConfigError: the region does not lie in the image, is lost when the image is resized, or
+        ground truth is missing.
     """
     rank = len(grid.prepared)
-    plane = reference_plane(class_index, prediction, labels, reference, rank)
-    inside = tuple(slice(size) for size in grid.resized)
-    cut = plane[inside]
-    if not cut.any():
+    predicted = plane_of(prediction, class_index, rank)
+    truth = None if labels is None else plane_of(labels, class_index, rank)
+    own = reference_plane(grid.back(predicted), truth, reference)
+    seen = None if truth is None else grid.forward(truth)
+    plane = reference_plane(predicted, seen, reference) & grid.valid
+    if not own.any() or not plane.any():
         return None
-    if region.kind == "mask":  # it lies on the grid of the sample
-        mask = np.asarray(region.mask, bool)
-        if mask.shape != grid.sample:
-            raise ConfigError(
-                f"region: a mask {mask.shape} for an image {grid.sample}; give one value a pixel"
-            )
-        found = grid.forward(mask)
-    else:
-        found = np.zeros(grid.prepared, bool)
-        found[inside] = find_region(cut, region)
-    if not (plane & found).any():
+    found = find_region(own, region)
+    moved = grid.forward(found)
+    if found.any() and not moved.any():
+        size = "x".join(map(str, grid.resized))
+        raise ConfigError(
+            f"region: none of its pixels is left when the image is resized to {size}; choose a "
+            "larger region"
+        )
+    if not (plane & moved).any():
         return None
-    valid = np.zeros(grid.prepared, bool)
-    valid[inside] = True
-    return SegmentTarget(class_index=np.int32(class_index), region=found, reference=plane & valid)
+    return SegmentTarget(class_index=np.int32(class_index), region=moved, reference=plane)
 
 
 def as_planes(labels: np.ndarray | None, output: OutputSpec, rank: int) -> np.ndarray | None:

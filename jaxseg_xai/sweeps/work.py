@@ -86,7 +86,10 @@ class Work:
     def explainer_of(self, job: Job) -> Explainer:
         """The job's explainer; one that knows how to need not look beyond the region's box."""
         region = self.region_of(job)
-        return job.explainer.in_box(region.side) if region.kind == "box" else job.explainer
+        # A box counts the sample's pixels: what it measures in a resized image differs by image.
+        resized = self.bundle.segmenter.input.fixed_size is not None
+        known = region.kind == "box" and not resized
+        return job.explainer.in_box(region.side) if known else job.explainer
 
     def plan(self) -> dict[str, list[PlanRow]]:
         """Label -> its rows: every image x class, in order."""

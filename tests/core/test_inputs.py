@@ -28,7 +28,7 @@ def test_what_a_model_takes_as_it_is_stays_as_it_is(rank):
     given = sample(rank)
     found = prepare(given, spec(rank))
     np.testing.assert_array_equal(found.image, given.image)
-    np.testing.assert_array_equal(found.labels, given.labels)
+    np.testing.assert_array_equal(found.grid.forward(given.labels), given.labels)
     assert found.grid.valid.all()
     np.testing.assert_array_equal(found.grid.back(given.labels), given.labels)
 
@@ -53,11 +53,12 @@ def test_padding_is_at_the_end_and_no_part_of_the_sample(rank, pad):
     found = prepare(given, spec(rank, multiple_of=8, pad=pad))
     extra = [(0, -n % 8) for n in SIZES[rank]]
     np.testing.assert_array_equal(found.image, np.pad(given.image, [*extra, (0, 0)], mode=pad))
-    np.testing.assert_array_equal(found.labels, np.pad(given.labels, [*extra, (0, 0)]))
+    labels = found.grid.forward(given.labels)
+    np.testing.assert_array_equal(labels, np.pad(given.labels, [*extra, (0, 0)]))
     assert found.grid.valid.sum() == np.prod(SIZES[rank])
-    assert not found.labels[~found.grid.valid].any()
+    assert not labels[~found.grid.valid].any()
     np.testing.assert_array_equal(found.grid.back(found.image), given.image)
-    np.testing.assert_array_equal(found.grid.back(found.labels), given.labels)
+    np.testing.assert_array_equal(found.grid.back(labels), given.labels)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -71,13 +72,13 @@ def test_resizing_is_linear_for_images_and_nearest_for_labels(rank):
     np.testing.assert_allclose(found.image[first], given.image[first], rtol=1e-6)
     wanted = 0.75 * given.image[first] + 0.25 * given.image[inner]
     np.testing.assert_allclose(found.image[inner], wanted, rtol=1e-5)
-    repeated = given.labels
+    labels, repeated = found.grid.forward(given.labels), given.labels
     for axis in range(rank):
         repeated = np.repeat(repeated, 2, axis)
-    np.testing.assert_array_equal(found.labels, repeated)
-    assert found.labels.dtype == given.labels.dtype
+    np.testing.assert_array_equal(labels, repeated)
+    assert labels.dtype == given.labels.dtype
     assert found.grid.valid.all()
-    np.testing.assert_array_equal(found.grid.back(found.labels), given.labels)
+    np.testing.assert_array_equal(found.grid.back(labels), given.labels)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -112,6 +113,14 @@ def test_grey_images_are_repeated_where_that_is_asked_for():
         (sample(2), {"rank": 3}, r"the model takes a volume \[D, H, W, C\]"),
         (sample(2, channels=1), {"channels": 3}, "1 channels, the model takes 3; set channels"),
         (sample(2), {"channels": 3, "grey": "repeat"}, "2 channels, the model takes 3; convert"),
+        *(
+            (
+                Sample(id="scan 3", image=np.ones((4, 4, 2), dtype)),
+                {},
+                f"pixels of type {dtype}; its source must give floats",
+            )
+            for dtype in ("uint8", "int16", "bool", "complex64", "object")
+        ),
         (sample(2), {"multiple_of": 4}, "6x9 is not a multiple of the model's stride 4; set pad"),
         (
             Sample(id="scan 3", image=np.ones((4, 4, 2)), labels=np.ones((4, 5), int)),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from scipy import ndimage
 
 import jaxseg_xai
 from jaxseg_xai.core.errors import (
@@ -15,7 +16,10 @@ from jaxseg_xai.core.errors import (
     MissingExtraError,
     ModelError,
 )
+from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from jaxseg_xai.ops.random import image_id
+from jaxseg_xai.sweeps.config import Job
+from jaxseg_xai.sweeps.regions import Region, parse_region
 from tests import tiny
 from tests.sweeps.programs import CompileLog
 
@@ -241,6 +245,50 @@ def test_a_fixed_size_net_and_normalisation():
     found = ig(model, image)
     assert found.attribution.shape == (16, 16)
     np.testing.assert_array_equal(found.reference, image > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("region", "inside"),
+    [
+        ((50, 50), np.s_[44:56, 44:56]),
+        ("component 2", np.s_[44:56, 44:56]),
+        ("box 6", np.s_[12:18, 12:18]),
+        (Region(kind="box", side=8, corner=(46, 46)), np.s_[46:54, 46:54]),
+    ],
+)
+def test_regions_count_the_pixels_of_the_image_though_it_is_resized(region, inside, tmp_path):
+    model = jaxseg_xai.as_model(
+        bright, class_names=["dark", "bright"], channels=1, fixed_size=(32, 32)
+    )
+    image = np.zeros((64, 64), np.float32)
+    image[8:24, 8:24] = image[44:56, 44:56] = 1
+    expected = np.zeros((64, 64), bool)
+    expected[inside] = True
+    found = ig(model, image, region=region)
+    np.testing.assert_array_equal(found.region, expected)
+    assert (found.attribution[expected] > 0).all()
+    assert not found.attribution[~ndimage.binary_dilation(expected, np.ones((3, 3)))].any()
+    mask = ig(model, image, region=expected, labels=(image > 0.5).astype(int), target="truth")
+    np.testing.assert_array_equal(mask.region, expected)
+    np.testing.assert_array_equal(mask.reference, image > 0.5)
+    entry = Job(
+        label="ig",
+        explainer=IntegratedGradients(num_nodes=2),
+        region=parse_region(region),
+    )
+    out = tmp_path / "s.zarr"
+    jaxseg_xai.sweep(model=model, data=image, explain=[entry], out=out, progress=False)
+    again = jaxseg_xai.open_store(out)
+    np.testing.assert_array_equal(again.region, expected)
+    np.testing.assert_array_equal(again.attribution, found.attribution)
+    # A box of 8 pixels is one of 16 where the model sees a larger image.
+    larger = jaxseg_xai.as_model(
+        bright, class_names=["dark", "bright"], channels=1, fixed_size=(128, 128)
+    )
+    ate = {"block_size": 32, "perturbation": "zero", "num_screen": 0}
+    found = jaxseg_xai.explain(larger, image, "bright", "ate", region=region, **ate)
+    assert found.status_name == "OK"
+    np.testing.assert_array_equal(found.region, expected)
 
 
 def test_volumes(tmp_path):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -142,6 +144,53 @@ def test_padding_belongs_to_no_region():
         1, prediction, None, grid(padded=(48, 64)), region=mask, reference="prediction"
     )
     assert found.region.sum() == 40 * 50
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize(
+    "words", ["component", "component 2", "box 6", (4, 4), (25, 35), two_parts(), "image"]
+)
+def test_regions_count_the_pixels_of_the_sample_whatever_the_model_sees(times, words):
+    """A model that sees every pixel several times, or one of several."""
+    region = parse_region(words)
+    plane = two_parts()
+    wanted = find_region(plane, region)
+    larger = tuple(times * n for n in plane.shape)
+    repeated = plane.repeat(times, 0).repeat(times, 1)
+    found = make_target(
+        1,
+        repeated.astype(int),
+        None,
+        Grid(plane.shape, larger, larger),
+        region=region,
+        reference="prediction",
+    )
+    np.testing.assert_array_equal(found.region, wanted.repeat(times, 0).repeat(times, 1))
+    np.testing.assert_array_equal(found.reference, repeated)
+    # The other way round: the model sees the small image of a large sample.
+    mask = region.kind == "mask"
+    scaled = Region(kind="mask", mask=repeated) if mask else region
+    point = tuple(times * n + times // 2 for n in words) if isinstance(words, tuple) else None
+    side = times * region.side
+    scaled = dataclasses.replace(scaled, point=point, side=side)
+    small = make_target(
+        1,
+        plane.astype(int),
+        repeated.astype(int),
+        Grid(larger, plane.shape, plane.shape),
+        region=scaled,
+        reference="truth",
+    )
+    np.testing.assert_array_equal(small.region & plane, wanted & plane)
+
+
+def test_a_region_that_is_lost_by_resizing():
+    prediction, mask = np.ones((4, 4), int), np.zeros((16, 16), bool)
+    mask[0, 0] = True
+    region = Region(kind="mask", mask=mask)
+    given = Grid((16, 16), (4, 4), (4, 4))
+    with pytest.raises(ConfigError, match="is left when the image is resized to 4x4; choose a la"):
+        make_target(1, prediction, None, given, region=region, reference="prediction")
 
 
 def test_labels_take_the_form_of_the_predictions():
