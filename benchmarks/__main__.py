@@ -41,10 +41,12 @@ class Run(Flags):
     Attributes:
       cases: names, see `list`; `all` for every one.
       json: file to write the records to.
+      machine: file with the speed of this machine, as the first run that names it has measured it.
     """
 
     cases: tyro.conf.Positional[tuple[str, ...]] = ()
     json: Path | None = None
+    machine: Path | None = None
 
     def go(self) -> int:
         from benchmarks.harness.phase import show_phases
@@ -65,7 +67,7 @@ class Run(Flags):
         plan = [(CASES[name], prepare(CASES[name], flags)) for name in names]
         records = []
         for case, settings in plan:
-            records.append(run_case(case, settings))
+            records.append(run_case(case, settings, self.machine))
             print(summary(records[-1]), flush=True)
             if self.json is not None:  # after every case, as the next may take long
                 write_records(self.json, records)

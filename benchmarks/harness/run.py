@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import importlib.metadata
+import json
 import platform
 import subprocess
 from pathlib import Path
@@ -14,9 +15,10 @@ from jax.sharding import Mesh
 
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.phase import phase
-from benchmarks.harness.record import SCHEMA, Measurement, Record, rates
+from benchmarks.harness.record import SCHEMA, Machine, Measurement, Record, rates
 from benchmarks.harness.settings import Flags, Settings, resolve
 from benchmarks.methods.base import Case
+from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.devices.mesh import device_mesh
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -31,17 +33,24 @@ def prepare(case: Case, flags: Flags) -> Settings:
     return settings
 
 
-def run_case(case: Case, settings: Settings) -> Record:
-    """Measure and validate a case."""
-    phase("preparing")
+def run_case(case: Case, settings: Settings, machine_file: Path | None = None) -> Record:
+    """Measure and validate a case; `machine_file` as for `make_record`."""
     mesh = device_mesh(jax.local_devices()[: settings.devices])
-    return make_record(case.name, settings, case.run(settings, mesh), mesh)
+    return make_record(case.name, settings, case.run(settings, mesh), mesh, machine_file)
 
 
-def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -> Record:
-    """A record of what was measured on a mesh."""
-    phase("measuring the machine")
-    machine = describe_machine(mesh, quick=settings.quick)
+def make_record(
+    name: str,
+    settings: Settings,
+    found: Measurement,
+    mesh: Mesh,
+    machine_file: Path | None = None,
+) -> Record:
+    """A record of what was measured on a mesh.
+
+    What the machine can do is read from a file, if there is one, and written there otherwise.
+    """
+    machine = _machine(mesh, machine_file, quick=settings.quick)
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
     if any(not who.startswith("ours") for who in found.timings):
         versions["torch"] = importlib.metadata.version("torch")
@@ -61,6 +70,18 @@ def make_record(name: str, settings: Settings, found: Measurement, mesh: Mesh) -
         machine=machine,
         **rates(found, machine, settings.dtype),
     )
+
+
+def _machine(mesh: Mesh, file: Path | None, *, quick: bool) -> Machine:
+    if file is not None and file.is_file():
+        found = from_table(Machine, json.loads(file.read_text()))
+        if (found.device_kind, found.num_devices) == (mesh.devices.flat[0].device_kind, mesh.size):
+            return found
+    phase("measuring the machine")
+    found = describe_machine(mesh, quick=quick and file is None)
+    if file is not None:
+        file.write_text(json.dumps(dataclasses.asdict(found)))
+    return found
 
 
 @functools.cache  # as it was when the first case began: its record may be written into the tree

@@ -139,13 +139,13 @@ class MethodCase(Case):
         bundle, explainer = open_model(settings), self.explainer
         if settings.quick:
             explainer = dataclasses.replace(explainer, **self.shorter)  # pyright: ignore[reportArgumentType]
+        phase("compiling")
         ours = {
             name: Ours(KINDS[one.name], one, bundle, inputs, mesh)
             for name, (one, inputs) in self.prepare(settings, bundle, explainer).items()
         }
         seconds = sum(one.seconds for one in ours.values())
         contenders = {name: self.contender(settings, ours, name) for name in ours}
-        phase("compiling")
         first = 0.0 if explainer.traceable else timed(contenders["ours"])[1]
         if settings.peers and self.has_peers:
             contenders |= self.peers(settings, ours[self.compared])

@@ -124,10 +124,13 @@ def _sufficient_regions(model, images, wanted, regions, settings) -> tuple[torch
     trace = torch.full((len(images), settings.max_dilations + 1), torch.nan, device=device)
     active = torch.arange(len(images), device=device)
     for count in range(settings.max_dilations + 1):
+        # In batches of 1, 2, 4, .. images: cuDNN and torch.compile prepare for every size anew.
+        size = 1 << (len(active) - 1).bit_length()
+        filled = active[torch.arange(size, device=device) % len(active)]
         with torch.no_grad():
-            kept = images[active] * region[active, None]
-            found = segment_of(model, kept, wanted[active]) & regions[active]
-            dice = hard_dice(found, segment[active])
+            kept = images[filled] * region[filled, None]
+            found = segment_of(model, kept, wanted[filled]) & regions[filled]
+            dice = hard_dice(found, segment[filled])[: len(active)]
         trace[active, count] = dice
         dilations[active] = count
         grows = (dice < settings.tau) & segment[active].any((1, 2))

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
+from benchmarks.harness import run
 from benchmarks.harness.record import Measurement
 from benchmarks.harness.run import prepare
 from benchmarks.harness.settings import Flags
 from benchmarks.methods import CASES
 from benchmarks.methods.base import Case
+from jaxseg_xai.devices.mesh import device_mesh
 from tests.benchmarks import made_up
 
 
@@ -34,6 +36,11 @@ def test_list_names_every_case(capsys):
         (["run", "ate", "--model", "brain", "--width", "8"], "--width is for --model random"),
         (["run", "ate", "--model", "nowhere"], "nowhere: no such model"),
         (["run", "sweep", "--peer", "tuned"], "case sweep has no PyTorch peer"),
+        (
+            ["run", "grad-cam", "--peer", "compiled"],
+            "grad-cam has no compiled PyTorch peer; use --",
+        ),
+        (["accelerator", "--budget", "5"], "--budget is 5 s; the first case needs at least 20 s"),
         (["run", "all", "--peer", "tuned"], "case ate-screen has no PyTorch peer"),
         (["run", "sweep", "--devices", "1"], "case sweep uses all"),
         (["report", "nowhere.json"], "nowhere.json: No such file"),
@@ -115,3 +122,20 @@ def test_the_cases_of_the_ate_differ_in_size_only():
     assert large == dataclasses.replace(
         usual, **{name: getattr(large, name) for name in ("name", "about", "defaults", "quick")}
     )
+
+
+def test_the_speed_of_the_machine_is_measured_once(tmp_path, monkeypatch):
+    calls = []
+
+    def measured(mesh, *, quick):
+        calls.append(quick)
+        kind = mesh.devices.flat[0].device_kind
+        return dataclasses.replace(made_up.MACHINE, device_kind=kind, num_devices=mesh.size)
+
+    monkeypatch.setattr(run, "describe_machine", measured)
+    file = tmp_path / "machine.json"
+    one, two = (device_mesh(jax.devices()[:count]) for count in (1, 2))
+    first = run._machine(one, file, quick=True)
+    assert run._machine(one, file, quick=True) == first
+    assert run._machine(two, file, quick=True).num_devices == 2
+    assert calls == [False, False]  # what others rely on is measured in full

@@ -52,3 +52,21 @@ def test_only_slow_contenders_run_less_often(clock):
         "quick": 7,
         "tuned, too slow": 3,
     }
+
+
+def test_joules_are_those_of_a_call_where_the_meter_had_time(clock, monkeypatch):
+    def run():
+        clock.seconds += 0.5
+
+    monkeypatch.setattr(timing, "joules", lambda: 300 * clock.seconds)  # 300 W
+    one, two = (
+        interleave({"ours": run}, Pace(repetitions=1, short_seconds=seconds))[0]["ours"]
+        for seconds in (0.5, 1.0)
+    )
+    assert one.joules is None
+    assert two.joules == pytest.approx(150)
+
+
+def test_without_a_meter_there_are_no_joules(clock):
+    timings, _ = interleave({"ours": _work(clock, "a", 9)}, Pace(repetitions=1))
+    assert timings["ours"].joules is None
