@@ -39,6 +39,7 @@ _PLACES = {
     "bundled_models": "jaxseg_xai.models",
     "open_dataset": "jaxseg_xai.data",
     "use_cpu_cores": "jaxseg_xai.devices.mesh",
+    "clear_caches": "jaxseg_xai.core.caches",
     "InputSpec": "jaxseg_xai.core.input_spec",
     "OutputSpec": "jaxseg_xai.core.output_spec",
     "Segmenter": "jaxseg_xai.core.segmenter",

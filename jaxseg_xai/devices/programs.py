@@ -9,10 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxseg_xai.core.caches import cleared_by, jax_settings
+
 #: How many programs are kept; the one that was not used for longest goes first.
 _MOST = 64
 _programs: "OrderedDict[Any, Callable]" = OrderedDict()
 _lock = threading.Lock()
+cleared_by(_programs.clear)
 
 
 def compiled(lower: Callable[..., Any], *arguments: Any, **static: Any) -> tuple[Callable, float]:
@@ -28,7 +31,7 @@ def compiled(lower: Callable[..., Any], *arguments: Any, **static: Any) -> tuple
     """
     leaves, structure = jax.tree.flatten(arguments)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    key = (lower, structure, shapes, tuple(sorted(static.items())))
+    key = (lower, structure, shapes, tuple(sorted(static.items())), jax_settings())
     with _lock:
         if key in _programs:
             _programs.move_to_end(key)

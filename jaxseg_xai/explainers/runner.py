@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jaxseg_xai.core.caches import remembered
 from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.segmenter import Segmenter
@@ -230,14 +231,14 @@ def _check_pool(explainer: Explainer, problem: Problem, batch: Batch) -> None:
 
 
 # Both are remembered: they trace the model, which takes longer than to explain a small batch.
-@functools.lru_cache(maxsize=_REMEMBERED)
+@remembered(_REMEMBERED)
 def _check_output(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tuple) -> None:
     """Raise the model's own `ModelError`, the same for every method."""
     variables = jax.tree.unflatten(structure, leaves)
     jax.eval_shape(segmenter, variables, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
+@remembered(_REMEMBERED)
 def _no_gradient(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tuple) -> str:
     """Why there is no gradient; empty where there is one."""
     if not segmenter.differentiable:

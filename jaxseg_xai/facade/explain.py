@@ -79,8 +79,6 @@ def explain(
       JaxsegError: the model, an image, a class or a setting cannot be used; in one line, with the
         remedy. (Of several images, those that cannot be used have status FAILED and a reason.)
     """
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError(f"seed is {seed!r}; it must be an integer in [0, 2**32)")
     bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     source = as_source(images, labels, rank=spec.rank)
@@ -101,7 +99,7 @@ def explain(
         jobs=(job,),
         classes=class_indices(names, output, bundle.name),
         others=None if others is None else as_source(others, rank=spec.rank, name="other"),
-        batch_size=batch_size or max(8, jax.local_device_count()),
+        batch_size=max(8, jax.local_device_count()) if batch_size is None else batch_size,
         seed=seed,
         keep_labels=labels is not None,
     )

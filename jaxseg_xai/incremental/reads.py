@@ -1,6 +1,5 @@
 """What the steps of a plan read of each other's windows, and of the unperturbed image."""
 
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxseg_xai.core.caches import remembered
 from jaxseg_xai.incremental.plan import Plan, Step, Window, Windows
 
 
@@ -68,7 +68,7 @@ def key_of(value: int, outside: float) -> str:
     return f"{value}:{outside}"
 
 
-@functools.lru_cache(maxsize=32)
+@remembered(32)
 def margins_of(plan: Plan) -> Mapping[tuple[int, float], dict[str, tuple[int, int]]]:
     """How far frames leave the border, of the values that they are filled up from.
 

@@ -1,6 +1,8 @@
 """A model that is a Python object, with a description in words, as a `Bundle`."""
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.core.segmenter import Segmenter, Sites
 from jaxseg_xai.models.adapters import Apply
+from jaxseg_xai.models.adapters.callable import ApplyFunction
 from jaxseg_xai.models.bundle import Bundle, ModelCard
 from jaxseg_xai.models.registry import ADAPTERS
 
@@ -42,6 +45,8 @@ def as_model(
     Args:
       model: a Flax NNX module; a Linen module; a function (variables, inputs [B, *S, C]) -> output,
         or (inputs) -> output where `variables` is None; or a `Bundle`, which is returned as it is.
+        Arrays that a function captures are constants to it, read when it is compiled for a size of
+        images: call `as_model` again after changing them, or give them as `variables`.
       variables: the weights, where the object does not hold them.
       class_names: one per class; of a softmax model the first is the background.
       name: what tables and figures call it.
@@ -85,36 +90,40 @@ def as_model(
 
 
 def _adapt(model: Any, variables: Any) -> tuple[Apply, Any]:
-    adapters = dict(ADAPTERS.usable())
-    for adapter in reversed(adapters.values()):
-        if adapter.matches(model):
-            apply, variables = adapter.adapt(model, variables)
-            return _hashable(apply), variables
+    adapters, problems = dict(ADAPTERS.usable()), ADAPTERS.problems()
     kind = type(model) if not isinstance(model, type) else model
     found = f"the class {kind.__name__}" if model is kind else f"a {kind.__name__}"
-    problems = "".join(f"; {problem}" for problem in ADAPTERS.problems())
+    for adapter in reversed(adapters.values()):
+        if not adapter.matches(model):
+            continue
+        if problems and adapter.general and not _is_function(model):
+            raise ConfigError(
+                f"{found} may belong to an adapter that cannot be used: {'; '.join(problems)} (or "
+                "wrap the model in a function: lambda inputs: model(inputs))"
+            )
+        apply, variables = adapter.adapt(model, variables)
+        return _hashable(apply), variables
     raise ConfigError(
-        f"{found} is no model; there are adapters for {', '.join(adapters)}{problems}; wrap it in "
-        "a JAX function (variables, inputs) -> logits"
+        f"{found} is no model; there are adapters for {', '.join(adapters)}"
+        f"{''.join(f'; {problem}' for problem in problems)}; wrap it in a JAX function (variables, "
+        "inputs) -> logits"
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _ByIdentity:
-    """A function that cannot be hashed by its value (it holds arrays, say) is equal to itself."""
-
-    function: Apply
-
-    def __call__(self, variables: Any, inputs: Any) -> Any:
-        return self.function(variables, inputs)
+def _is_function(model: Any) -> bool:
+    """Whether it is a plain function, also one that was jitted or given some arguments."""
+    model = inspect.unwrap(model)
+    return inspect.isroutine(model) or isinstance(model, functools.partial)
 
 
 def _hashable(apply: Apply) -> Apply:
+    """A dataclass is equal by value where it can be hashed; a function is equal to itself only."""
     try:
         hash(apply)
+        by_value = dataclasses.is_dataclass(apply)
     except TypeError:
-        return _ByIdentity(apply)
-    return apply
+        by_value = False
+    return apply if by_value else ApplyFunction(apply)
 
 
 def _plain(value: Any) -> Any:

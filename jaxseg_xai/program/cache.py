@@ -1,11 +1,11 @@
 """Models that were traced for one image, kept: a second call finds the same program again."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxseg_xai.core.caches import remembered
 from jaxseg_xai.core.types import Predict
 from jaxseg_xai.program.sites import Site, find_sites
 from jaxseg_xai.program.trace import Program, trace
@@ -39,12 +39,12 @@ def traced_for_one(
     return _traced(predict, structure, tuple(leaves), tuple(shape), jnp.dtype(dtype))
 
 
-@functools.lru_cache(maxsize=_KEPT)
+@remembered(_KEPT)
 def sites_of(program: Program) -> tuple[Site, ...]:
     """`find_sites`, once a program."""
     return find_sites(program)
 
 
-@functools.lru_cache(maxsize=_KEPT)
+@remembered(_KEPT)
 def _traced(predict: Predict, structure: Any, leaves: tuple, shape: tuple, dtype: Any) -> Program:
     return trace(predict, jax.tree.unflatten(structure, leaves), (1, *shape), dtype)

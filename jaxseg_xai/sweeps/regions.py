@@ -153,7 +153,7 @@ def _box(plane: np.ndarray, region: Region) -> np.ndarray:
             int(np.clip(c - side // 2, 0, max(0, n - side)))
             for c, n in zip(centre, shape, strict=True)
         )
-    fits = len(corner) == len(shape)
+    fits = len(corner) == len(shape) and side >= 1
     fits = fits and all(c >= 0 and c + side <= n for c, n in zip(corner, shape, strict=True))
     if not fits:
         size = "x".join(map(str, shape))

@@ -11,12 +11,13 @@ from typing import Any
 import flax
 import jax
 import numpy as np
+from jax.extend import core
 
-from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.core.version import VERSION
-from jaxseg_xai.models import Bundle, load_model
+from jaxseg_xai.models import load_model
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store import Entry, Store, ZarrStore
 from jaxseg_xai.store.pools import read_pool, write_pool
@@ -79,7 +80,7 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
             config.out,
             plan=work.plan(),
             entries=[entry_of(work, job) for job in work.jobs],
-            config=config.identity() | model_identity(work.bundle),
+            config=config.identity() | model_identity(work),
             attrs=attributes(work),
             rank=work.bundle.segmenter.input.rank,
             run=uuid.uuid4().hex,
@@ -123,27 +124,44 @@ def attributes(work: Work) -> dict[str, Any]:
     }
 
 
-def model_identity(bundle: Bundle) -> dict[str, Any]:
+def model_identity(work: Work) -> dict[str, Any]:
     """What tells one model from another, as JSON values."""
-    segmenter = bundle.segmenter
+    bundle, segmenter = work.bundle, work.bundle.segmenter
     return {
         "architecture": bundle.card.config if bundle.card else {},
         "input": _plain(dataclasses.asdict(segmenter.input)),
         "output": _plain(dataclasses.asdict(segmenter.output)),
         "class_names": list(bundle.class_names),
         "weights_checksum": checksum(bundle.variables),
-        "program": "" if bundle.card.architecture else _program(bundle),
+        "program": "" if bundle.card.architecture else _program(work),
     }
 
 
-def _program(bundle: Bundle) -> int:
+def _program(work: Work) -> int:
     """Checksum of what a Python object computes: it has no configuration that tells it apart."""
-    spec = bundle.segmenter.input
-    image = jax.ShapeDtypeStruct((1, *spec.example_size(), spec.channels), np.float32)
-    traced = jax.make_jaxpr(bundle.segmenter)(bundle.variables, image)
-    # Addresses differ from process to process.
-    text = re.sub(r"0x[0-9a-f]+", "", str(traced))
-    return zlib.crc32(text.encode(), checksum(traced.consts))
+    segmenter, variables = work.bundle.segmenter, work.bundle.variables
+    smallest = (*segmenter.input.example_size(), segmenter.input.channels)
+    # The smallest size depends on no image, but not every model takes it.
+    for shape in (smallest, work.image_shape or smallest):
+        try:
+            image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+            traced = jax.make_jaxpr(segmenter)(variables, image)
+        except JaxsegError:
+            continue
+        # Addresses differ from process to process.
+        text = re.sub(r"0x[0-9a-f]+", "", str(traced))
+        return zlib.crc32(text.encode(), checksum(_constants(traced)))
+    return 0  # no image can be used, either
+
+
+def _constants(jaxpr: Any) -> list[Any]:
+    """The arrays that a jaxpr and the calls in it hold."""
+    found = list(getattr(jaxpr, "consts", ()))
+    for equation in jaxpr.eqns:
+        for part in jax.tree.leaves(list(equation.params.values())):
+            if isinstance(part, core.ClosedJaxpr | core.Jaxpr):
+                found += _constants(part)
+    return found
 
 
 def reasons(store: Store) -> tuple[str, ...]:

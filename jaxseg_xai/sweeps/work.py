@@ -1,6 +1,7 @@
 """What a sweep explains, as objects: checked, with its plan, before the first image is read."""
 
 import dataclasses
+import functools
 import zlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data.pool import build_patch_pool
@@ -54,17 +56,34 @@ class Work:
 
     def check(self) -> None:
         """Raise `JaxsegError` for what cannot be explained, whatever the images."""
+        for name, least in (("batch_size", 1), ("num_patches", 2), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or not least <= value < 2**32:
+                raise ConfigError(f"{name} is {value!r}; it must be an integer in [{least}, 2**32)")
         check_jobs(self.jobs)
         if not self.chosen:
             raise DataError("the data set has no image to explain")
         check_classes(self.bundle, self.source, needed=self.needs_labels)
-        segmenter = self.bundle.segmenter
-        spec = segmenter.input
-        shape = (*spec.example_size(), spec.channels)
+        segmenter, shape = self.bundle.segmenter, self.image_shape
+        if shape is None:
+            return
         for job in self.jobs:
             if "gradient" in job.explainer.needs:
                 check_gradient(job.label, segmenter, self.bundle.variables, shape)
             job.explainer.check_model(segmenter, self.bundle.variables, shape)
+
+    @functools.cached_property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """(*S, C) of the first image that can be used, as the model takes it; None: there is none.
+
+        A model is tried on it, for a description need not say which sizes are too small.
+        """
+        for index in self.chosen:
+            try:
+                return prepare(self.source[index], self.bundle.segmenter.input).image.shape
+            except Exception:  # whatever somebody's source raises; the image's rows say what
+                continue
+        return None
 
     @property
     def needs_labels(self) -> bool:

@@ -247,6 +247,27 @@ def test_a_fixed_size_net_and_normalisation():
     np.testing.assert_array_equal(found.reference, image > 0.5)
 
 
+def test_a_model_that_says_not_all_of_the_sizes_that_it_takes(tmp_path):
+    """It is tried on the first image that can be used, not on the smallest that is described."""
+
+    def net(x):
+        assert x.shape[1] % 8 == 0, "three pools"
+        coarse = x
+        for _ in range(3):
+            coarse = nnx.max_pool(coarse, (2, 2), (2, 2))
+        return 20 * (x - 0.5) + 0 * coarse.repeat(8, 1).repeat(8, 2)
+
+    model = jaxseg_xai.as_model(net, class_names=["dark", "bright"], channels=1)
+    images = [np.full((SIDE, SIDE, 1), np.nan, np.float32), *pictures(2)]
+    found = ig(model, images[1:])
+    assert [one.status_name for one in found] == ["OK", "OK"]
+    explain, out = [IntegratedGradients(num_nodes=2)], tmp_path / "s.zarr"
+    result = jaxseg_xai.sweep(model=model, data=images, explain=explain, out=out, progress=False)
+    assert result.counts == {"integrated_gradients": {"OK": 2, "FAILED": 1}}
+    with pytest.raises(ModelError, match=r"cannot be applied to images .*three pools"):
+        ig(model, pictures(1, (9, 9)))
+
+
 @pytest.mark.parametrize(
     ("region", "inside"),
     [
@@ -364,6 +385,17 @@ def no_gradient(x):
             "unknown explainer 'lime'; there is",
         ),
         (lambda m: ig(m, pictures(), region="round"), ConfigError, "region is 'round'; use image"),
+        *(
+            (
+                lambda m, name=name, value=value: ig(m, pictures(), **{name: value}),
+                ConfigError,
+                f"{name} is {value!r}; it must be an integer in",
+            )
+            for name, value in (
+                *(("batch_size", 0), ("batch_size", -1), ("batch_size", 2.0)),
+                *(("seed", -1), ("seed", 2**32), ("seed", "a")),
+            )
+        ),
         (lambda m: ig(m, pictures(), target="x"), ConfigError, "target is 'x'; use prediction"),
         (lambda m: ig(m, pictures(), dtype="int4"), ModelError, "dtype is 'int4'; use float32"),
         (lambda m: ig(m, pictures(), pad="wrap"), JaxsegError, "pad"),

@@ -1,5 +1,7 @@
 """`jaxseg_xai.sweep`: Python objects into a store that continues."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,6 +74,12 @@ def test_what_has_no_configuration_is_told_apart_by_what_it_is(tmp_path):
     names = {"class_names": ["dark", "bright"], "channels": 1, "name": "pixels"}
     first = jaxseg_xai.as_model(lambda x: 20 * (x - 0.5), **names)
     second = jaxseg_xai.as_model(lambda x: 20 * (x - 0.2), **names)
+
+    def jitted(at):
+        """With weights that it has captured."""
+        level = jnp.full((1, 1), at)
+        return jaxseg_xai.as_model(jax.jit(lambda x: 20 * (x - level)), **names)
+
     images = np.random.default_rng(0).random((2, 8, 8, 1)).astype(np.float32)
 
     def run(model=first, data=images, region="box 4", labels=None):
@@ -87,6 +95,11 @@ def test_what_has_no_configuration_is_told_apart_by_what_it_is(tmp_path):
     for changed in others:
         with pytest.raises(ConfigError, match="holds another sweep"):
             run(**changed)
+    out = tmp_path / "jitted.zarr"
+    run(model=jitted(0.5))
+    assert run(model=jitted(0.5)).times.computed == {"confidence": 0}
+    with pytest.raises(ConfigError, match="holds another sweep: program was"):
+        run(model=jitted(0.2))
 
 
 def test_a_path_of_one_image_is_one_image(tmp_path, model):

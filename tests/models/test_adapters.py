@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
+import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.models import ADAPTERS, as_model
@@ -144,10 +145,48 @@ def test_functions_of_weights_and_inputs(function):
 @pytest.mark.parametrize("function", [lambda x: 2 * x, jax.jit(lambda x: 2 * x)])
 def test_functions_of_inputs_alone(function):
     model = as_model(function, class_names=("a", "b", "c"))
-    again = as_model(function, class_names=("a", "b", "c"))
-    count, outputs = traces_of([model, again])
+    count, outputs = traces_of([model, model])
     assert count == 1
     np.testing.assert_array_equal(outputs[0], 2 * jnp.ones((1, 4, 4, 3)))
+
+
+class Scales:
+    """An object whose weights change in place."""
+
+    def __init__(self):
+        self.weights = {"scale": np.float32(1)}
+
+    def __call__(self, x):
+        return self.weights["scale"] * x
+
+    def with_variables(self, variables, x):
+        return variables * self(x)
+
+
+@pytest.mark.parametrize("form", ["object", "method", "closure", "partial"])
+def test_a_function_whose_weights_have_changed_is_another_model(form):
+    scales = Scales()
+    function, weights = {
+        "object": (scales, None),
+        "method": (scales.with_variables, 1.0),
+        "closure": (lambda x: scales.weights["scale"] * x, None),
+        "partial": (functools.partial(Scales.with_variables, scales), 1.0),
+    }[form]
+    image = np.random.default_rng(0).random((8, 8, 1)).astype(np.float32)
+    description = {"class_names": ("whole", "half"), "channels": 2, "activation": "sigmoid"}
+    pair = np.concatenate([image, image - 0.5], -1)
+
+    def explained():
+        model = as_model(function, weights, **description)
+        found = jaxseg_xai.explain(model, pair, "half", "integrated_gradients", num_nodes=1)
+        return found.attribution
+
+    before = explained()
+    scales.weights["scale"] = np.float32(-1)
+    assert (before[pair[..., 1] > 0] > 0).all()
+    after = explained()
+    assert not after[pair[..., 1] > 0].any()
+    assert (after[pair[..., 1] < 0] > 0).all()
 
 
 def test_a_description_is_given_field_by_field():

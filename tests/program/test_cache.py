@@ -1,12 +1,18 @@
 """Models of any rank as programs, traced once; and what is said of those that are none."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxseg_xai
 from jaxseg_xai.core.errors import ModelError
 from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.devices.programs import compiled
+from jaxseg_xai.models import as_model
 from jaxseg_xai.program.cache import sites_of, traced_for_one
 from jaxseg_xai.program.predict import predict_batch
 from jaxseg_xai.program.sites import run_shifted
@@ -43,6 +49,43 @@ def test_a_model_is_traced_once_for_weights_of_the_same_shapes():
     )
     assert nets.num_traced() == before
     assert traced_for_one(problem.segmenter, problem.variables, (8, 9, 1)) is not program
+
+
+def test_what_is_kept_goes_by_the_settings_of_jax():
+    problem = nets.network(2)
+    lower = jax.jit(lambda x: x @ x).lower
+    x = jnp.ones((2, 2), jnp.float32)
+    kept = [compiled(lower, x)[0], traced_for_one(problem.segmenter, problem.variables, (8, 8, 1))]
+    for setting in (
+        jax.enable_x64(True),
+        jax.default_matmul_precision("highest"),
+        jax.default_device(jax.devices()[-1]),
+    ):
+        with setting:
+            program, seconds = compiled(lower, x)
+            traced = traced_for_one(problem.segmenter, problem.variables, (8, 8, 1))
+        assert seconds > 0
+        assert program is not kept[0]
+        assert traced is not kept[1]
+    assert compiled(lower, x) == (kept[0], 0)
+
+
+def test_models_are_freed_where_that_is_asked_for():
+    class Net:
+        def __call__(self, x):
+            return 20 * (x - 0.5)
+
+    net = Net()
+    kept = weakref.ref(net)
+    model = as_model(net, class_names=["dark", "bright"], channels=1)
+    image = np.random.default_rng(0).random((8, 8, 1)).astype(np.float32)
+    jaxseg_xai.explain(model, image, "bright", "integrated_gradients", num_nodes=1)
+    del model, net
+    gc.collect()
+    assert kept() is not None
+    jaxseg_xai.clear_caches()
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.parametrize("rank", nets.SIZES)

@@ -67,6 +67,8 @@ def test_a_corner_puts_the_box_anywhere_inside():
 def test_a_box_larger_than_the_image():
     with pytest.raises(ConfigError, match="side 41 at"):
         find_region(two_parts(), Region(kind="box", side=41))
+    with pytest.raises(ConfigError, match="side 0 at"):
+        find_region(two_parts(), parse_region("box 0"))
 
 
 def grid(shape=(40, 50), padded=None):

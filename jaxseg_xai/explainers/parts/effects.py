@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from jaxseg_xai.core.caches import remembered
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.devices.jobs import equal_batches
@@ -81,7 +82,7 @@ def _mean(samples: jax.Array, site: Site) -> jax.Array:
     return jnp.broadcast_to(mean, (1, *samples.shape[1:]))
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(1024)
 def read_by(program: Program, site: Site) -> tuple[int, ...]:
     """The values an intervention needs of the image without it: the weights are there anyway."""
     changed = site.changed(program)

@@ -12,6 +12,8 @@ from jaxseg_xai.models.adapters import Adapter, Apply
 class CallableAdapter(Adapter):
     """Functions (variables, inputs) -> output, or (inputs) -> output where there are no weights."""
 
+    general = True
+
     @staticmethod
     def matches(model: Any) -> bool:
         """Whether it can be called; a class makes objects, and is no model itself."""
@@ -22,12 +24,27 @@ class CallableAdapter(Adapter):
         """The function itself; its weights are an empty tuple where there are none."""
         if variables is None:
             return ApplyInputs(model), ()
-        return model, variables
+        return ApplyFunction(model), variables
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
+class ApplyFunction:
+    """A function (variables, inputs), equal to itself only.
+
+    Nobody sees whether the arrays that it captures, or those of its object, are still the same: one
+    that is adapted again shares no compiled program with what it was before.
+    """
+
+    function: Callable[[Any, jax.Array], Any]
+
+    def __call__(self, variables: Any, inputs: jax.Array) -> Any:
+        """The function's output."""
+        return self.function(variables, inputs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ApplyInputs:
-    """A function of the inputs alone; hashable as the function is."""
+    """A function of the inputs alone; like `ApplyFunction`."""
 
     function: Callable[[jax.Array], Any]
 
