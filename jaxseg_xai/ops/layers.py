@@ -195,4 +195,4 @@ def _linear(size: int, wanted: int, align_corners: bool) -> np.ndarray:
     else:
         position = (np.arange(wanted) + 0.5) * size / wanted - 0.5
     position = np.clip(position, 0.0, size - 1.0)
-    return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size))).astype(np.float32)
+    return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size)))

@@ -12,10 +12,22 @@ class Golden:
     Attributes:
       name: of the two files there.
       config: settings of that network.
+      case: which of the file's cases; "published" has 256 x 256 pixels.
+      within: how far a logit may be from PyTorch's, in standard deviations of them.
+      slow: whether compiling it takes too long for every run of the tests.
     """
 
     name: str
     config: Mapping[str, Any]
+    case: str = "small"
+    within: float = 1e-4
+    slow: bool = False
+
+
+def both(name: str, config: Mapping[str, Any], **options: Any) -> tuple[Golden, Golden]:
+    """The cases "small" and "published" of one network; options are fields of the small one."""
+    published = options | {"case": "published", "slow": True}
+    return Golden(name=name, config=config, **options), Golden(name=name, config=config, **published)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,16 +58,9 @@ FAMILIES = {
             "decoder_dim": 16,
         },
         size=(32, 32),
-        golden=(
-            Golden(
-                name="segformer",
-                config={
-                    "num_logits": 1,
-                    "gelu": "tanh",
-                    "fuse_epsilon": 1e-3,
-                    "align_corners": True,
-                },
-            ),
+        golden=both(
+            "segformer",
+            {"num_logits": 1, "gelu": "tanh", "fuse_epsilon": 1e-3, "align_corners": True},
         ),
     ),
     "unet3d": Family(
