@@ -13,12 +13,19 @@ ENTRIES = """
 pointwise = jaxseg_plugin:Pointwise
 [jaxseg_xai.adapters]
 scaled = jaxseg_plugin:ScaledAdapter
+nnx = jaxseg_plugin:ScaledAdapter
+fails = jaxseg_plugin:FailingAdapter
 [jaxseg_xai.explainers]
 brightness = jaxseg_plugin:Brightness
 broken = jaxseg_plugin_that_is_not_there:Nothing
 confidence = jaxseg_plugin:Brightness
+exits = jaxseg_plugin_that_exits:Nothing
+store = jaxseg_plugin:ListedStore
+shine = jaxseg_plugin:Brightness
+data = jaxseg_plugin:Brightness
 [jaxseg_xai.outcomes]
 area = jaxseg_plugin:Area
+half = jaxseg_plugin:Scaled
 [jaxseg_xai.metrics]
 mass = jaxseg_plugin:Mass
 [jaxseg_xai.sources]
@@ -127,6 +134,14 @@ class ScaledAdapter(Adapter):
         return (lambda variables, inputs: model.factor * (inputs - 0.5)), ()
 
 
+class FailingAdapter(Adapter):
+    """Cannot tell what is its own."""
+
+    @staticmethod
+    def matches(model):
+        return model.of_this_package
+
+
 def open_noise(*, split, num=3):
     """Noise."""
     pixels = np.random.default_rng(0).random((num, 8, 8, 1)).astype(np.float32)
@@ -146,6 +161,7 @@ def installed(tmp_path_factory):
     wheel = root / f"{NAME}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr(f"{NAME}.py", SOURCE)
+        file.writestr(f"{NAME}_that_exits.py", "raise SystemExit(3)")
         file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 1.0\n")
         tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         file.writestr(f"{info}/WHEEL", tags)
@@ -161,9 +177,11 @@ PROGRAM = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np, safetensors.numpy, pathlib
+from flax import nnx
 import jaxseg_xai
 from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.metrics import METRICS
+from jaxseg_xai.outcomes import OUTCOMES
 from jaxseg_xai.store import SINKS
 from jaxseg_plugin import Scaled
 
@@ -179,23 +197,45 @@ lines = {}
 for name, model in (("family", str(folder)), ("adapter", own)):
     found = jaxseg_xai.explain(model, noise, "bright", "brightness")
     lines[name] = [one.scores["outcome"] for one in found]
-def refusal(name):
+def refusal(call, *arguments, **options):
     try:
-        EXPLAINERS.get(name)
+        call(*arguments, **options)
     except jaxseg_xai.JaxsegError as error:
         return str(error)
+class Own:
+    def __call__(self, x):
+        return 20 * (x - 0.5)
+described = {"class_names": ["dark", "bright"], "channels": 1}
+names = ["broken", "confidence", "exits", "store", "shine", "data"]
 lines |= {
     "id": found[0].image_id,
-    "broken": refusal("broken"),
-    "twice": refusal("confidence"),
+    "refused": {name: refusal(EXPLAINERS.get, name) for name in names},
+    "outcome": refusal(OUTCOMES.get, "half"),
+    "function": refusal(jaxseg_xai.as_model, Own().__call__, **described),
+    "object": refusal(jaxseg_xai.as_model, Own(), **described),
+    "module": refusal(jaxseg_xai.as_model, nnx.Conv(1, 2, (1, 1), rngs=nnx.Rngs(0)), **described),
     "works": EXPLAINERS.get("misure").name,
     "metric": METRICS.get("mass").meta.headline,
     "sink": SINKS.get("listed").__name__,
 }
 from jaxseg_xai.cli.main import main
 lines["listing"] = main(["explainers"])
+flags = ["--data.source", "noise", "--data.num", "2", "--out", str(folder / "s.zarr")]
+sweep = main(["sweep", "--model", str(folder), "--explain", "brightness", *flags])
+lines["sweep"] = [sweep, len(jaxseg_xai.open_store(folder / "s.zarr"))]
 print(json.dumps(lines))
 """
+
+
+#: How the message on an explainer begins.
+REFUSED = {
+    "broken": f"explainer 'broken' ({NAME}_that_is_not_there:Nothing of {NAME}) cannot be imported",
+    "confidence": "two explainers are called 'confidence'",
+    "exits": f"explainer 'exits' ({NAME}_that_exits:Nothing of {NAME}) cannot be imported: SystemE",
+    "store": f"explainer 'store' ({NAME}:ListedStore of {NAME}) is not derived from jaxseg_xai.",
+    "shine": f"explainer 'shine' ({NAME}:Brightness of {NAME}): its class has the name 'bright",
+    "data": f"explainer 'data' ({NAME}:Brightness of {NAME}): this name has another meaning",
+}
 
 
 def test_a_package_of_plug_ins(installed, tmp_path):
@@ -211,13 +251,24 @@ def test_a_package_of_plug_ins(installed, tmp_path):
     assert found["family"] == found["adapter"]
     assert all(10 < area < 54 for area in found["family"])
     assert found["id"] == "noise-test-00000"
-    assert "explainer 'broken'" in found["broken"]
-    assert "jaxseg_plugin" in found["broken"]
-    assert "cannot be imported" in found["broken"]
-    assert "two explainers are called 'confidence'" in found["twice"]
-    assert "of jaxseg-plugin" in found["twice"].replace("_", "-")
+    for name, words in REFUSED.items():
+        said = found["refused"][name].replace("jaxseg-plugin", NAME)
+        assert said.startswith(words), name
+        assert f"of {NAME}" in said
+        assert "uninstall" in said
+        assert "\n" not in said
+        assert said in done.stderr.replace("jaxseg-plugin", NAME)  # of the listing
+    assert "'half'" in found["outcome"]
+    assert "has no value, unit, words, differentiable, soft; repair" in found["outcome"]
+    # A function is a function whatever adapters are broken; anything else may belong to them.
+    assert found["function"] is None
+    for name, what in (("object", "a Own may"), ("module", "a Conv may")):
+        assert found[name].startswith(f"{what} belong to an adapter that cannot be used: two adap")
+        assert "adapter 'fails' fails for" in found[name]
+        assert "has no attribute 'of_this_package'; repair or uninstall" in found[name]
     assert (found["works"], found["metric"], found["sink"]) == ("misure", "mass", "ListedStore")
     # The others are listed, and what is broken is named.
     assert found["listing"] == 0
     assert any(line.startswith("brightness") for line in shown)
-    assert "'broken'" in done.stderr
+    # A method called `data` takes no flags away.
+    assert found["sweep"] == [0, 2]

@@ -11,11 +11,14 @@ adds a line of its own to its `pyproject.toml`:
 import dataclasses
 import functools
 import importlib.metadata
+import inspect
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxseg_xai.core.errors import ConfigError
+
+_REMEDY = "repair or uninstall that package"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,11 +29,15 @@ class Registry:
       group: the entry-point group that other packages add to, "jaxseg_xai.explainers".
       kind: what an error message calls one of them, "explainer".
       built_in: name -> "module:object".
+      base: the class that they are derived from, or names of what they must have.
+      reserved: names that mean something else where these are configured.
     """
 
     group: str
     kind: str
     built_in: Mapping[str, str]
+    base: type | tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """All names: those built in first, then those of installed packages, sorted."""
@@ -38,14 +45,14 @@ class Registry:
 
     def __contains__(self, name: object) -> bool:
         """Whether there is an object of this name."""
-        return name in self._entries
+        return name in self._entries and name not in self.reserved
 
     def get(self, name: str) -> Any:
         """The object of a name, its module imported.
 
         Raises:
           ConfigError: there is none of this name (the message lists those there are), two packages
-            use it, or its module cannot be imported.
+            use it, it is reserved, its module cannot be imported, or it is something else.
         """
         if name not in self._entries:
             raise ConfigError(f"unknown {self.kind} {name!r}; there is {', '.join(self.names())}")
@@ -55,14 +62,22 @@ class Registry:
             raise ConfigError(
                 f"two {self.kind}s are called {name!r}: {places}; uninstall one of the packages"
             )
+        called = f"{self.kind} {name!r} ({_origin(found[0])})"
+        if name in self.reserved:
+            raise ConfigError(
+                f"{called}: this name has another meaning in configurations; {_REMEDY}"
+            )
         try:
-            return found[0].load()
-        except Exception as error:  # whatever somebody's module raises
+            thing = found[0].load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever somebody's module raises, SystemExit for one
             reason = str(error).strip().split("\n")[0]
             raise ConfigError(
-                f"{self.kind} {name!r} ({_origin(found[0])}) cannot be imported: "
-                f"{type(error).__name__}: {reason}; repair or uninstall that package"
+                f"{called} cannot be imported: {type(error).__name__}: {reason}; {_REMEDY}"
             ) from error
+        self._check(thing, name, called)
+        return thing
 
     def usable(self) -> Iterator[tuple[str, Any]]:
         """(name, object) of all that can be imported; the others are left out."""
@@ -81,6 +96,21 @@ class Registry:
             except ConfigError as error:
                 found.append(str(error))
         return found
+
+    def _check(self, thing: Any, name: str, called: str) -> None:
+        """Raise `ConfigError` where an object is no such thing."""
+        if isinstance(self.base, tuple):
+            missing = [wanted for wanted in self.base if not hasattr(thing, wanted)]
+            if missing:
+                raise ConfigError(f"{called} has no {', '.join(missing)}; {_REMEDY}")
+            return
+        if not (isinstance(thing, type) and issubclass(thing, self.base)):
+            base = f"{self.base.__module__}.{self.base.__qualname__}"
+            raise ConfigError(f"{called} is not derived from {base}; {_REMEDY}")
+        named = inspect.get_annotations(self.base).get("name") == ClassVar[str]
+        own = getattr(thing, "name", None)
+        if named and own != name:
+            raise ConfigError(f"{called}: its class has the name {own!r}; {_REMEDY}")
 
     @functools.cached_property
     def _entries(self) -> dict[str, list[EntryPoint]]:

@@ -51,6 +51,7 @@ SOURCES = Registry(
         "shapes": "jaxseg_xai.data.sources.shapes:ShapesDataset",
         "folder": "jaxseg_xai.data.sources.folder:FolderDataset",
     },
+    base=("__call__",),
 )
 
 

@@ -20,6 +20,9 @@ EXPLAINERS = Registry(
         "grad_cam": "jaxseg_xai.explainers.cam.grad_cam:GradCam",
         "confidence": "jaxseg_xai.explainers.uncertainty.confidence:Confidence",
     },
+    base=Explainer,
+    # `--data.limit 3` sets something of the images, `--ate.block-size 8` something of a method.
+    reserved=("data", "roi"),
 )
 
 __all__ = ["EXPLAINERS", "Batch", "Example", "Explainer", "Meta", "Parts", "Problem", "explain"]

@@ -15,6 +15,7 @@ METRICS = Registry(
         "energy_inside": "jaxseg_xai.metrics.localisation.energy_inside:EnergyInside",
         "deletion": "jaxseg_xai.metrics.faithfulness.deletion:Deletion",
     },
+    base=Metric,
 )
 
 __all__ = ["METRICS", "Metric", "MetricMeta", "Rated", "score"]

@@ -1,6 +1,8 @@
 """The families of models and the adapters; a further one is a file and a line here."""
 
 from jaxseg_xai.core.registry import Registry
+from jaxseg_xai.models.adapters import Adapter
+from jaxseg_xai.models.zoo import Architecture
 
 #: Name in `model.json` -> the settings of a family, an `Architecture`.
 MODELS = Registry(
@@ -11,6 +13,7 @@ MODELS = Registry(
         "segformer": "jaxseg_xai.models.zoo.segformer:SegFormerConfig",
         "unet3d": "jaxseg_xai.models.zoo.unet3d:UNet3DConfig",
     },
+    base=Architecture,
 )
 
 #: Kinds of Python objects that can be explained -> an `Adapter`. They are asked from the last line
@@ -23,4 +26,5 @@ ADAPTERS = Registry(
         "linen": "jaxseg_xai.models.adapters.linen:LinenAdapter",
         "nnx": "jaxseg_xai.models.adapters.nnx:NNXAdapter",
     },
+    base=Adapter,
 )

@@ -93,8 +93,16 @@ def _adapt(model: Any, variables: Any) -> tuple[Apply, Any]:
     adapters, problems = dict(ADAPTERS.usable()), ADAPTERS.problems()
     kind = type(model) if not isinstance(model, type) else model
     found = f"the class {kind.__name__}" if model is kind else f"a {kind.__name__}"
-    for adapter in reversed(adapters.values()):
-        if not adapter.matches(model):
+    for name, adapter in reversed(adapters.items()):
+        try:
+            if not adapter.matches(model):
+                continue
+        except Exception as error:  # whatever somebody's adapter raises
+            reason = str(error).strip().split("\n")[0]
+            problems.append(
+                f"adapter {name!r} fails for {found}: {type(error).__name__}: {reason}; repair or "
+                "uninstall its package"
+            )
             continue
         if problems and adapter.general and not _is_function(model):
             raise ConfigError(

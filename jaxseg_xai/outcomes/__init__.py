@@ -54,6 +54,7 @@ OUTCOMES = Registry(
         "mean_probability": "jaxseg_xai.outcomes.mean_probability:MeanProbability",
         "summed_logits": "jaxseg_xai.outcomes.summed_logits:SummedLogits",
     },
+    base=("value", "unit", "words", "differentiable", "soft"),
 )
 
 

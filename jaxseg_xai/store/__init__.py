@@ -17,6 +17,7 @@ SINKS = Registry(
         "zarr": "jaxseg_xai.store.zarr_store:ZarrStore",
         "memory": "jaxseg_xai.store.memory_store:MemoryStore",
     },
+    base=Store,
 )
 
 __all__ = [

@@ -1,16 +1,24 @@
+import dataclasses
 import json
 
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
+from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.search import Misure
-from jaxseg_xai.sweeps.config import SweepConfig, make_job, read_config
+from jaxseg_xai.sweeps.config import SweepConfig, SweepSettings, make_job, read_config
 from jaxseg_xai.sweeps.data import DataConfig
 from tests import tiny
 
 NAMES = [f"i{k}" for k in range(10)]
+
+
+def test_no_method_takes_the_name_of_a_table_of_settings():
+    fields = dataclasses.fields(SweepSettings)
+    tables = {field.name for field in fields if dataclasses.is_dataclass(field.type)}
+    assert tables == set(EXPLAINERS.reserved)
 
 
 @pytest.fixture
