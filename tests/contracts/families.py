@@ -26,8 +26,8 @@ class Golden:
 
 def both(name: str, config: Mapping[str, Any], **options: Any) -> tuple[Golden, Golden]:
     """The cases "small" and "published" of one network; options are fields of the small one."""
-    published = options | {"case": "published", "slow": True}
-    return Golden(name=name, config=config, **options), Golden(name=name, config=config, **published)
+    small = Golden(name=name, config=config, **options)
+    return small, dataclasses.replace(small, case="published", slow=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
