@@ -67,6 +67,21 @@ class Prepared:
     grid: Grid
 
 
+def pixels_of(sample: Sample) -> np.ndarray:
+    """The image float32 [*S, C] of a sample, its values as they are.
+
+    Raises:
+      DataError: its pixels are no floats; how others are scaled is for their source to say.
+    """
+    image = np.asarray(sample.image)
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise DataError(
+            f"{sample.id}: pixels of type {image.dtype}; its source must give floats, scaled as "
+            "the model wants them (uint8 / 255, say)"
+        )
+    return image.astype(np.float32, copy=False)
+
+
 def prepare(sample: Sample, spec: InputSpec) -> Prepared:
     """Resize, scale, normalise and pad a sample for a model.
 
@@ -75,17 +90,10 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
       spec: what the model takes.
 
     Raises:
-      DataError: pixels that are no floats (how they are scaled is for their source to say), another
-        rank, other channels, or a size that the model does not take; the message names the sample
-        and the remedy.
+      DataError: pixels that are no floats, another rank, other channels, or a size that the model
+        does not take; the message names the sample and the remedy.
     """
-    image = np.asarray(sample.image)
-    if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise DataError(
-            f"{sample.id}: pixels of type {image.dtype}; its source must give floats, scaled as "
-            "the model wants them (uint8 / 255, say)"
-        )
-    image = image.astype(np.float32, copy=False)
+    image = pixels_of(sample)
     if image.ndim != spec.rank + 1:
         kind = {2: "an image [H, W, C]", 3: "a volume [D, H, W, C]"}[spec.rank]
         raise DataError(

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.inputs import pixels_of
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.ops.random import image_id
 
@@ -75,7 +76,7 @@ class DegradedDataset:
             severity = int(rng.integers(self._severity + 1))
         else:
             kind, severity = self._degradation, self._severity
-        image = degrade(sample.image, kind, severity, rng)
+        image = degrade(pixels_of(sample), kind, severity, rng)
         return dataclasses.replace(sample, image=image)
 
 

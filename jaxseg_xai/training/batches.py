@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.inputs import pixels_of
 from jaxseg_xai.core.types import Source
 
 _MAX_SHIFT = 16
@@ -42,7 +43,7 @@ def _batch(dataset: Source, batch_size: int, seed: int, augment: bool, step: int
                 f"{sample.id}: labels {sample.labels.shape} for an image {sample.image.shape}; "
                 "training needs one label a pixel"
             )
-        image, label = sample.image, sample.labels
+        image, label = pixels_of(sample), sample.labels
         if augment:
             image, label = _augment(image, label, np.random.default_rng([seed, 1, int(place)]))
         images.append(image)

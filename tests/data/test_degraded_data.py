@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.data.degraded import DegradedDataset, degrade
 from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.sweeps.data import DataConfig
+from tests import tiny
 
 PLAIN = TriangleDataset("test", size=64, num=40)
 
@@ -59,6 +60,11 @@ def test_contrast_keeps_the_mean():
 def test_bad_settings(kind, severity):
     with pytest.raises(ConfigError, match=r"choose one of noise, blur, contrast, mixed and a sev"):
         DegradedDataset(PLAIN, kind, severity)
+
+
+def test_images_that_are_not_scaled_stay_refused():
+    with pytest.raises(DataError, match="s1: pixels of type uint8; its source must give floats"):
+        DegradedDataset(tiny.Bytes(), "noise", 1)[1]
 
 
 def test_as_an_option_of_the_data():

@@ -55,6 +55,20 @@ def test_an_own_model_data_set_and_explainer(model, tmp_path):
     assert sweep(model, out, seed=1, overwrite=True).num_failed == 0
 
 
+def test_pixels_that_are_not_scaled_are_refused_everywhere(tmp_path):
+    model = jaxseg_xai.as_model(
+        lambda x: 20 * (x[..., :1] - 0.5), class_names=["dark", "bright"], channels=3
+    )
+    explainer, out, said = IntegratedGradients(num_nodes=2), tmp_path / "s.zarr", []
+    said += [one.reason for one in jaxseg_xai.explain(model, tiny.Bytes(), "bright", explainer)]
+    said += jaxseg_xai.sweep(
+        model=model, data=tiny.Bytes(), explain=[explainer], out=out, progress=False
+    ).reasons
+    assert len(said) == 4
+    for reason in said:
+        assert "pixels of type uint8; its source must give floats" in reason
+
+
 def test_another_model_does_not_continue_it(model, tmp_path):
     out = tmp_path / "s.zarr"
     sweep(model, out)

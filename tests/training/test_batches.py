@@ -64,6 +64,8 @@ def test_bad_images_are_named(tmp_path):
     bare = tiny.write_images(tmp_path / "bare", ["i0", "i1"], labels=False)
     with pytest.raises(DataError, match=r"i[01]: has no label map; training needs one"):
         take(FolderDataset(bare), 1)
+    with pytest.raises(DataError, match=r"s[01]: pixels of type uint8; its source must give"):
+        take(tiny.Bytes(), 1)
     mixed = tiny.write_images(tmp_path / "mixed", ["i0", "i1"])
     tiny.write_images(mixed, ["i2", "i3"], size=(48, 32))
     with pytest.raises(DataError, match="differ in shape"):
