@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from urllib.parse import quote
 
 from jaxseg_xai.cli.command import Command, show_result
 from jaxseg_xai.cli.sweep_flags import parse_sweep
@@ -39,6 +38,7 @@ class ComponentsConfig(SweepConfig):
 def run(config: ComponentsConfig, command: str) -> int:
     """Run the sweep, write the table and the pictures."""
     del command
+    from jaxseg_xai.report.files import file_name
     from jaxseg_xai.report.panels import to_png
     from jaxseg_xai.report.parts import components_figure
 
@@ -54,7 +54,7 @@ def run(config: ComponentsConfig, command: str) -> int:
         raise DataError("no image has any of the classes; choose others with data or classes")
     try:
         for name, table in tables.items():
-            picture = config.out / f"components-{quote(name, safe=' ')}.png"
+            picture = config.out / f"components-{file_name(name)}.png"
             title = f"{store.attrs['model']}: the parts that carry {name}"
             picture.write_bytes(to_png(components_figure(table, title)))
     except OSError as error:

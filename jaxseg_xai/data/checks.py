@@ -12,6 +12,8 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 
 Window = tuple[float, float]
 
+#: Labels that are stored as floats may be off a whole number by this.
+_LABEL_ROUNDING = 1e-3
 #: The splits of the built-in data sets.
 SPLITS = ("train", "validation", "test")
 
@@ -36,13 +38,16 @@ def apply_window(raw: np.ndarray, window: Window) -> np.ndarray:
     return np.clip(scaled, 0.0, 1.0).astype(np.float32)
 
 
-def scale_integers(raw: np.ndarray, name: str, remedy: str = "give window=(lo, hi)") -> np.ndarray:
+def scale_integers(
+    raw: np.ndarray, name: str, remedy: str = "give window=(lo, hi)", white: int | None = None
+) -> np.ndarray:
     """Scale by the range of the dtype: u8 / 255, u16 / 65535, bool as it is; floats stay.
 
     Args:
       raw: [...] of any real dtype.
       name: what the error message calls the item.
       remedy: what to do about signed integers.
+      white: the value that becomes 1, where it is not the dtype's largest (4095 of 12 bits).
 
     Returns:
       float32 [...]; in [0, 1] for unsigned integers and bool.
@@ -51,7 +56,7 @@ def scale_integers(raw: np.ndarray, name: str, remedy: str = "give window=(lo, h
       DataError: signed integers have no natural range.
     """
     if raw.dtype.kind == "u":
-        return (raw / np.float64(np.iinfo(raw.dtype).max)).astype(np.float32)
+        return (raw / np.float64(white or np.iinfo(raw.dtype).max)).astype(np.float32)
     if raw.dtype.kind == "i":
         raise DataError(f"{name}: {raw.dtype} has no natural range; {remedy}")
     return to_float(raw, name)
@@ -133,8 +138,12 @@ def check_labels(
             " indices, one number a pixel, or for overlapping classes one plane of bool a class"
         )
     _check_size(labels.shape, name, size)
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
-        raise DataError(f"{name}: the label map holds fractions or NaN; store class indices")
+    if labels.dtype.kind == "f":
+        whole = np.round(labels)
+        # A scale factor in a NIfTI header leaves 2.9999998 of a 3.
+        if not (np.abs(labels - whole) <= _LABEL_ROUNDING).all():
+            raise DataError(f"{name}: the label map holds fractions or NaN; store class indices")
+        labels = whole
     low, high = int(labels.min()), int(labels.max())
     limit = len(class_names) or np.iinfo(np.int32).max
     if low < 0 or high >= limit:

@@ -17,21 +17,25 @@ from jaxseg_xai.data.checks import (
 )
 
 
+def name_of(path: Path) -> str:
+    """The id of a file's item, or what those of its slices begin with."""
+    stem, suffix = readers.split_name(path)
+    return stem if suffix in readers.SUFFIXES else path.name
+
+
 def items_of(path: Path) -> list[tuple[str, int | None]]:
     """What a file holds: (id, slice), one per axial slice of a NIfTI file, else one.
 
     The slice is None where a file is one image, and where the header of a NIfTI file is broken.
     """
-    stem, suffix = readers.split_name(path)
-    if suffix not in readers.SUFFIXES:
-        return [(path.name, None)]
-    if suffix not in readers.NIFTI:
-        return [(stem, None)]
+    name = name_of(path)
+    if readers.split_name(path)[1] not in readers.NIFTI:
+        return [(name, None)]
     try:
-        return [(f"{stem}#{level:03d}", level) for level in range(nifti.num_slices(path))]
+        return [(f"{name}#{level:03d}", level) for level in range(nifti.num_slices(path))]
     except DataError:
         # Reading the item will say what is wrong.
-        return [(stem, None)]
+        return [(name, None)]
 
 
 def item_name(path: Path, level: int | None) -> str:
@@ -60,17 +64,29 @@ class FileReader:
         suffix = readers.split_name(path)[1]
         if suffix in readers.NIFTI:
             return self._slice(path, level)
-        raw, name = readers.read_image(path), item_name(path, level)
+        (raw, white), name = readers.read_image(path), item_name(path, level)
         if self._window is not None:
             return _keep_non_finite(raw, apply_window(to_float(raw, name), self._window))
         # Arrays of signed integers or floats are measurements (CT), not shades of a picture.
         as_it_is = suffix in readers.NPZ and raw.dtype.kind != "u"
-        return to_float(raw, name) if as_it_is else scale_integers(raw, name)
+        return to_float(raw, name) if as_it_is else scale_integers(raw, name, white=white)
 
     def labels(
-        self, path: Path, level: int | None, size: Sequence[int], class_names: Sequence[str]
+        self,
+        path: Path,
+        image: Path,
+        level: int | None,
+        size: Sequence[int],
+        class_names: Sequence[str],
     ) -> np.ndarray:
-        """The labels in a file, as `check_labels` returns them, of an image of a size (H, W).
+        """The labels in a file, as `check_labels` returns them.
+
+        Args:
+          path: their file.
+          image: the file of their image.
+          level: the slice of a NIfTI image.
+          size: (H, W) of the image.
+          class_names: the classes; an empty sequence leaves the range unchecked.
 
         Raises:
           DataError: they cannot be read, or do not fit the image or the classes.
@@ -81,23 +97,27 @@ class FileReader:
         if level is None:
             return check_labels(readers.read_labels(path), str(path), size, class_names)
         if self._last_labels is None or self._last_labels[0] != path:
+            nifti.check_same_grid(image, path)
             self._last_labels = (path, nifti.read_volume(path))
         volume = self._last_labels[1]
-        if level >= volume.shape[2]:
-            raise DataError(f"{path}: {volume.shape[2]} slices, fewer than its image; resample it")
         return check_labels(volume[:, :, level], item_name(path, level), size, class_names)
 
     def _slice(self, path: Path, level: int | None) -> np.ndarray:
         if self._last_volume is None or self._last_volume[0] != path:
             volume = to_float(nifti.read_volume(path), str(path))
-            window = self._window or _percentiles(volume)
-            if window is not None:
-                volume = _keep_non_finite(volume, apply_window(volume, window))
-            self._last_volume = (path, volume)
+            self._last_volume = (path, self._scaled(volume))
         volume = self._last_volume[1]
         if level is None or level >= volume.shape[2]:
             raise DataError(f"{path}: changed since the folder was opened; open it again")
         return volume[:, :, level]
+
+    def _scaled(self, volume: np.ndarray) -> np.ndarray:
+        """A volume [H, W, Z] or [H, W, Z, C] in [0, 1]; each contrast has a range of its own."""
+        if volume.ndim == 4 and self._window is None:
+            each = [self._scaled(volume[..., k]) for k in range(volume.shape[-1])]
+            return np.stack(each, axis=-1)
+        window = self._window or _percentiles(volume)
+        return volume if window is None else _keep_non_finite(volume, apply_window(volume, window))
 
 
 def _percentiles(volume: np.ndarray) -> Window | None:

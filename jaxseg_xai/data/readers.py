@@ -1,17 +1,14 @@
-"""Readers of image files: the numbers of a file as they stand, before any scaling.
+"""Readers of image files: the numbers of a file, before any scaling; NIfTI is in `nifti.py`."""
 
-tifffile is optional and imported when the first TIFF file is read; NIfTI is in `nifti.py`.
-"""
-
-import warnings
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from jaxseg_xai.core.errors import DataError, JaxsegError, MissingExtraError
+from jaxseg_xai.core.errors import DataError, JaxsegError
+from jaxseg_xai.data import pillow_files, tiff_files
 
 PILLOW = (".png", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
@@ -19,22 +16,36 @@ NPZ = (".npz",)
 NIFTI = (".nii", ".nii.gz")
 SUFFIXES = (*PILLOW, *TIFF, *NPZ, *NIFTI)
 
-_UNSIGNED_16 = ("I;16", "I;16L", "I;16B")
+
+class Pixels(NamedTuple):
+    """An image as a file holds it.
+
+    Attributes:
+      values: [H, W] or [H, W, C], in the file's own dtype.
+      white: the value that a viewer shows as white, where that is not the dtype's largest.
+    """
+
+    values: np.ndarray
+    white: int | None = None
 
 
 def split_name(path: Path) -> tuple[str, str]:
-    """(stem, lower-case suffix), with ".nii.gz" as one suffix."""
+    """(stem, lower-case suffix), with ".nii.gz" as one suffix.
+
+    Accents are composed (NFC): macOS writes them apart, so that an image and its label map, which
+    look alike, would have two names.
+    """
     lower = path.name.lower()
     suffix = ".nii.gz" if lower.endswith(".nii.gz") else path.suffix.lower()
-    return path.name[: len(path.name) - len(suffix)], suffix
+    return unicodedata.normalize("NFC", path.name[: len(path.name) - len(suffix)]), suffix
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The image in a PNG, JPEG, TIFF or NPZ file, [H, W] or [H, W, C], in the file's own dtype.
+def read_image(path: Path) -> Pixels:
+    """The image in a PNG, JPEG, TIFF or NPZ file.
 
-    Pillow: bilevel images become bool, palette images the colours they stand for, CMYK and YCbCr
-    RGB; an opaque alpha channel is dropped, a transparent one is an error. EXIF rotation is not
-    applied. TIFF: one page, colours first or last. NPZ: the array `image`.
+    Pictures are what a viewer shows: turned as the camera was, palettes and CMYK as RGB, inverted
+    grays put right, an opaque alpha channel dropped (a transparent one is an error). Bilevel images
+    are bool. TIFF: one page, colours first or last. NPZ: the array `image`.
 
     Raises:
       DataError: the file cannot be read as one image.
@@ -45,7 +56,8 @@ def read_image(path: Path) -> np.ndarray:
 def read_labels(path: Path) -> np.ndarray:
     """The label map in a PNG, TIFF or NPZ file, [H, W], in the file's own dtype.
 
-    Palette images give their indices, not their colours. NPZ: the array `label`, or the only one.
+    It is turned as its image is, but its numbers are those that are stored: of a palette image the
+    indices, not the colours. NPZ: the array `label`, or the only one.
 
     Raises:
       DataError: the file cannot be read as one label map.
@@ -84,85 +96,26 @@ def _unsupported(path: Path, what: str, suffixes: tuple[str, ...]) -> DataError:
     )
 
 
-def _image_reader(path: Path) -> Callable[[], np.ndarray]:
+def _image_reader(path: Path) -> Callable[[], Pixels]:
     suffix = split_name(path)[1]
     if suffix in PILLOW:
-        return lambda: _pillow_image(path)
+        return lambda: Pixels(pillow_files.read_picture(path))
     if suffix in TIFF:
-        return lambda: _tiff(path)
+        return lambda: Pixels(*tiff_files.read_picture(path))
     if suffix in NPZ:
-        return lambda: _npz_image(path)
+        return lambda: Pixels(_npz_image(path))
     raise _unsupported(path, "an image", SUFFIXES)
 
 
 def _labels_reader(path: Path) -> Callable[[], np.ndarray]:
     suffix = split_name(path)[1]
     if suffix == ".png":
-        return lambda: _pillow_labels(path)
+        return lambda: pillow_files.read_numbers(path)
     if suffix in TIFF:
-        return lambda: _tiff(path)
+        return lambda: tiff_files.read_numbers(path)
     if suffix in NPZ:
         return lambda: _npz_labels(path)
     raise _unsupported(path, "a label map", (".png", *TIFF, *NPZ, *NIFTI))
-
-
-def _open_pillow(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        # Pillow warns about images above 89 megapixels; large images are what people have.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)
-
-
-def _pillow_image(path: Path) -> np.ndarray:
-    with _open_pillow(path) as image:
-        if image.mode == "P":
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        if image.mode in ("CMYK", "YCbCr"):
-            image = image.convert("RGB")
-        if image.mode in ("RGBA", "LA"):
-            pixels = np.asarray(image)
-            if pixels[..., -1].min() < 255:
-                raise DataError(
-                    f"{path}: transparent pixels; flatten the image onto a background colour"
-                )
-            return pixels[..., :-1]
-        if image.mode not in ("1", "L", "RGB", *_UNSIGNED_16):
-            raise DataError(f"{path}: colour mode {image.mode}; save it as gray or RGB")
-        return _native(np.asarray(image))
-
-
-def _pillow_labels(path: Path) -> np.ndarray:
-    with _open_pillow(path) as image:
-        if image.mode not in ("1", "L", "P", "I", *_UNSIGNED_16):
-            raise DataError(
-                f"{path}: a label map with colours (mode {image.mode}); store class indices, as"
-                " gray values or with a palette"
-            )
-        return _native(np.asarray(image))
-
-
-def _native(pixels: np.ndarray) -> np.ndarray:
-    """The same numbers in the machine's byte order (16-bit files may differ)."""
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-
-
-def _tiff(path: Path) -> np.ndarray:
-    try:
-        import tifffile
-    except ImportError:
-        raise MissingExtraError("reading TIFF images", "tiff") from None
-    with tifffile.TiffFile(path) as file:
-        if not file.series:
-            raise DataError(f"{path}: a TIFF file without an image; export it again")
-        series = file.series[0]
-        pixels, axes = _native(series.asarray()), series.axes
-    if axes in ("YX", "YXS"):
-        return pixels
-    if axes in ("SYX", "CYX"):
-        return np.moveaxis(pixels, 0, -1)
-    raise DataError(
-        f"{path}: a TIFF stack of shape {pixels.shape} (axes {axes}); save one image per file"
-    )
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:

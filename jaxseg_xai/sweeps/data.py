@@ -9,6 +9,7 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import SOURCES, open_dataset
 from jaxseg_xai.data.degraded import Degradation, DegradedDataset
+from jaxseg_xai.data.files import name_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,7 @@ class DataConfig:
             )
         source, items = Path(self.source).expanduser(), self.items
         if source.is_file():
-            name = source.name.removesuffix(".gz")
-            source, items = source.parent, (*items, Path(name).stem)
+            source, items = source.parent, (*items, name_of(source))
             if source.name == "images":  # its label maps are in labels/ beside it
                 source = source.parent
         options: dict[str, Any] = {}
@@ -101,7 +101,8 @@ class DataConfig:
             known = {name: index for index, name in enumerate(source.ids)}
             # A volume's slices are named volume#017: its name alone means all of them.
             families = {
-                item: [i for n, i in known.items() if n.split("#")[0] == item] for item in items
+                item: [i for n, i in known.items() if n.rpartition("#")[0] == item]
+                for item in items
             }
             unknown = [item for item in items if item not in known and not families[item]]
             if unknown:

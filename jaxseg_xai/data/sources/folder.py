@@ -1,5 +1,7 @@
 """Images (and label maps) from a folder: PNG, JPEG, TIFF, NPZ, NIfTI."""
 
+import functools
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +26,23 @@ class FolderDataset:
     """A folder of images, `root/*`, or `root/images/*` with label maps `root/labels/*`.
 
     Opening lists the files and reads NIfTI headers; pixels are read item by item, so that one bad
-    file fails one item. Hidden files are ignored; a file of another type is an item that fails.
+    file fails one item. Hidden files and those of Windows are ignored; a file of another type is an
+    item that fails. Broken links and images in sub-folders are left out; a warning says so.
 
     Values. Integers of PNG, JPEG and TIFF, and unsigned ones of NPZ, are divided by the largest
-    value of their dtype (u8 / 255, u16 / 65535); other NPZ arrays are taken as they are. NIfTI is
-    mapped from the 0.5 to 99.5 percentile of its finite voxels to [0, 1] and clipped. With `window`
-    all formats are mapped from [lo, hi] (in the file's own numbers) to [0, 1] and clipped.
+    value of their dtype (u8 / 255, u16 / 65535; of a 12-bit TIFF 4095); other NPZ arrays are taken
+    as they are. NIfTI is mapped from the 0.5 to 99.5 percentile of its finite voxels (of each
+    contrast by itself) to [0, 1] and clipped. With `window` all formats are mapped from [lo, hi],
+    in the file's own numbers, to [0, 1] and clipped.
 
-    Channels. Gray images have one; palette images become RGB; an opaque alpha channel is dropped,
-    transparency is an error. Each axial slice of a NIfTI file is an item, anterior up, the
-    patient's right on the left; a fourth axis gives channels.
+    Pictures are what a viewer shows: turned by the camera's orientation (EXIF), palettes and CMYK
+    as RGB, "white is zero" put right; an opaque alpha channel is dropped, transparency is an error.
+    Each axial slice of a NIfTI file is an item, anterior up, the patient's right on the left; a
+    fourth axis gives channels.
 
     Label maps have the stem of their image and hold one class index a pixel (of a palette image,
-    its index): PNG, TIFF, NPZ (array `label`, or the only one), or for NIfTI images NIfTI. Without
+    its index): PNG, TIFF, NPZ (array `label`, or the only one), or for NIfTI images NIfTI on the
+    same grid (affine and shape; the order of the axes does not matter). Without
     a folder of label maps, an NPZ file may hold `label` beside `image`. An NPZ array of bool
     [H, W, K] holds one plane a class, for classes that may overlap.
 
@@ -89,6 +95,7 @@ class FolderDataset:
             (name, path, level) for path in _list_images(folder) for name, level in items_of(path)
         ]
         self._label_files = None if labels is None else _by_stem(_list_files(Path(labels)))
+        _tell_left_out(folder, None if labels is None else Path(labels))
         self._labels_folder = labels
         self.ids: Sequence[str] = tuple(name for name, _, _ in self._items)
 
@@ -123,7 +130,7 @@ class FolderDataset:
                 f"{path}: {len(found) or 'no'} label maps named {stem}.* in {self._labels_folder};"
                 " there must be exactly one"
             )
-        return self._reader.labels(found[0], level, size, self.class_names)
+        return self._reader.labels(found[0], path, level, size, self.class_names)
 
 
 def _split_of(folder: Path, split: str) -> Path:
@@ -139,8 +146,40 @@ def _split_of(folder: Path, split: str) -> Path:
 def _list_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; check the path")
-    files = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in files if path.is_file())
+    return sorted(path for path in folder.iterdir() if path.is_file() and not _of_system(path))
+
+
+def _of_system(path: Path) -> bool:
+    """Whether it is hidden, or one of those that Windows puts into folders of pictures."""
+    name = path.name.lower()
+    return name.startswith(".") or name in ("thumbs.db", "ehthumbs.db", "desktop.ini")
+
+
+def _tell_left_out(folder: Path, labels: Path | None) -> None:
+    """Say what looks like images but is not read: broken links, sub-folders beside the labels'."""
+    found = sorted(path for path in folder.iterdir() if not _of_system(path))
+    broken = [path.name for path in found if path.is_symlink() and not path.exists()]
+    below = [
+        path.name
+        for path in found
+        if path.is_dir() and not (labels and path.samefile(labels)) and _holds_images(path)
+    ]
+    for what, names in (("broken links", broken), ("sub-folders with images", below)):
+        if names:
+            more = ", ..." if len(names) > 3 else ""
+            _warn(f"{folder}: {len(names)} {what} left out: {', '.join(names[:3])}{more}")
+
+
+def _holds_images(folder: Path) -> bool:
+    try:
+        return any(readers.split_name(path)[1] in readers.SUFFIXES for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+@functools.cache  # a sweep opens its folder several times
+def _warn(text: str) -> None:
+    logging.getLogger(__name__).warning(text)
 
 
 def _list_images(folder: Path) -> list[Path]:

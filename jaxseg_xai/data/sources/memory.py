@@ -116,7 +116,7 @@ class MemorySource:
         return Sample(
             id=self.ids[index],
             image=pixels,
-            labels=None if labels is None else self._labels(labels, level, name, pixels.shape[:-1]),
+            labels=None if labels is None else self._labels(index, name, pixels.shape[:-1]),
             group=readers.split_name(image)[0] if level is not None else "",
         )
 
@@ -133,12 +133,11 @@ class MemorySource:
             raw, name, "give unsigned integers, or floats as the model wants them"
         )
 
-    def _labels(
-        self, labels: Item, level: int | None, name: str, size: tuple[int, ...]
-    ) -> np.ndarray:
+    def _labels(self, index: int, name: str, size: tuple[int, ...]) -> np.ndarray:
+        image, labels, level = self._items[index]
         if isinstance(labels, str | os.PathLike):
-            path = Path(labels).expanduser()
-            return self._reader.labels(path, level, size, self.class_names)
+            path, of = Path(labels).expanduser(), Path(image if isinstance(image, Path) else name)
+            return self._reader.labels(path, of, level, size, self.class_names)
         if level is not None:
             raise DataError(f"{name}: labels of a NIfTI file must be a NIfTI file; give its path")
         return check_labels(np.asarray(labels), name, size, self.class_names)

@@ -1,0 +1,93 @@
+"""PNG and JPEG files: the colours that a viewer shows, and the numbers that a label map stores."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxseg_xai.core.errors import DataError
+
+#: Larger images are refused: such a header is damaged, or made to fill the memory.
+MOST_PIXELS = 2**30
+#: Modes whose numbers are an image as they stand.
+_PLAIN = ("1", "L", "RGB", "I;16", "I;16L", "I;16B")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """What a viewer shows: [H, W] of bool, uint8 or uint16, or [H, W, 3] of uint8.
+
+    The camera's orientation (EXIF) is applied; palettes, CMYK and YCbCr become RGB; an opaque alpha
+    channel is dropped, and transparent pixels are an error.
+    """
+    with _opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "RGBA" and _png_header(path) == (16, 4):
+            image = image.convert("LA")  # Pillow reads 16-bit gray with alpha as colours
+        if image.mode in ("P", "PA") or "transparency" in image.info:
+            clear = image.mode == "PA" or "transparency" in image.info
+            gray = image.mode in ("1", "L")
+            image = image.convert(("LA" if gray else "RGBA") if clear else "RGB")
+        if image.mode in ("CMYK", "YCbCr"):
+            image = image.convert("RGB")
+        if image.mode in ("RGBA", "LA"):
+            pixels = np.asarray(image)
+            if pixels[..., -1].min() < 255:
+                raise transparent(path)
+            return pixels[..., :-1] if image.mode == "RGBA" else pixels[..., 0]
+        if image.mode not in _PLAIN:
+            raise DataError(f"{path}: colour mode {image.mode}; save it as gray or RGB")
+        return native(np.asarray(image))
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """The numbers that a PNG file stores, [H, W]: of a palette image its indices."""
+    with _opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode not in ("P", "I", *_PLAIN) or image.mode == "RGB":
+            raise DataError(
+                f"{path}: a label map with colours (mode {image.mode}); store class indices, as"
+                " gray values or with a palette"
+            )
+        pixels = native(np.asarray(image))
+    depth, kind = _png_header(path)
+    if kind == 0 and depth in (2, 4):  # Pillow spreads them over 0 to 255
+        pixels = pixels // np.uint8(255 // (2**depth - 1))
+    return pixels
+
+
+def native(pixels: np.ndarray) -> np.ndarray:
+    """The same numbers in the machine's byte order (16-bit files may differ)."""
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def transparent(path: Path) -> DataError:
+    """The error of an image that a viewer shows differently on every background."""
+    return DataError(f"{path}: transparent pixels; flatten the image onto a background colour")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The open file; images above Pillow's own limit of 179 megapixels are what people have."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        if image.width * image.height > MOST_PIXELS:
+            raise DataError(
+                f"{path}: {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}; cut it"
+            )
+        yield image
+
+
+def _png_header(path: Path) -> tuple[int, int]:
+    """(bits a sample, colour type) of a PNG file; (0, 0) of another."""
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    return (head[24], head[25]) if head[:4] == b"\x89PNG" and len(head) == 26 else (0, 0)

@@ -1,0 +1,87 @@
+"""TIFF files, by tifffile: the colours that a viewer shows, and the numbers of a label map."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg_xai.core.errors import DataError, MissingExtraError
+from jaxseg_xai.data.pillow_files import native, transparent
+
+#: Value of the tag Orientation -> what brings the first row to the top and the first column left.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: np.swapaxes(x, 0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(np.swapaxes(x, 0, 1), 2),
+    8: np.rot90,
+}
+_ORIENTATION = 274
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, int | None]:
+    """What a viewer shows, [H, W] or [H, W, C], and the value that it shows as white.
+
+    Orientation is applied, "white is zero" turned round, a palette or CMYK becomes RGB, and an
+    opaque alpha channel is dropped. White is None where it is the largest value of the dtype.
+    """
+    pixels, page = _read(path)
+    from tifffile import PHOTOMETRIC
+
+    bits, kind = int(page.bitspersample), page.photometric
+    unsigned = pixels.dtype.kind == "u"
+    white = 2**bits - 1 if unsigned and bits < 8 * pixels.itemsize else None
+    largest = white or (2 ** (8 * pixels.itemsize) - 1 if unsigned else 1)
+    if kind == PHOTOMETRIC.PALETTE:
+        return np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1), None
+    if kind == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
+        pixels = pixels ^ pixels.dtype.type(largest)
+    if kind in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB, PHOTOMETRIC.ITULAB):
+        raise DataError(f"{path}: colours of kind {kind.name}; save it as gray or RGB")
+    if page.extrasamples and page.extrasamples[-1] in (1, 2):  # alpha, not another contrast
+        if pixels[..., -1].min() < largest:
+            raise transparent(path)
+        pixels = pixels[..., :-1]
+    if kind == PHOTOMETRIC.SEPARATED and pixels.shape[-1] == 4 and pixels.dtype == np.uint8:
+        ink = 255 - pixels.astype(np.uint16)
+        pixels = (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
+    return pixels, white
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """The numbers that the file stores, [H, W]: of a palette image its indices."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[np.ndarray, Any]:
+    """The one image of a file, colours last, and tifffile's page."""
+    try:
+        import tifffile
+    except ImportError:
+        raise MissingExtraError("reading TIFF images", "tiff") from None
+    with tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise DataError(f"{path}: a TIFF file without an image; export it again")
+        series = file.series[0]
+        page: Any = series.keyframe
+        _ = page.colormap  # read while the file is open
+        try:
+            pixels = native(series.asarray())
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            name = f"reading TIFF images compressed by {page.compression.name}"
+            raise MissingExtraError(name, "tiff") from None
+    if series.axes in ("SYX", "CYX"):
+        pixels = np.moveaxis(pixels, 0, -1)
+    elif series.axes not in ("YX", "YXS"):
+        raise DataError(
+            f"{path}: a TIFF stack of shape {pixels.shape} (axes {series.axes}); save one image"
+            " per file"
+        )
+    tag = page.tags.get(_ORIENTATION)
+    return _TURNS.get(int(tag.value) if tag else 1, _TURNS[1])(pixels), page

@@ -1,0 +1,266 @@
+"""What a viewer shows is what the model gets, in every mode of PNG, JPEG, TIFF and NIfTI."""
+
+import struct
+import zlib
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.data import pillow_files
+from jaxseg_xai.data.sources.folder import FolderDataset
+
+#: Upright: dark at the top left, each row and column another value.
+RAMP = (np.arange(10)[:, None] * 20 + np.arange(12) * 4).astype(np.uint8)
+COLOURS = np.stack([RAMP, RAMP // 2, 255 - RAMP], axis=-1)
+#: Orientation -> how the camera holds the upright picture.
+STORED = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: np.swapaxes(x, 0, 1),
+    6: np.rot90,
+    7: lambda x: np.swapaxes(np.rot90(x, 2), 0, 1),
+    8: lambda x: np.rot90(x, -1),
+}
+
+
+def picture(folder, index=0, **options):
+    return FolderDataset(folder, **options)[index].image
+
+
+def png(path, width, height, depth, kind, rows):
+    """A PNG file of a bit depth and colour type, whatever Pillow would write."""
+
+    def chunk(name, content):
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", content)
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_the_cameras_orientation_is_applied(tmp_path, suffix, orientation):
+    path, stored = tmp_path / f"a{suffix}", np.ascontiguousarray(STORED[orientation](RAMP))
+    if suffix == ".tif":
+        tifffile.imwrite(path, stored, extratags=[(274, "H", 1, orientation, True)])
+    else:
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(stored).save(
+            path, exif=exif, **({"quality": 100} if suffix == ".jpg" else {})
+        )
+    np.testing.assert_allclose(picture(tmp_path)[..., 0], RAMP / 255, atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_label_maps_are_turned_like_their_images(tmp_path, suffix):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        stored, exif = np.rot90(RAMP if name == "images" else RAMP // 80), Image.Exif()
+        exif[274] = 6
+        path = tmp_path / name / f"a{suffix}"
+        if suffix == ".png":
+            Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+        else:
+            tifffile.imwrite(path, stored, extratags=[(274, "H", 1, 6, True)])
+    sample = FolderDataset(tmp_path)[0]
+    np.testing.assert_array_equal(sample.labels, RAMP // 80)
+    np.testing.assert_allclose(sample.image[..., 0], RAMP / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_gray_png_of_few_bits(tmp_path, depth):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        # The values 0 and 1 in the highest bits, whatever the depth.
+        rows = [[1 << (8 - 2 * depth)] if depth < 8 else [0, 1]]
+        png(tmp_path / name / "a.png", 2, 1, depth, 0, rows)
+    sample = FolderDataset(tmp_path)[0]
+    np.testing.assert_allclose(sample.image[0, :, 0], [0, 1 / (2**depth - 1)], rtol=1e-6)
+    np.testing.assert_array_equal(sample.labels, [[0, 1]])
+
+
+def test_transparency_of_a_colour_is_not_overlooked(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "a.png", transparency=0)
+    Image.fromarray(COLOURS).save(tmp_path / "b.png", transparency=(1, 2, 3))  # in no pixel
+    with pytest.raises(DataError, match=r"a\.png: transparent pixels"):
+        picture(tmp_path)
+    np.testing.assert_allclose(picture(tmp_path, 1), COLOURS / 255, rtol=1e-6)
+
+
+def test_deep_gray_with_alpha_stays_gray(tmp_path):
+    png(tmp_path / "a.png", 2, 1, 16, 4, [[128, 0, 255, 255, 255, 255, 255, 255]])
+    image = picture(tmp_path)
+    assert image.shape == (1, 2, 1)
+    np.testing.assert_allclose(image[0, :, 0], [0.5, 1], atol=0.005)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, bool])
+def test_tiff_where_white_is_zero(tmp_path, dtype):
+    values = RAMP > 100 if dtype is bool else RAMP.astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+    largest = 1 if dtype is bool else np.iinfo(dtype).max
+    expected = (
+        (1 - values.astype(float)) if dtype is bool else (largest - RAMP.astype(int)) / largest
+    )
+    np.testing.assert_allclose(picture(tmp_path)[..., 0], expected, rtol=1e-5)
+
+
+def test_tiff_with_a_palette_gives_colours_and_as_labels_indices(tmp_path):
+    indices = (RAMP // 80).astype(np.uint8)
+    palette = np.zeros((3, 256), np.uint16)
+    palette[:, 1], palette[0, 2] = 65535, 65535
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "a.tif"
+        tifffile.imwrite(path, indices, photometric="palette", colormap=palette)
+    sample = FolderDataset(tmp_path)[0]
+    np.testing.assert_array_equal(sample.image, palette.T[indices] / 65535)
+    np.testing.assert_array_equal(sample.labels, indices)
+
+
+def test_tiff_of_twelve_bits_is_not_dark(tmp_path):
+    values = RAMP.astype(np.uint16) * 16
+    tifffile.imwrite(tmp_path / "a.tif", values, bitspersample=12)
+    np.testing.assert_allclose(picture(tmp_path)[..., 0], values / 4095, rtol=1e-5)
+    windowed = picture(tmp_path, window=(0, 2000))  # in the file's own numbers
+    np.testing.assert_allclose(windowed[..., 0], np.clip(values / 2000, 0, 1), rtol=1e-5)
+
+
+def test_alpha_of_tiff(tmp_path):
+    opaque = np.dstack([COLOURS, np.full_like(RAMP, 255)])
+    tifffile.imwrite(tmp_path / "a.tif", opaque, photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(tmp_path / "b.tif", opaque, photometric="rgb", extrasamples=["unspecified"])
+    opaque[0, 0, 3] = 9
+    tifffile.imwrite(tmp_path / "c.tif", opaque, photometric="rgb", extrasamples=["assocalpha"])
+    np.testing.assert_allclose(picture(tmp_path), COLOURS / 255, rtol=1e-6)
+    assert picture(tmp_path, 1).shape[-1] == 4  # a fourth contrast
+    with pytest.raises(DataError, match=r"c\.tif: transparent pixels"):
+        picture(tmp_path, 2)
+
+
+def test_tiff_in_printing_colours(tmp_path):
+    ink = np.asarray(Image.fromarray(COLOURS).convert("CMYK"))
+    tifffile.imwrite(tmp_path / "a.tif", ink, photometric="separated")
+    np.testing.assert_allclose(picture(tmp_path), COLOURS / 255, atol=0.02)
+
+
+@pytest.mark.parametrize("how", ["lzw", "jpeg", "zstd", "packbits", "group4"])
+def test_compressed_tiff(tmp_path, how):
+    path = tmp_path / "a.tif"
+    if how == "group4":
+        Image.fromarray(RAMP > 100).save(path, compression="group4")
+        np.testing.assert_array_equal(picture(tmp_path)[..., 0], RAMP > 100)
+        return
+    options = {"compressionargs": {"level": 100}} if how == "jpeg" else {}
+    tifffile.imwrite(path, RAMP, compression=how, **options)
+    np.testing.assert_allclose(picture(tmp_path)[..., 0], RAMP / 255, atol=0.02)
+
+
+def test_pictures_above_pillows_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # of 120: Pillow would raise
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    np.testing.assert_allclose(picture(tmp_path)[..., 0], RAMP / 255, rtol=1e-6)
+    assert Image.MAX_IMAGE_PIXELS == 40
+    monkeypatch.setattr(pillow_files, "MOST_PIXELS", 100)
+    with pytest.raises(DataError, match=r"a\.png: 12 x 10 pixels, more than 100; cut it"):
+        picture(tmp_path)
+
+
+def test_contrasts_of_a_volume_have_a_range_each(tmp_path):
+    rng = np.random.default_rng(0)
+    both = rng.random((6, 8, 5, 2), np.float32) * [1, 1000]
+    nibabel.save(nibabel.Nifti1Image(both, np.eye(4)), tmp_path / "both.nii")
+    for k in range(2):
+        alone = tmp_path / str(k)
+        alone.mkdir()
+        nibabel.save(nibabel.Nifti1Image(both[..., k], np.eye(4)), alone / "a.nii")
+        np.testing.assert_array_equal(picture(tmp_path, 2)[..., k], picture(alone, 2)[..., 0])
+
+
+def test_labels_behind_a_float_header_are_whole_numbers(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    values = np.arange(240).reshape(6, 8, 5)
+    nibabel.save(
+        nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)), tmp_path / "images/a.nii"
+    )
+    truth = nibabel.Nifti1Image((values % 3).astype(np.float64), np.eye(4))
+    truth.header.set_data_dtype(np.int16)  # nibabel then chooses a scale of its own
+    nibabel.save(truth, tmp_path / "labels" / "a.nii")
+    found = FolderDataset(tmp_path)[2].labels
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, (values % 3)[::-1, ::-1, 2].T)
+
+
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"origin": 1.0}, r"lie up to 1 mm off those of \S+a.nii: origin"),
+        ({"spacing": 1.1}, r"lie up to \S+ mm off"),
+        ({"turn": True}, r"voxels lie up to|8x6x5 voxels, its image"),
+        ({"slices": 4}, r"6x8x4 voxels, its image \S+ 6x8x5; resample"),
+    ],
+)
+def test_labels_on_another_grid_are_refused(tmp_path, change, says):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    values = np.arange(240, dtype=np.int16).reshape(6, 8, 5)
+    nibabel.save(nibabel.Nifti1Image(values, AFFINE), tmp_path / "images" / "a.nii")
+    affine, truth = AFFINE.copy(), values % 2
+    affine[0, 3] += change.get("origin", 0)
+    affine[1] *= change.get("spacing", 1)
+    if change.get("turn"):
+        affine = affine[:, [1, 0, 2, 3]]
+    truth = truth[:, :, : change.get("slices", 5)]
+    nibabel.save(nibabel.Nifti1Image(truth, affine), tmp_path / "labels" / "a.nii")
+    with pytest.raises(DataError, match=says) as caught:
+        FolderDataset(tmp_path)[1]
+    assert str(tmp_path / "labels" / "a.nii") in str(caught.value)
+    assert str(tmp_path / "images" / "a.nii") in str(caught.value)
+
+
+def test_labels_stored_in_another_order_lie_on_the_same_grid(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    values = np.arange(240, dtype=np.int16).reshape(6, 8, 5)
+    nibabel.save(nibabel.Nifti1Image(values, AFFINE), tmp_path / "images" / "a.nii")
+    flipped = AFFINE @ np.array([[-1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    flipped[:3, 3] += 0.01  # headers round
+    nibabel.save(nibabel.Nifti1Image((values % 7)[::-1], flipped), tmp_path / "labels" / "a.nii")
+    np.testing.assert_array_equal(FolderDataset(tmp_path)[2].labels, (values % 7)[::-1, ::-1, 2].T)
+
+
+@pytest.mark.parametrize("kind", ["nan", "zero", "parallel"])
+def test_a_broken_affine_is_named(tmp_path, kind):
+    affine = AFFINE.copy()
+    affine[:, 1] = {"nan": np.nan, "zero": 0, "parallel": affine[:, 0]}[kind]
+    affine[3] = [0, 0, 0, 1]
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 3), np.int16), AFFINE)
+    image.header.set_sform(affine, code=1)
+    image.header.set_qform(None, code=0)
+    with (tmp_path / "a.nii").open("wb") as stream:
+        image.header.write_to(stream)
+        stream.write(bytes(4 + 96))
+    with pytest.raises(DataError, match=r"a\.nii: its affine does not say where the voxels lie"):
+        FolderDataset(tmp_path)[0]
