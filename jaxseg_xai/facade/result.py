@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
+from jaxseg_xai.facade.arrays import stack
 from jaxseg_xai.report.record import Record, meta_of
 from jaxseg_xai.store import (
     Entry,
@@ -159,26 +160,20 @@ class Explanations(Sequence[Explained]):
 
         Returns:
           Variables `attribution` and `map_<name>` [explanation, (z,) y, x], `score_<name>` and
-          `status` [explanation]; coordinates `image` and `class`. The images must be of one size.
+          `status` [explanation]; coordinates `image`, `class` and `method`. What failed has NaN,
+          False or (in label maps) -1. The images must be of one size.
         """
         try:
             import xarray
         except ImportError as error:
             raise MissingExtraError("to_xarray()", "xarray") from error
-        arrays = self._arrays()
-        axes = ("z", "y", "x")
+        axes = ("z", "y", "x")[-self._store.rank :]
         variables: dict[str, Any] = {}
-        for name, values in arrays.items():
-            kind = name.partition("_")[0]
-            rank = values.ndim - 1
-            if kind == "score" or rank == 0:
-                dims: tuple[str, ...] = ("explanation",)
-            elif kind == "trace":
-                dims = ("explanation", f"t_{name.partition('_')[2]}")
-            else:
-                dims = ("explanation", *axes[-min(rank, 3) :])
-            variables[name] = (dims, values)
-        coordinates = {name: variables.pop(name) for name in ("image", "class")}
+        for name, values in stack(self).items():
+            kind, _, rest = name.partition("_")
+            dims = (f"t_{rest}",) if kind == "trace" else (*axes, "plane")
+            variables[name] = (("explanation", *dims[: values.ndim - 1]), values)
+        coordinates = {name: variables.pop(name) for name in ("image", "class", "method")}
         return xarray.Dataset(variables, coords=coordinates)
 
     def save(self, path: str | Path) -> Path:
@@ -188,25 +183,38 @@ class Explanations(Sequence[Explained]):
           path: ending with .png (figures; of several, their number is put before the ending), .npz
             (arrays named as in `to_xarray`) or .zarr (a store, as a sweep writes it).
 
+        Its folder is made where there is none.
+
         Returns:
           The path; of several figures, that of the first.
+
+        Raises:
+          ConfigError: another ending, a store that is there already, or a place where nothing can
+            be written.
         """
-        path = Path(path)
-        match path.suffix:
+        path = Path(path).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self._save(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}; save elsewhere") from error
+
+    def _save(self, path: Path) -> Path:
+        match path.suffix.lower():
             case ".png":
                 from jaxseg_xai.report.panels import to_png
 
-                paths = (
-                    [path]
-                    if len(self) == 1
-                    else [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(len(self))]
-                )
+                paths = [path]
+                if len(self) > 1:
+                    names = [f"{path.stem}-{i}{path.suffix}" for i in range(len(self))]
+                    paths = [path.with_name(name) for name in names]
                 for one, place in zip(self, paths, strict=True):
                     place.write_bytes(to_png(one.plot()))
-                return paths[0] if paths else path
+                return paths[0]
             case ".npz":
-                arrays: dict[str, Any] = self._arrays()
-                np.savez_compressed(path, **arrays)
+                arrays: dict[str, Any] = stack(self)
+                with path.open("wb") as file:  # a name is given the ending .npz once more
+                    np.savez_compressed(file, **arrays)
             case ".zarr":
                 if path.exists():
                     raise ConfigError(f"{path} is there already; delete it, or save elsewhere")
@@ -214,27 +222,6 @@ class Explanations(Sequence[Explained]):
             case _:
                 raise ConfigError(f"{path}: save as .png, .npz or .zarr")
         return path
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        found: dict[str, list[Any]] = {"image": [], "class": [], "status": []}
-        for one in self:
-            row: dict[str, Any] = {"image": one.image_id, "class": one.class_name}
-            row["status"] = one.status_name
-            row |= {f"score_{name}": value for name, value in one.scores.items()}
-            if one.attribution is not None:
-                row["attribution"] = one.attribution
-            row |= {f"map_{name}": value for name, value in one.maps.items()}
-            row |= {f"trace_{name}": value for name, value in one.traces.items()}
-            for name, value in row.items():
-                found.setdefault(name, []).append(value)
-        shapes = {np.shape(value) for value in found.get("attribution", [])}
-        if len(shapes) > 1:
-            raise ConfigError(
-                f"the images have {len(shapes)} sizes; convert or save them one by one (found[0]), "
-                "or save as .zarr"
-            )
-        # What failed has no maps: only what all have can be stacked.
-        return {n: np.array(values) for n, values in found.items() if len(values) == len(self)}
 
     def __repr__(self) -> str:
         """A line for each."""

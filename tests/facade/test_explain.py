@@ -429,9 +429,48 @@ def test_bad_input_is_one_line(call, error, words, model):
     assert len(str(found.value).splitlines()) == 1
 
 
-def test_a_bad_image_among_good_ones_is_a_row_with_its_reason(model):
+def test_a_bad_image_among_good_ones_is_a_row_with_its_reason(model, tmp_path):
     images = [*pictures(2), np.full((SIDE, SIDE, 1), np.nan, np.float32)]
     found = ig(model, images)
     assert [one.status_name for one in found] == ["OK", "OK", "FAILED"]
     assert "NaN" in found[2].reason
     assert "NaN" in repr(found[2])
+    assert found.save(tmp_path / "new" / "x.PNG").is_file()  # the failed one has a figure too
+    with np.load(found.save(tmp_path / "new" / "x.NPZ")) as file:
+        np.testing.assert_array_equal(file["attribution"][1], found[1].attribution)
+    table = found.to_xarray()
+    assert table.status.values.tolist() == ["OK", "OK", "FAILED"]
+    for i in (0, 1):
+        np.testing.assert_array_equal(table.attribution[i], found[i].attribution)
+        np.testing.assert_array_equal(table.map_prediction[i], found[i].maps["prediction"])
+    assert np.isnan(table.attribution[2]).all()
+    assert np.isnan(table.score_area_target[2])
+    assert (table.map_prediction[2] == -1).all()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/x.npz: .*; save elsewhere"):
+        found.save(tmp_path / "file" / "x.npz")
+
+
+def test_planes_traces_and_booleans_of_a_failed_image():
+    names = ["whole", "core"]
+    model = jaxseg_xai.as_model(
+        lambda x: 10 * (x - jnp.array([0.2, 0.5])),
+        class_names=names,
+        channels=1,
+        activation="sigmoid",
+    )
+    images = [pictures(1)[0], np.full((SIDE, SIDE, 1), np.nan, np.float32)]
+    found = jaxseg_xai.explain(
+        model, images, "core", "misure", num_iterations=2, max_dilations=2, region="box 4"
+    )
+    table = found.to_xarray()
+    assert table.map_prediction.dims == ("explanation", "y", "x", "plane")
+    booleans = [name for name, values in found[0].maps.items() if values.dtype == bool]
+    assert len(booleans) > 1
+    for name in booleans:
+        np.testing.assert_array_equal(table[f"map_{name}"][0], found[0].maps[name])
+        assert not table[f"map_{name}"][1].any()
+    assert found[0].traces
+    for name, values in found[0].traces.items():
+        np.testing.assert_array_equal(table[f"trace_{name}"][0], values)
+        assert np.isnan(table[f"trace_{name}"][1]).all()
