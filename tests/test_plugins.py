@@ -80,6 +80,7 @@ class Area:
     words: ClassVar[str] = "area"
     differentiable: ClassVar[bool] = False
     soft: ClassVar[str] = "mean_probability"
+    counts_beside: ClassVar[bool] = True
 
     def value(self, output, logits, target):
         segment = output.segment_of(logits, target.class_index) & target.region
@@ -259,7 +260,9 @@ def test_a_package_of_plug_ins(installed, tmp_path):
         assert "\n" not in said
         assert said in done.stderr.replace("jaxseg-plugin", NAME)  # of the listing
     assert "'half'" in found["outcome"]
-    assert "has no value, unit, words, differentiable, soft; repair" in found["outcome"]
+    assert (
+        "has no value, unit, words, differentiable, soft, counts_beside; repair" in found["outcome"]
+    )
     # A function is a function whatever adapters are broken; anything else may belong to them.
     assert found["function"] is None
     for name, what in (("object", "a Own may"), ("module", "a Conv may")):

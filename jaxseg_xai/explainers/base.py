@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Array, Explanation, SegmentTarget
 from jaxseg_xai.ops.patches import PatchPool
+from jaxseg_xai.outcomes import get_outcome
 
 Need = Literal["gradient", "patches", "others"]
 
@@ -39,6 +40,8 @@ class Meta:
         Where no score has these names, "{outcome}" is the outcome in words and "{unit}" the unit.
       titles: "attribution" or name of a map -> title of its panel, where its name does not do.
       scores: name -> meaning and unit, of the scores.
+      counts_beside: of a method without the setting `outcome`, whether what is segmented beside the
+        reference counts, see `jaxseg_xai.outcomes.Outcome`.
       features: whether the scores describe a whole predicted segment, so that reliability may learn
         from them.
       revision: raised when the same settings give other numbers than before.
@@ -54,6 +57,7 @@ class Meta:
     caption: str = ""
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     scores: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    counts_beside: bool = False
     features: bool = False
     revision: int = 1
 
@@ -160,6 +164,12 @@ class Explainer:
     def needs(self) -> frozenset[Need]:
         """What must be there, with these settings."""
         return self.meta.needs
+
+    @property
+    def counts_beside(self) -> bool:
+        """Whether what is segmented in the region beside the reference counts, as with Dice."""
+        outcome = getattr(self, "outcome", "")
+        return get_outcome(outcome).counts_beside if outcome else self.meta.counts_beside
 
     @property
     def patch_side(self) -> int:

@@ -23,12 +23,15 @@ class Outcome(Protocol):
       differentiable: whether its gradient says anything.
       soft: name of the outcome that stands in for it where a gradient is needed; itself where it is
         differentiable.
+      counts_beside: whether pixels of the region beside the reference count, as with Dice all that
+        is segmented does. It says nothing of false positives alone.
     """
 
     unit: ClassVar[str]
     words: ClassVar[str]
     differentiable: ClassVar[bool]
     soft: ClassVar[str]
+    counts_beside: ClassVar[bool]
 
     def value(self, output: OutputSpec, logits: jax.Array, target: SegmentTarget) -> jax.Array:
         """The outcome, float32 [].
@@ -54,7 +57,7 @@ OUTCOMES = Registry(
         "mean_probability": "jaxseg_xai.outcomes.mean_probability:MeanProbability",
         "summed_logits": "jaxseg_xai.outcomes.summed_logits:SummedLogits",
     },
-    base=("value", "unit", "words", "differentiable", "soft"),
+    base=("value", "unit", "words", "differentiable", "soft", "counts_beside"),
 )
 
 

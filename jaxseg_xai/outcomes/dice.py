@@ -25,6 +25,7 @@ class Dice:
     words: ClassVar[str] = "Dice"
     differentiable: ClassVar[bool] = False
     soft: ClassVar[str] = "soft_dice"
+    counts_beside: ClassVar[bool] = True
 
     def value(self, output: OutputSpec, logits: jax.Array, target: SegmentTarget) -> jax.Array:
         """See `Outcome.value`."""

@@ -23,6 +23,7 @@ class MeanProbability:
     words: ClassVar[str] = "mean probability"
     differentiable: ClassVar[bool] = True
     soft: ClassVar[str] = "mean_probability"
+    counts_beside: ClassVar[bool] = False
 
     def value(self, output: OutputSpec, logits: jax.Array, target: SegmentTarget) -> jax.Array:
         """See `Outcome.value`."""

@@ -22,6 +22,7 @@ class SoftDice:
     words: ClassVar[str] = "soft Dice"
     differentiable: ClassVar[bool] = True
     soft: ClassVar[str] = "soft_dice"
+    counts_beside: ClassVar[bool] = True
 
     def value(self, output: OutputSpec, logits: jax.Array, target: SegmentTarget) -> jax.Array:
         """See `Outcome.value`."""

@@ -28,6 +28,7 @@ class SummedLogits:
     words: ClassVar[str] = "summed logits"
     differentiable: ClassVar[bool] = True
     soft: ClassVar[str] = "summed_logits"
+    counts_beside: ClassVar[bool] = False
 
     def value(self, output: OutputSpec, logits: jax.Array, target: SegmentTarget) -> jax.Array:
         """See `Outcome.value`."""

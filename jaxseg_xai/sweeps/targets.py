@@ -8,6 +8,8 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget, plane_of
+from jaxseg_xai.explainers import Explainer
+from jaxseg_xai.outcomes import OUTCOMES
 from jaxseg_xai.sweeps.regions import Region, find_region
 
 #: Which pixels of the class are explained: those predicted, those of the ground truth, those
@@ -19,6 +21,25 @@ def check_reference(reference: str) -> None:
     """Raise `ConfigError` for an unknown kind of reference."""
     if reference not in get_args(Reference):
         raise ConfigError(f"target is {reference!r}; use {', '.join(get_args(Reference))}")
+
+
+def check_mistakes(label: str, explainer: Explainer, region: Region, reference: Reference) -> None:
+    """Raise `ConfigError` for mistakes of the model explained by what counts more than them.
+
+    The Dice of all that is segmented with the false positives says nothing of these, but where the
+    region is one component of them.
+    """
+    mistakes = reference in ("false_positives", "false_negatives")
+    if not mistakes or not explainer.counts_beside or region.kind in ("component", "point"):
+        return
+    names = " or ".join(n for n, outcome in OUTCOMES.usable() if not outcome.counts_beside)
+    has_outcome = hasattr(explainer, "outcome")
+    remedy = f"set its outcome to {names}" if has_outcome else f"use a method with outcome {names}"
+    raise ConfigError(
+        f"{label} compares all that is segmented in the region with the "
+        f"{reference.replace('_', ' ')}, which says nothing of these; {remedy}, or explain one of "
+        "them (region component, component N or a point)"
+    )
 
 
 def reference_plane(

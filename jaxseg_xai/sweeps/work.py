@@ -21,7 +21,7 @@ from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store.records import PlanRow
 from jaxseg_xai.sweeps.config import Job, RoiConfig, check_jobs
 from jaxseg_xai.sweeps.regions import Region
-from jaxseg_xai.sweeps.targets import Reference
+from jaxseg_xai.sweeps.targets import Reference, check_mistakes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,8 @@ class Work:
             if not isinstance(value, int | np.integer) or not least <= value < 2**32:
                 raise ConfigError(f"{name} is {value!r}; it must be an integer in [{least}, 2**32)")
         check_jobs(self.jobs)
+        for job in self.jobs:
+            check_mistakes(job.label, job.explainer, self.region_of(job), self.reference_of(job))
         if not self.chosen:
             raise DataError("the data set has no image to explain")
         check_classes(self.bundle, self.source, needed=self.needs_labels)

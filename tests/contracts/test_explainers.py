@@ -16,6 +16,9 @@ from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.explainers.runner import explain
+from jaxseg_xai.outcomes import OUTCOMES
+from jaxseg_xai.sweeps.regions import parse_region
+from jaxseg_xai.sweeps.targets import check_mistakes
 from tests.contracts import nets
 from tests.contracts.settings import METHODS
 
@@ -187,6 +190,54 @@ def test_a_class_is_explained_as_its_own_where_classes_overlap(case):
     assert (outer & ~inner).any()
     for values in jax.tree.leaves((case.whole.attribution, case.whole.traces)):
         assert not np.array_equal(values[:4], values[4:], equal_nan=True)
+
+
+def half_of_the_prediction(explainer, problem):
+    """Examples whose reference is a half of what is segmented in the region, as mistakes are."""
+    batch = nets.batch_for(explainer, problem)
+    half = np.arange(batch.targets.reference.shape[-1]) % 2 == 0
+    targets = dataclasses.replace(batch.targets, reference=batch.targets.reference & half)
+    return dataclasses.replace(batch, targets=targets)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whether_what_is_segmented_beside_the_reference_counts_is_declared(name):
+    """What explains the reference alone finds the same in a region that holds nothing else."""
+    explainer = cheap(name)
+    problem = nets.problem_for(explainer, 2)
+    batch = half_of_the_prediction(explainer, problem)
+    alone = dataclasses.replace(batch.targets, region=batch.targets.segment)
+    found, without = (
+        run(explainer, problem, dataclasses.replace(batch, targets=targets))
+        for targets in (batch.targets, alone)
+    )
+    assert np.isin(found.status, [Status.OK, Status.NOT_REACHED]).all()
+    leaves = [(x.attribution, x.traces, x.scores) for x in (found, without)]
+    same = [
+        np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
+        for a, b in zip(*map(jax.tree.leaves, leaves), strict=True)
+    ]
+    assert all(same) != explainer.counts_beside
+
+
+@pytest.mark.parametrize("reference", ["false_positives", "false_negatives"])
+@pytest.mark.parametrize("name", NAMES)
+def test_mistakes_are_not_explained_by_what_counts_more_than_them(name, reference):
+    explainer = cheap(name)
+    chosen = [explainer]
+    if hasattr(explainer, "outcome"):
+        chosen = [dataclasses.replace(explainer, outcome=outcome) for outcome in OUTCOMES.names()]
+        assert {one.counts_beside for one in chosen} == {True, False}
+    for one in chosen:
+        for words in ("component", "component 2", "point 3 4"):
+            check_mistakes(name, one, parse_region(words), reference)
+        for words in ("image", "box 4"):
+            check_mistakes(name, one, parse_region(words), "truth")
+            if not one.counts_beside:
+                check_mistakes(name, one, parse_region(words), reference)
+                continue
+            with pytest.raises(ConfigError, match=f"{name} compares .* mean_probability or summed"):
+                check_mistakes(name, one, parse_region(words), reference)
 
 
 def out_of_bounds(field):

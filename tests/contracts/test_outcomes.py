@@ -78,6 +78,13 @@ def test_only_logits_in_the_region_count_and_must_be_finite(case):
         assert np.isnan(value(logits.at[(*inside, 2)].set(poison)))
 
 
+def test_whether_what_is_beside_the_reference_counts_is_declared(case):
+    outcome, value, logits, target = case
+    beside = target.region & ~target.reference
+    other = jnp.where(beside[..., None], -logits, logits)
+    assert bool(value(other) != value(logits)) == outcome.counts_beside
+
+
 def test_float32_whether_alone_or_in_a_batch(case):
     _, value, logits, _ = case
     found = jax.vmap(value)(jnp.stack([logits, logits / 2]))

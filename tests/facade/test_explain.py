@@ -150,6 +150,11 @@ def test_false_positives_and_false_negatives(model):
         np.testing.assert_array_equal(found.reference, pixels)
         np.testing.assert_allclose(found.attribution, 20 * image * pixels, rtol=1e-5)
     np.testing.assert_array_equal(found.image.labels, labels)
+    rise = {"labels": labels, "target": "false_positives", "num_masks": 2}
+    with pytest.raises(ConfigError, match=r"rise compares .* set its outcome to mean_probability"):
+        jaxseg_xai.explain(model, image, "bright", "rise", **rise)
+    kept = jaxseg_xai.explain(model, image, "bright", "rise", region="component", **rise)
+    assert kept.status_name == "OK"
     without = ig(model, pictures(), target="false_negatives")
     assert {one.status_name for one in without} == {"FAILED"}
     assert "need ground truth" in without[0].reason

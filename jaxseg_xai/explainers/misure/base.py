@@ -49,6 +49,7 @@ def misure_meta(*, title: str, unit: str, note: str, scores: dict[str, str]) -> 
         "{area_minimal:.2f}× that",
         titles={"attribution": title},
         scores=_SCORES | scores,
+        counts_beside=True,
         features=True,
     )
 

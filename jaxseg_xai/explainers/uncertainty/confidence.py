@@ -81,6 +81,7 @@ class Confidence(Explainer):
             "tta_pairwise": "1 - mean Dice of all pairs of views",
             "area_target": "pixels explained",
         },
+        counts_beside=True,
         features=True,
     )
     band_width: int = setting(2, static=True, at_least=1)
