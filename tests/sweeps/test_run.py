@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import threading
 import time
 
 import numpy as np
@@ -195,20 +194,23 @@ def test_a_pool_that_cannot_be_made_leaves_no_store(model, tmp_path):
     assert not config.out.exists()
 
 
-def test_reading_happens_in_one_thread(done, monkeypatch, tmp_path):
+def test_one_image_is_read_at_a_time(done, monkeypatch, tmp_path):
     """A data set that keeps its last volume would hand out another item's pixels."""
-    seen = set()
+    busy, together = [], []
     read = FolderDataset.__getitem__
 
     def wrapped(self, index):
-        seen.add(threading.current_thread().name)
+        together.extend(busy)
+        busy.append(index)
         time.sleep(0.005)
-        return read(self, index)
+        sample = read(self, index)
+        busy.remove(index)
+        return sample
 
     monkeypatch.setattr(FolderDataset, "__getitem__", wrapped)
     config = dataclasses.replace(done[0], out=tmp_path / "s.zarr", explain=(MISURE,))
     run_sweep(config)
-    assert len(seen) == 1
+    assert not together
 
 
 def test_the_store_says_how_it_was_made(done):
