@@ -19,6 +19,7 @@ from jaxseg_xai.cli.command import (
     EXIT_OK,
     Command,
 )
+from jaxseg_xai.cli.streams import reliable_streams
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.version import VERSION
 from jaxseg_xai.devices.mesh import use_cpu_cores
@@ -60,15 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line on standard error. 70: a bug, with a traceback. 130: interrupted; the same command
     continues.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with reliable_streams():
+        return _caught(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def find_command(name: str) -> Command:
+    """The command of a name; only its own module is imported."""
+    module, _, constant = COMMANDS[name][0].partition(":")
+    return getattr(importlib.import_module(f"jaxseg_xai.cli.{module}"), constant)
+
+
+def _caught(arguments: list[str]) -> int:
+    """Run a command; whatever goes wrong becomes a line and an exit code."""
     try:
         return _run(arguments)
     except JaxsegError as error:
         print(f"jaxseg-xai: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except BrokenPipeError:  # of `jaxseg-xai ... | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(
@@ -91,12 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("jaxseg-xai: this is a bug; please report it", file=sys.stderr)
         return EXIT_BUG  # not 1, which scripts take for "done, some failed"
-
-
-def find_command(name: str) -> Command:
-    """The command of a name; only its own module is imported."""
-    module, _, constant = COMMANDS[name][0].partition(":")
-    return getattr(importlib.import_module(f"jaxseg_xai.cli.{module}"), constant)
 
 
 def _run(arguments: list[str]) -> int:
@@ -122,8 +125,21 @@ def _run(arguments: list[str]) -> int:
     config = command.settings(name, rest)
     with contextlib.suppress(RuntimeError):  # JAX already runs where Python code calls `main`
         use_cpu_cores()
+    jax.config.update("jax_enable_x64", False)  # whatever JAX_ENABLE_X64 says: it is for other work
+    _check_devices()
     _keep_compiled_programs()
     return command.run(config, shlex.join(["jaxseg-xai", *arguments]))
+
+
+def _check_devices() -> None:
+    """Raise `ConfigError` where JAX is told to use a device that is not there."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # JAX without GPUs built in asserts
+        told = os.environ.get("JAX_PLATFORMS")
+        raise ConfigError(
+            f"JAX finds no device; unset JAX_PLATFORMS (it is {told!r}), or install JAX for one"
+        ) from None
 
 
 def _keep_compiled_programs() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm.auto import tqdm
 
 from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.inputs import Grid, Prepared, prepare
+from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Explanation, Sample, SegmentTarget, Status
 from jaxseg_xai.data.others import read_others
@@ -130,8 +130,8 @@ class Engine:
         positions = sorted(self._pending)
         total = sum(len(rows) for todo in self._pending.values() for rows in todo.values())
         self._times.num_images = len(positions)
-        with tqdm(
-            total=total, unit="explanation", desc="explain", disable=not self._progress_shown
+        with progress_bar(
+            total=total, unit="explanation", desc="explain", shown=self._progress_shown
         ) as self._progress:
             try:
                 for group in self._read_ahead(positions):

@@ -13,10 +13,10 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from tqdm.auto import tqdm
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.core.fields import check
+from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.devices.mesh import AXIS, device_mesh
 from jaxseg_xai.models.bundle import ModelCard, bundle_of, load_model, save_model, write_card
@@ -105,7 +105,9 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
             augment=config.augment,
             first_step=first,
         )
-        progress = tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step")
+        progress = progress_bar(
+            range(first, config.steps), initial=first, total=config.steps, unit="step"
+        )
         for step, (images, labels) in zip(progress, batches, strict=False):
             state, loss = step_fn(state, images, labels)
             done = step + 1
