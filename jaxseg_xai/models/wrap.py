@@ -106,8 +106,8 @@ def _adapt(model: Any, variables: Any) -> tuple[Apply, Any]:
             continue
         if problems and adapter.general and not _is_function(model):
             raise ConfigError(
-                f"{found} may belong to an adapter that cannot be used: {'; '.join(problems)} (or "
-                "wrap the model in a function: lambda inputs: model(inputs))"
+                f"{found} may belong to an adapter that cannot be used: {'; '.join(problems)}; if "
+                "it belongs to none, give a function instead: lambda inputs: model(inputs)"
             )
         apply, variables = adapter.adapt(model, variables)
         return _hashable(apply), variables

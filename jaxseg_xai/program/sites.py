@@ -152,7 +152,10 @@ def find_sites(program: Program) -> tuple[Site, ...]:
         for output in equation.outputs:
             coarsest[output], last_layer[output] = smallest, latest
     if not layers:
-        raise ModelError("the model has no convolution or matrix product with a weight to explain")
+        raise ModelError(
+            "the model has no convolution or matrix product with a weight to explain; weights that "
+            "a function has captured are constants: give them as variables of as_model"
+        )
     found = list(layers)
     for index, value in skips:
         source = last_layer[value]
