@@ -12,6 +12,7 @@ MODELS = Registry(
         "unet": "jaxseg_xai.models.zoo.unet:UNetConfig",
         "segformer": "jaxseg_xai.models.zoo.segformer:SegFormerConfig",
         "unet3d": "jaxseg_xai.models.zoo.unet3d:UNet3DConfig",
+        "vmunet": "jaxseg_xai.models.zoo.vmunet:VMUNetConfig",
     },
     base=Architecture,
 )

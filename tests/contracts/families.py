@@ -90,4 +90,16 @@ FAMILIES = {
             ),
         ),
     ),
+    "vmunet": Family(
+        config={"width": 8, "depths": [1], "depths_decoder": [1], "num_states": 4},
+        size=(16, 16),
+        golden=(
+            Golden(
+                name="vmunet",
+                config={"num_logits": 1, "depths": [1] * 4, "depths_decoder": [1] * 4},
+                slow=True,
+            ),
+            Golden(name="vmunet", config={"num_logits": 1}, case="published", slow=True),
+        ),
+    ),
 }
