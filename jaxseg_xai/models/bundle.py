@@ -175,6 +175,8 @@ def load_model(
         raise ModelError(f"{folder / _CARD}: {error}") from None
     arrays, names = weights.read_weights(folder / card.weights), card.name_map
     if names is None:
+        config = config.for_weights(arrays)
+        card = dataclasses.replace(card, config=dataclasses.asdict(config))
         arrays, names = config.translate(arrays), config.torch_names()
     try:
         model = weights.build_with_weights(config.build, arrays, names)

@@ -10,6 +10,7 @@ MODELS = Registry(
     "architecture",
     {
         "unet": "jaxseg_xai.models.zoo.unet:UNetConfig",
+        "segnet": "jaxseg_xai.models.zoo.segnet:SegNetConfig",
         "segformer": "jaxseg_xai.models.zoo.segformer:SegFormerConfig",
         "unet3d": "jaxseg_xai.models.zoo.unet3d:UNet3DConfig",
         "vmunet": "jaxseg_xai.models.zoo.vmunet:VMUNetConfig",

@@ -91,19 +91,43 @@ _stride_one_conv.defvjp(_conv_fwd, _conv_bwd)
 
 
 def max_pool_2(x: jax.Array) -> jax.Array:
-    """Max-pooling by two along every axis: [B, *S, C] -> [B, *S/2, C] (all of S even).
+    """Max-pooling by two along every axis: [B, *S, C] -> [B, *S/2, C], the last of odd S unread.
 
     Selections between strided slices: a cheaper gradient than that of `reduce_window`, and like
     there the first of several equal maxima gets it.
     """
+    return max_pool_2_choices(x)[0]
+
+
+def max_pool_2_choices(x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    """`max_pool_2`, and what `max_unpool_2` needs: which of two is the maximum, last axis first."""
+    choices = []
     for axis in range(x.ndim - 2, 0, -1):
-        even, odd = (lax.slice_in_dim(x, i, None, stride=2, axis=axis) for i in (0, 1))
-        x = _first_larger(even, odd)
+        end = x.shape[axis] // 2 * 2
+        even, odd = (lax.slice_in_dim(x, i, end, stride=2, axis=axis) for i in (0, 1))
+        choices.append(even >= odd)
+        x = jnp.where(choices[-1], even, odd)
+    return x, choices
+
+
+def max_unpool_2(x: jax.Array, choices: Sequence[jax.Array]) -> jax.Array:
+    """Every value to where the maximum was, zeros elsewhere: [B, *S, C] -> [B, *2S, C].
+
+    `torch.nn.functional.max_unpool2d` of a pooling whose sides were even.
+    """
+    for axis, first in enumerate(reversed(choices), 1):
+        pair = (jnp.where(first, x, 0), jnp.where(first, 0, x))
+        shape = [2 * n if d == axis else n for d, n in enumerate(x.shape)]
+        x = jnp.stack(pair, axis + 1).reshape(shape)
     return x
 
 
-def _first_larger(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.where(a >= b, a, b)
+def pad_to(x: jax.Array, size: Sequence[int]) -> jax.Array:
+    """Zeros around [B, *S, C] up to [B, *size, C]; an odd number has one more at the end."""
+    missing = [wanted - n for n, wanted in zip(x.shape[1:-1], size, strict=True)]
+    if not any(missing):
+        return x
+    return jnp.pad(x, [(0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)])
 
 
 def upsample_2x_nearest(x: jax.Array) -> jax.Array:

@@ -37,7 +37,7 @@ class Family:
     Attributes:
       config: settings of a network of at most 50,000 parameters; the tests set `num_logits`.
       size: of its images, at most 64 x 64 or 16 x 16 x 16 pixels.
-      golden: outputs of PyTorch, of a network or several; () where the family's own tests compare.
+      golden: outputs of PyTorch, of a network or several.
     """
 
     config: Mapping[str, Any]
@@ -47,8 +47,20 @@ class Family:
 
 #: Name in the registry -> entry.
 FAMILIES = {
-    # Its logits and gradients are compared in tests/test_agreement.py.
-    "unet": Family(config={"encoder_channels": [4, 8], "decoder_channels": [4]}, size=(16, 16)),
+    "unet": Family(
+        config={"encoder_channels": [4, 12], "decoder_channels": [4]},
+        size=(16, 16),
+        golden=(
+            *both("unet", {"num_logits": 1}, slow=True),
+            Golden(name="unet_milesial", config={"num_logits": 2}),
+            Golden(name="unet_milesial_bilinear", config={"num_logits": 2}, slow=True),
+        ),
+    ),
+    "segnet": Family(
+        config={"channels": [4, 8], "depths": [1, 2]},
+        size=(16, 16),
+        golden=both("segnet", {"num_logits": 1}, slow=True),
+    ),
     "segformer": Family(
         config={
             "embed_dims": [8, 16],

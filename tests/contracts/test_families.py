@@ -34,6 +34,9 @@ MOST_PIXELS = {2: 64**2, 3: 16**3}
 #: Gradients may be off by this many times PyTorch's own distance from float64. Sums in another
 #: order cost one or two of them, another form of GELU 150, other corners 100,000.
 SLACK = 20
+#: Or by as much of their standard deviation as one ReLU or maximum does that rounding has turned
+#: over; in double precision none is.
+FLIP = 5e-3
 
 
 def test_every_built_in_family_is_here():
@@ -260,10 +263,10 @@ def test_logits_and_input_gradients_are_pytorchs(name, golden, tmp_path):
     error, case = errors_of(name, golden, tmp_path)
     bounds = case["float32_error"]
     assert error["logits"].max() <= golden.within * bounds["logits"]["ref_std"]
-    # Not the maximum: one ReLU that is zero in one of the two and not in the other is enough.
-    assert np.sqrt(np.mean(error["grad"] ** 2)) <= SLACK * bounds["grad"]["rms"]
-    p999 = np.quantile(error["grad"], 0.999) / bounds["grad"]["ref_std"]
-    assert p999 <= SLACK * bounds["grad"]["p999_over_std"]
+    grad, std = bounds["grad"], bounds["grad"]["ref_std"]
+    rms, p999 = np.sqrt(np.mean(error["grad"] ** 2)), np.quantile(error["grad"], 0.999)
+    assert rms <= max(SLACK * grad["rms"], FLIP * std)
+    assert p999 <= max(SLACK * grad["p999_over_std"], 10 * FLIP) * std
 
 
 @pytest.mark.parametrize(("name", "golden"), golden_params(pytest.mark.slow))

@@ -8,6 +8,8 @@ from jax import lax
 
 from jaxseg_xai.ops.layers import (
     max_pool_2,
+    max_pool_2_choices,
+    max_unpool_2,
     resize_linear,
     upsample_2x_bilinear,
     upsample_2x_nearest,
@@ -199,6 +201,12 @@ def space_to_depth(x):
     return x.reshape(b, h // 2, w // 2, 4 * c)[..., ::4]
 
 
+def max_unpooled(x):
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    pooled, choices = max_pool_2_choices(x)
+    return max_unpool_2(-pooled, choices)
+
+
 def aligned_corners(x, factor=3):
     def matrix(n):
         place = np.linspace(0.0, n - 1.0, factor * n)
@@ -241,6 +249,7 @@ WINDOWED = {
     "max-pool-slices": plain(
         lambda x: max_pool_2(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
     ),
+    "max-unpool": plain(max_unpooled),
     "avg-pool": pool(nnx.avg_pool, (3, 2), (2, 1), "SAME"),
     "avg-pool-uncounted": pool(nnx.avg_pool, (3, 3), (1, 2), "SAME", count_include_pad=False),
     "min-window": plain(

@@ -98,7 +98,7 @@ def test_other_convolutions_go_to_lax(options):
     np.testing.assert_array_equal(ours(x), theirs(x))
 
 
-@pytest.mark.parametrize("size", [(8, 6), (4, 8, 6)])
+@pytest.mark.parametrize("size", [(8, 6), (9, 7), (4, 8, 6)])
 def test_max_pool_equals_reduce_window_with_ties(size):
     x = jnp.round(jax.random.normal(jax.random.key(0), (2, *size, 3)))
     cotangent = jax.random.normal(jax.random.key(1), (2, *(n // 2 for n in size), 3))
@@ -108,6 +108,20 @@ def test_max_pool_equals_reduce_window_with_ties(size):
         *(_value_and_pullback(pool, x, cotangent) for pool in pools), strict=True
     ):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_unpooling_puts_maxima_where_torch_does():
+    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    x = np.maximum(0, np.random.default_rng(0).normal(size=(2, 6, 8, 3)).round()).astype(np.float32)
+    pooled, choices = layers.max_pool_2_choices(x)
+    functional = torch.nn.functional
+    wanted = functional.max_unpool2d(
+        *functional.max_pool2d(torch.from_numpy(x).movedim(3, 1), 2, return_indices=True), 2
+    )
+    found = layers.max_unpool_2(pooled + 1.0, choices)
+    ones = layers.max_unpool_2(jnp.ones_like(pooled), choices)
+    np.testing.assert_array_equal(found - ones, wanted.movedim(1, 3))
+    assert ones.sum() == pooled.size
 
 
 def _value_and_pullback(function, x, cotangent):

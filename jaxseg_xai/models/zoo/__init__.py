@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from flax import nnx
@@ -44,6 +44,15 @@ class Architecture:
     def sites(self) -> Sites:
         """Names of layers that methods ask for."""
         return Sites()
+
+    def for_weights(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The settings that a PyTorch state dict has, as far as its names and shapes show them.
+
+        Called before `translate`, where a family has several published forms; the default shows
+        none.
+        """
+        del arrays
+        return self
 
     def torch_names(self) -> Mapping[str, str]:
         """Module of the usual PyTorch state dict -> module of the network ("d1" -> "encoder/1").
