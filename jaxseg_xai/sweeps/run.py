@@ -24,7 +24,7 @@ from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweeps.config import Job, SweepConfig
 from jaxseg_xai.sweeps.engine import Engine, Times
-from jaxseg_xai.sweeps.work import Work, checksum, class_indices
+from jaxseg_xai.sweeps.work import Work, checksum, class_indices, look_at_labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,37 +177,26 @@ def _work_of(config: SweepConfig) -> Work:
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     # A folder whose grey images are repeated may have either.
     channels = None if config.channels == "repeat" else spec.channels
-    work = Work(
+    names = ("background", *output.class_names) if output.overlapping else output.class_names
+    # Label maps in files are read only where somebody looks at them.
+    read_labels = config.store_labels or look_at_labels(config.explain, config.roi)
+    source, chosen = config.data.open(names, channels, read_labels=read_labels)
+    others = None
+    if config.others_source:
+        others = config.data.open_pool(config.others_source, channels)
+    return Work(
         bundle=bundle,
-        source=_NoSource(),
-        chosen=(0,),
+        source=source,
+        chosen=tuple(chosen),
         jobs=config.explain,
         classes=class_indices(config.classes, output, bundle.name),
         roi=config.roi,
+        others=others,
         num_patches=config.num_patches,
         batch_size=config.batch_size,
         seed=config.seed,
         keep_labels=config.store_labels,
     )
-    names = ("background", *output.class_names) if output.overlapping else output.class_names
-    source, chosen = config.data.open(names, channels, read_labels=work.needs_labels)
-    others = None
-    if config.others_source:
-        others = config.data.open_pool(config.others_source, channels)
-    return dataclasses.replace(work, source=source, chosen=tuple(chosen), others=others)
-
-
-class _NoSource:
-    """Stands where the images are opened later: whether labels are read depends on the methods."""
-
-    class_names: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return 0
-
-    def __getitem__(self, index: int) -> Any:
-        raise IndexError(index)
 
 
 def _kept(config: SweepConfig, side: int) -> PatchPool | None:

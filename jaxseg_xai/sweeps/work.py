@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -90,7 +91,7 @@ class Work:
     @property
     def needs_labels(self) -> bool:
         """Whether ground truth is looked at, or kept."""
-        return self.keep_labels or any(self.reference_of(job) != "prediction" for job in self.jobs)
+        return self.keep_labels or look_at_labels(self.jobs, self.roi)
 
     def region_of(self, job: Job) -> Region:
         """The region that a job explains."""
@@ -100,9 +101,7 @@ class Work:
 
     def reference_of(self, job: Job) -> Reference:
         """Which pixels a job explains; "truth" stands for the prediction where there is none."""
-        if job.target is not None:
-            return job.target
-        return "prediction" if job.explainer.meta.target == "prediction" else self.roi.reference
+        return reference_of(job, self.roi)
 
     def explainer_of(self, job: Job) -> Explainer:
         """The job's explainer; one that knows how to need not look beyond the region's box."""
@@ -150,6 +149,18 @@ class Work:
                 'perturbation="zero" needs none)'
             ) from error
         return pool
+
+
+def reference_of(job: Job, roi: RoiConfig) -> Reference:
+    """Which pixels a job explains, with the usual region of a sweep."""
+    if job.target is not None:
+        return job.target
+    return "prediction" if job.explainer.meta.target == "prediction" else roi.reference
+
+
+def look_at_labels(jobs: Sequence[Job], roi: RoiConfig) -> bool:
+    """Whether one of the jobs looks at ground truth."""
+    return any(reference_of(job, roi) != "prediction" for job in jobs)
 
 
 def class_indices(names: Any, output: OutputSpec, model: str) -> tuple[int, ...]:
