@@ -7,6 +7,7 @@ import zarr
 from flax import nnx
 from PIL import Image
 
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.search import Misure
@@ -17,6 +18,7 @@ from jaxseg_xai.sweeps.data import DataConfig
 
 SIZE = 32
 CLASS_NAMES = ("background", "bright", "never")
+OUTPUT = OutputSpec(class_names=CLASS_NAMES)
 MISURE = Misure(num_iterations=3, max_dilations=4)
 ATE = Ate(block_size=8, num_patches=3, num_screen=1, batch_size=4)
 _FLAGS = {

@@ -22,7 +22,7 @@ class PlanConfig:
       region_side: side of the box in the output that matters.
       num_patches: interventions on one block that are evaluated at once.
       pad: what to do with sizes that the model does not take: "refuse", or pad to the next one that
-        it takes ("edge", "reflect", "constant").
+        it takes ("edge", "reflect", "constant"); None: what the model's card says.
     """
 
     model: str = "brain"
@@ -31,16 +31,16 @@ class PlanConfig:
     block_size: int = setting(8, at_least=1)
     region_side: int = setting(32, at_least=1)
     num_patches: int = setting(10, at_least=1)
-    pad: Pad = "refuse"
+    pad: Pad | None = None
 
 
 def plan_text(config: PlanConfig) -> str:
     """The table that the command prints."""
     check(config)
-    bundle = load_model(config.model)
+    bundle = load_model(config.model, pad=config.pad)
     spec = bundle.segmenter.input
     height, width = (n + -n % spec.multiple_of for n in (config.height, config.width))
-    if config.pad == "refuse" and (height, width) != (config.height, config.width):
+    if spec.pad == "refuse" and (height, width) != (config.height, config.width):
         raise ConfigError(
             f"{config.height}x{config.width} is not a multiple of the model's stride "
             f"{spec.multiple_of}; set pad to edge, reflect or constant"

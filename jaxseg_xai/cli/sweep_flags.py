@@ -8,7 +8,7 @@ import tyro
 from jaxseg_xai.cli.command import Command, config_file
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers import EXPLAINERS
-from jaxseg_xai.sweeps.config import Job, SweepConfig, SweepSettings, make_job, read_config
+from jaxseg_xai.sweeps.config import RENAMED, Job, SweepConfig, SweepSettings, make_job, read_config
 
 
 def parse_sweep(command: Command, arguments: list[str], program: str, description: str) -> Any:
@@ -17,9 +17,7 @@ def parse_sweep(command: Command, arguments: list[str], program: str, descriptio
     `--explain misure ate16=ate` names the methods; without it they are those of the file.
     `--ate.block-size 16` applies to every entry of that method, whatever its label.
     """
-    if "--explainers" in arguments:
-        names = " ".join(arguments[arguments.index("--explainers") + 1 :]).split(" --")[0]
-        raise ConfigError(f"--explainers is now --explain; write --explain {names}")
+    _refuse_old_flags(arguments)
     path, rest = config_file(arguments)
     default = command.config() if path is None else _derived(command.config, read_config(path))
     rest, of_method = _split(rest)
@@ -37,6 +35,18 @@ def parse_sweep(command: Command, arguments: list[str], program: str, descriptio
     for method, words in of_method.items():
         jobs = _with_settings(jobs, method, words)
     return command.config(**{name: getattr(given, name) for name in names}, explain=tuple(jobs))
+
+
+def _refuse_old_flags(arguments: list[str]) -> None:
+    """Raise `ConfigError` for a flag of version 0.1, with what to write instead."""
+    for place, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        new = RENAMED.get(flag.removeprefix("--").replace("-", "_")) if flag[:2] == "--" else None
+        if new is None:
+            continue
+        rest = [value] if value else " ".join(arguments[place + 1 :]).split(" --")[0].split()
+        words = " ".join([f"--{new.replace('_', '-')}", *rest])
+        raise ConfigError(f"{flag} is now {words.split()[0]}; write {words}")
 
 
 def _flags_of(config: type) -> type:

@@ -11,9 +11,13 @@ For example:
 """
 
 import dataclasses
+import functools
 import math
+import typing
 from collections.abc import Container, Iterable
 from typing import Any
+
+import pydantic
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.registry import Registry
@@ -64,7 +68,7 @@ def setting(
 
 
 def check(settings: Any, name: str = "") -> None:
-    """Raise `ConfigError` for the first value out of its bounds, or not finite.
+    """Raise `ConfigError` for the first value of another type, out of its bounds, or not finite.
 
     Dataclasses among the fields are checked too. A method `check_together` of the settings, if
     there is one, is called last: for what no single field can say.
@@ -78,6 +82,8 @@ def check(settings: Any, name: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check(value, label)
             continue
+        if field.metadata.get("choices", field) is None:
+            _check_type(type(settings), field.name, value, label)
         for item in value if isinstance(value, tuple) else (value,):
             _check_one(item, label, field.metadata)
     together = getattr(settings, "check_together", None)
@@ -90,13 +96,33 @@ def idle_fields(settings: Any) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(settings) if f.metadata.get("idle"))
 
 
+def _check_type(cls: type, name: str, value: Any, label: str) -> None:
+    """Numbers of NumPy and JAX pass for those of Python."""
+    expected = _types(cls).get(name)
+    try:
+        if expected is not None:
+            expected.validate_python(value.tolist() if hasattr(value, "tolist") else value)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise ConfigError(f"{label} is {value!r}: {problem[0].lower()}{problem[1:]}") from None
+
+
+@functools.cache
+def _types(cls: Any) -> dict[str, pydantic.TypeAdapter]:
+    """What the fields made by `setting` must be."""
+    config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
+    names = [field.name for field in dataclasses.fields(cls) if "bounds" in field.metadata]
+    hints = typing.get_type_hints(cls)
+    return {name: pydantic.TypeAdapter(hints[name], config=config) for name in names}
+
+
 def _check_one(value: Any, label: str, metadata: Any) -> None:
     if value is None:
         return
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{label} is {value}; it must be finite")
     choices = metadata.get("choices")
-    if choices is not None and value not in choices:
+    if choices is not None and not (isinstance(value, str) and value in choices):
         names: Iterable[str] = choices.names() if isinstance(choices, Registry) else choices
         raise ConfigError(f"{label} is {value!r}; use {', '.join(map(str, names))}")
     if isinstance(value, str | bool):

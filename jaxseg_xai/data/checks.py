@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.core.types import Sample, Source
 
 Window = tuple[float, float]
 
@@ -16,6 +17,27 @@ Window = tuple[float, float]
 _LABEL_ROUNDING = 1e-3
 #: The splits of the built-in data sets.
 SPLITS = ("train", "validation", "test")
+
+
+def read_item(source: Source, index: int) -> Sample:
+    """An item of a source that anybody may have written.
+
+    Raises:
+      DataError: it cannot be used, whatever the source raises; one line that names it.
+    """
+    name = source.ids[index]
+    try:
+        sample = source[index]
+    except JaxsegError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(
+            f"{name}: cannot be read: {type(error).__name__}: {reason}; mend it, or leave it out"
+        ) from error
+    if not isinstance(sample, Sample):
+        raise DataError(f"{name}: its source gives a {type(sample).__name__}; it must be a Sample")
+    return sample
 
 
 def check_window(window: Window | None) -> Window | None:

@@ -8,6 +8,7 @@ from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.ops.random import image_id
 
 
@@ -69,7 +70,7 @@ def read_others(
         if len(found) == count:
             break
         try:
-            other = source[index]
+            other = read_item(source, index)
             image = prepare(other, spec).image
         except DataError:  # another one will do
             continue

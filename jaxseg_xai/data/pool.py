@@ -6,6 +6,7 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.types import Source
+from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.ops.patches import PatchPool, image_id
 
 
@@ -84,7 +85,7 @@ def _cut(
 ) -> list[tuple[int, tuple[int, ...], np.ndarray]]:
     """Patches number `ranks` of an item, as (rank, its `image_id`, float32 [*(b,), C])."""
     name = source.ids[index]
-    prepared = prepare(source[index], spec)
+    prepared = prepare(read_item(source, index), spec)
     size = prepared.grid.resized
     if min(size) < block_size:
         raise DataError(

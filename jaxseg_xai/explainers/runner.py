@@ -59,8 +59,20 @@ def check_problem(explainer: Explainer, problem: Problem, batch: Batch) -> None:
     if "others" in explainer.needs:
         _check_others(explainer, batch)
     segmenter, shape = problem.segmenter, tuple(batch.images.shape[1:])
-    leaves, structure = jax.tree.flatten(shapes_of(problem.variables))
-    _check_output(segmenter, structure, tuple(leaves), shape)
+    check_output(segmenter, problem.variables, shape)
+    check_method(explainer, segmenter, problem.variables, shape)
+
+
+def check_output(segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
+    """Raise the model's own `ModelError`, the same for every method, for images [*S, C]."""
+    leaves, structure = jax.tree.flatten(shapes_of(variables))
+    _check_output(segmenter, structure, tuple(leaves), tuple(shape))
+
+
+def check_method(
+    explainer: Explainer, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]
+) -> None:
+    """Raise `ConfigError` or `ModelError` for a method that cannot explain this model at all."""
     if "gradient" in explainer.needs:
         outcome = getattr(explainer, "outcome", "")
         if outcome and not get_outcome(outcome).differentiable:
@@ -68,8 +80,8 @@ def check_problem(explainer: Explainer, problem: Problem, batch: Batch) -> None:
                 f"{explainer.name}.outcome is {outcome!r}, which has no gradient; use "
                 f"{get_outcome(outcome).soft}"
             )
-        check_gradient(explainer.name, segmenter, problem.variables, shape)
-    explainer.check_model(segmenter, problem.variables, shape)
+        check_gradient(explainer.name, segmenter, variables, shape)
+    explainer.check_model(segmenter, variables, shape)
 
 
 def check_gradient(name: str, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
@@ -233,7 +245,6 @@ def _check_pool(explainer: Explainer, problem: Problem, batch: Batch) -> None:
 # Both are remembered: they trace the model, which takes longer than to explain a small batch.
 @remembered(_REMEMBERED)
 def _check_output(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tuple) -> None:
-    """Raise the model's own `ModelError`, the same for every method."""
     variables = jax.tree.unflatten(structure, leaves)
     jax.eval_shape(segmenter, variables, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 

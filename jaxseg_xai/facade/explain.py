@@ -65,8 +65,9 @@ def explain(
         own content; in the forms of `images`. Left out, the other images of `images` give it.
       seed: of everything that is drawn.
       pad: what to do with sizes that the model does not take: "refuse", "edge", "reflect" or
-        "constant".
-      channels: "repeat" shows a grey image to a model of three channels.
+        "constant". Left out, what the model's description says.
+      channels: "repeat" shows a grey image to a model of three channels, "refuse" does not. Left
+        out, what the model's description says.
       dtype: what the model computes in.
       batch_size: explanations at a time, over all devices.
       progress: show a bar.
@@ -77,7 +78,8 @@ def explain(
 
     Raises:
       JaxsegError: the model, an image, a class or a setting cannot be used; in one line, with the
-        remedy. (Of several images, those that cannot be used have status FAILED and a reason.)
+        remedy. (Of several images, one that cannot be explained has status FAILED and a reason, as
+        long as there are others.)
     """
     bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
@@ -91,13 +93,12 @@ def explain(
         region=None if region is None else parse_region(region),
         target=target,  # pyright: ignore[reportArgumentType]
     )
-    names = [classes] if isinstance(classes, str | int) else classes
     work = Work(
         bundle=bundle,
         source=source,
         chosen=tuple(range(len(source))),
         jobs=(job,),
-        classes=class_indices(names, output, bundle.name),
+        classes=class_indices(classes, output, bundle.name),
         others=None if others is None else as_source(others, rank=spec.rank, name="other"),
         batch_size=max(8, jax.local_device_count()) if batch_size is None else batch_size,
         seed=seed,
@@ -118,8 +119,9 @@ def explain(
     )
     Engine(work, store, pools, progress=progress).run()
     found = Explanations(store)
-    if len(source) == 1 and all(row.status_name == "FAILED" for row in found):
-        raise ConfigError(found[0].reason)
+    if all(one.status_name == "FAILED" for one in found):
+        several = f"none of {len(source)} images can be explained: " if len(source) > 1 else ""
+        raise ConfigError(f"{several}{found[0].reason}")
     return found
 
 

@@ -1,7 +1,7 @@
 """`jaxseg_xai.sweep`: many images into a store, from Python objects."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import numpy as np
 
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.input_spec import Grey, Pad
-from jaxseg_xai.core.segmenter import Dtype
+from jaxseg_xai.core.segmenter import Dtype, Segmenter
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import as_source
+from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.facade.explain import open_model
-from jaxseg_xai.sweeps.config import RoiConfig, SweepConfig, make_job
+from jaxseg_xai.sweeps.config import Job, RoiConfig, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import SweepResult, run_into_zarr
 from jaxseg_xai.sweeps.work import Work, class_indices
@@ -23,9 +24,9 @@ def sweep(
     *,
     model: Any,
     data: Any,
-    explain: Sequence[Any],
+    explain: Any,
     out: str | Path,
-    classes: Sequence[str | int] = (),
+    classes: str | int | Sequence[str | int] = (),
     labels: Any = None,
     others: Any = None,
     roi: RoiConfig | None = None,
@@ -52,18 +53,18 @@ def sweep(
     Args:
       model: as for `jaxseg_xai.explain`.
       data: images as for `jaxseg_xai.explain`, a `Source`, or the name of a data set.
-      explain: methods: names, explainers, pairs (label, explainer), or tables with "method" and
-        its settings.
+      explain: a method, or a list of them: names, explainers, pairs (label, explainer), or tables
+        with "method" and its settings.
       out: the store to write (Zarr). The same call continues where it stopped.
-      classes: names or numbers; all but the background where empty.
+      classes: one or several, names or numbers; all but the background where empty.
       labels: ground truth, where `data` has none.
       others: images that give patches and whole images to put in; those of `data` where left out.
       roi: the region of methods that explain a region.
       seed: of all draws.
       batch_size: explanations at a time, over all devices.
       num_patches: how many patches a pool has.
-      pad: what to do with sizes that the model does not take.
-      channels: "repeat" shows grey images to a model of three channels.
+      pad: what to do with sizes that the model does not take, as for `jaxseg_xai.explain`.
+      channels: what to do with grey images, as for `jaxseg_xai.explain`.
       dtype: what the model computes in.
       store_labels: keep ground truth in the store even where no method looks at it.
       overwrite: delete an existing store first.
@@ -78,8 +79,9 @@ def sweep(
     """
     bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
-    source, chosen = _open(data, labels, bundle, spec.rank)
-    jobs = tuple(make_job(entry) for entry in explain)
+    source, chosen = _open(data, labels, bundle.segmenter)
+    one = isinstance(explain, str | Explainer | Mapping | Job)
+    jobs = tuple(make_job(entry) for entry in ([explain] if one else explain))
     config = SweepConfig(
         out=Path(out),
         model=bundle.name,
@@ -115,11 +117,10 @@ def sweep(
     return run_into_zarr(work, config, progress=progress)
 
 
-def _open(data: Any, labels: Any, bundle: Any, rank: int) -> tuple[Source, Sequence[int]]:
+def _open(data: Any, labels: Any, segmenter: Segmenter) -> tuple[Source, Sequence[int]]:
     if isinstance(data, str | Path) and labels is None:
-        names = bundle.class_names
-        return DataConfig(source=str(data)).open(names, bundle.segmenter.input.channels)
-    source = as_source(data, labels, rank=rank)
+        return DataConfig(source=str(data)).open(segmenter.output)
+    source = as_source(data, labels, rank=segmenter.input.rank)
     return source, range(len(source))
 
 

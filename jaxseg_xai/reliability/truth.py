@@ -18,7 +18,9 @@ def true_dice(store: Store, rows: Sequence[Row]) -> np.ndarray:
     numbers mean other classes than the model's.
     """
     dices = np.full(len(rows), np.nan)
-    if tuple(store.attrs.get("label_names", ())) not in ((), store.class_names):
+    named = tuple(store.attrs.get("label_names", ()))
+    # Label maps of classes that may overlap have a background, and are stored as planes.
+    if named not in ((), store.class_names) and named[1:] != store.class_names:
         return dices
     of_image: dict[int, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.core.parse import json_value
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.store.base import PENDING
 from jaxseg_xai.store.records import Entry, Plan, PlanRow, check_plan, image_ids
@@ -29,7 +30,7 @@ _FORMAT = 1
 
 def plain(value: Any) -> Any:
     """A value as JSON keeps it, so that what is written and what is read compare equal."""
-    return json.loads(json.dumps(value, default=str))
+    return json.loads(json.dumps(value, default=json_value))
 
 
 def read_attrs(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check, idle_fields, setting
 from jaxseg_xai.core.input_spec import Grey, Pad
-from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.parse import from_table, json_value
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.sweeps.data import DataConfig
@@ -18,6 +18,12 @@ from jaxseg_xai.sweeps.regions import Region, parse_region
 from jaxseg_xai.sweeps.targets import Reference, check_reference
 
 _OUT = Path("runs/sweep.zarr")
+#: Settings of version 0.1 -> what they are called now.
+RENAMED = {
+    "explainers": "explain",
+    "pool_source": "others_source",
+    "pool_patches": "num_patches",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,7 @@ class RoiConfig:
 
     Attributes:
       kind: "box" around the innermost pixel of the class's largest component, or that "component".
-      side: of the box in pixels.
+      side: of the box in pixels; in an image that is smaller the box is as large as the image.
       corner: first pixel of the box along each axis, to put it elsewhere.
       reference: the segmentation that Dice is measured against: "truth" where there are label maps
         (else the prediction), or always the "prediction".
@@ -88,8 +94,10 @@ class SweepSettings:
         of others; that of the images where empty.
       num_patches: how many patches such a pool has.
       batch_size: explanations at a time, over all devices.
-      pad: what to do with sizes that the model does not take: "refuse" them, or pad them.
-      channels: what to do with grey images for a model of more channels: "refuse" or "repeat".
+      pad: what to do with sizes that the model does not take: "refuse" them, or pad them; None:
+        what the model's card says.
+      channels: what to do with grey images for a model of more channels: "refuse" or "repeat";
+        None: what the model's card says.
       dtype: what the model computes in.
       store_labels: read label maps into the store even where no method looks at them, for
         `jaxseg-xai reliability`. (Those of the generated data sets always are there.)
@@ -106,8 +114,8 @@ class SweepSettings:
     others_source: str = ""
     num_patches: int = setting(1000, at_least=2)
     batch_size: int = setting(8, idle=True, at_least=1)
-    pad: Pad = "refuse"
-    channels: Grey = "refuse"
+    pad: Pad | None = None
+    channels: Grey | None = None
     dtype: Dtype = "float32"
     store_labels: bool = False
     seed: int = setting(0, at_least=0, below=2**32)
@@ -135,7 +143,7 @@ class SweepConfig(SweepSettings):
         found = {name: getattr(self, name) for name in names.difference(idle_fields(self))}
         found |= {name: dataclasses.asdict(found[name]) for name in ("data", "roi")}
         found["explain"] = {job.label: job.identity() for job in self.explain}
-        return json.loads(json.dumps(found, default=str, sort_keys=True))
+        return json.loads(json.dumps(found, default=json_value, sort_keys=True))
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
@@ -246,5 +254,4 @@ def _new_spelling(key: str, value: Any) -> str | None:
         return f'[{key}] is now an entry of explain; write [[explain]] with method = "{key}"' + (
             f", {settings}" if settings else ""
         )
-    renamed = {"pool_source": "others_source", "pool_patches": "num_patches"}
-    return f"{key} is now {renamed[key]}; rename it" if key in renamed else None
+    return f"{key} is now {RENAMED[key]}; rename it" if key in RENAMED else None

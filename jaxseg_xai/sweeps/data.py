@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import SOURCES, open_dataset
 from jaxseg_xai.data.degraded import Degradation, DegradedDataset
@@ -42,20 +43,29 @@ class DataConfig:
     degrade: Degradation | Literal["none"] = "none"
     severity: int = 3
 
-    def open(
-        self, class_names: tuple[str, ...], channels: int | None, *, read_labels: bool = True
-    ) -> tuple[Source, list[int]]:
+    def open(self, output: OutputSpec, *, read_labels: bool = True) -> tuple[Source, list[int]]:
         """The data set for a model, and which of its items to use.
 
         Args:
-          class_names: of the label maps in a folder.
-          channels: that the images of a folder must have; None takes any.
+          output: of the model; its classes are those of the label maps in a folder.
           read_labels: whether label maps are read where they are files.
 
         Raises:
           ConfigError: no such data set, item or option.
           DataError: the folder cannot be used.
         """
+        # A label map of classes that may overlap still has a background.
+        names = ("background", *output.class_names) if output.overlapping else output.class_names
+        return self._open(names, read_labels=read_labels)
+
+    def open_pool(self, source: str) -> Source:
+        """Another data set that only gives patches, its images read as these are."""
+        if source in SOURCES:
+            return self._degraded(open_dataset(source, self.split))
+        unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
+        return dataclasses.replace(self, source=source, **unset)._open((), read_labels=False)[0]
+
+    def _open(self, class_names: tuple[str, ...], *, read_labels: bool) -> tuple[Source, list[int]]:
         if not self.source:
             raise ConfigError(
                 f"data.source is empty: name a data set ({', '.join(SOURCES.names())}), a folder "
@@ -76,19 +86,10 @@ class DataConfig:
         if self.num:
             options["num"] = self.num
         if source.is_dir() and self.source not in SOURCES:
-            options |= {"class_names": class_names, "channels": channels}
-            options["read_labels"] = read_labels
+            options |= {"class_names": class_names, "read_labels": read_labels}
             source = source.absolute()  # a Path forgets the "./" of "./brain"
         found = self._degraded(open_dataset(str(source), self.split, **options))
         return found, self._select(found, items)
-
-    def open_pool(self, source: str, channels: int | None) -> Source:
-        """Another data set that only gives patches, its images read as these are."""
-        if source in SOURCES:
-            return self._degraded(open_dataset(source, self.split))
-        unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
-        pool = dataclasses.replace(self, source=source, **unset)
-        return pool.open((), channels, read_labels=False)[0]
 
     def _degraded(self, source: Source) -> Source:
         if self.degrade == "none":

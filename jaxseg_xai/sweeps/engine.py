@@ -3,8 +3,7 @@
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +12,10 @@ from jax.sharding import Mesh
 
 from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
-from jaxseg_xai.core.inputs import Grid, Prepared, prepare
+from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.segmenter import Segmenter
-from jaxseg_xai.core.types import Explanation, Sample, SegmentTarget, Status
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.data.others import read_others
 from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, replicate
 from jaxseg_xai.devices.programs import compiled
@@ -26,7 +25,8 @@ from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import image_id, make_key
 from jaxseg_xai.program.predict import predict_batch
 from jaxseg_xai.store import Store, StoredImage
-from jaxseg_xai.sweeps.targets import as_planes, make_target
+from jaxseg_xai.sweeps.items import Item, read_ahead
+from jaxseg_xai.sweeps.targets import make_target
 from jaxseg_xai.sweeps.work import Work
 
 #: Explanations that may wait for others of their size, in batches.
@@ -51,20 +51,11 @@ class Times:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Item:
-    """An image that was read: as its file has it, and as the model takes it."""
-
-    position: int
-    sample: Sample
-    prepared: Prepared
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Waiting:
     """One row that is ready to compute."""
 
     row: int
-    item: _Item
+    item: Item
     target: SegmentTarget
 
 
@@ -134,7 +125,7 @@ class Engine:
             total=total, unit="explanation", desc="explain", shown=self._progress_shown
         ) as self._progress:
             try:
-                for group in self._read_ahead(positions):
+                for group in read_ahead(self._work, positions, self._size):
                     self._take(group)
                 for key in list(self._queues):
                     self._compute(key)
@@ -142,51 +133,31 @@ class Engine:
                 self._store.flush()
         return self._times
 
-    def _read_ahead(self, positions: list[int]) -> Iterator[list[tuple[int, _Item | JaxsegError]]]:
-        """Images, a batch at a time, the next one read while this one is explained."""
-        groups = [positions[i : i + self._size] for i in range(0, len(positions), self._size)]
-        # One thread: a source need not be safe to read from two.
-        with ThreadPoolExecutor(1) as pool:
-            ahead: list[list[tuple[int, Future]]] = []
-            for group in groups:
-                ahead.append([(position, pool.submit(self._read, position)) for position in group])
-                if len(ahead) == 2:
-                    yield [(position, future.result()) for position, future in ahead.pop(0)]
-            for futures in ahead:
-                yield [(position, future.result()) for position, future in futures]
-
-    def _read(self, position: int) -> _Item | JaxsegError:
-        spec = self._segmenter.input
-        try:
-            sample = self._work.source[self._work.chosen[position]]
-            labels = as_planes(sample.labels, self._segmenter.output, spec.rank)
-            sample = dataclasses.replace(sample, labels=labels)
-            return _Item(position=position, sample=sample, prepared=prepare(sample, spec))
-        except JaxsegError as error:
-            return error
-
-    def _take(self, group: list[tuple[int, _Item | JaxsegError]]) -> None:
+    def _take(self, group: list[tuple[int, Item | JaxsegError]]) -> None:
         """Predict a group of images and queue their targets, size by size."""
-        by_shape: dict[tuple[int, ...], list[_Item]] = defaultdict(list)
+        by_shape: dict[tuple[int, ...], list[Item]] = defaultdict(list)
         for position, item in group:
             if isinstance(item, JaxsegError):
-                for label, rows in self._pending[position].items():
-                    for row in rows:
-                        self._fail(label, row, str(item))
+                self._fail_image(position, str(item))
             else:
                 by_shape[item.prepared.image.shape].append(item)
         for items in by_shape.values():
             images = pad_batch(np.stack([item.prepared.image for item in items]), self._size)
-            run = self._compile(
-                _lower_prediction, self._variables, images, segmenter=self._segmenter
-            )
+            try:
+                run = self._compile(
+                    _lower_prediction, self._variables, images, segmenter=self._segmenter
+                )
+            except JaxsegError as error:  # of this size: the model takes others
+                for item in items:
+                    self._fail_image(item.position, f"{item.sample.id}: {error}")
+                continue
             predictions, finite = jax.device_get(run(self._variables, images))
             for item, prediction, usable in zip(items, predictions, finite, strict=False):
                 self._write_image(item, prediction)
                 self._queue(item, prediction, usable)
         self._store.flush()
 
-    def _write_image(self, item: _Item, prediction: np.ndarray) -> None:
+    def _write_image(self, item: Item, prediction: np.ndarray) -> None:
         image = StoredImage(
             id=item.sample.id,
             image=to_display(item.sample.image),
@@ -195,7 +166,7 @@ class Engine:
         )
         self._store.write_image(item.position, image)
 
-    def _queue(self, item: _Item, prediction: np.ndarray, finite: bool) -> None:
+    def _queue(self, item: Item, prediction: np.ndarray, finite: bool) -> None:
         for label, rows in self._pending[item.position].items():
             job = self._jobs[label]
             reference = self._work.reference_of(job)
@@ -215,8 +186,8 @@ class Engine:
                 except ConfigError as error:
                     self._fail(label, row, f"{item.sample.id}: {error}")
                     continue
-                if target is None or not finite:  # nothing to compute: no lane is spent on it
-                    status = Status.EMPTY_TARGET if finite else Status.NON_FINITE
+                if isinstance(target, Status) or not finite:  # no lane is spent on nothing
+                    status = target if isinstance(target, Status) and finite else Status.NON_FINITE
                     size = item.prepared.grid.prepared
                     pixels = job.explainer.meta.figure != "parts"
                     nothing = _nothing(class_index, prediction, size, status, pixels=pixels)
@@ -234,29 +205,32 @@ class Engine:
         """Explain what is queued, filled up to the one batch size there is."""
         waiting, (label, shape) = self._queues.pop(key), key
         explainer, problem = self._explainers[label], self._problems[label]
+        others: list[np.ndarray] = []
+        if "others" in explainer.needs:
+            waiting, others = self._with_others(label, waiting)
+            if not waiting:
+                return
         examples: dict[str, Any] = {
             "images": np.stack([one.item.prepared.image for one in waiting]),
             "targets": jax.tree.map(lambda *x: np.stack(x), *[one.target for one in waiting]),
             "image_ids": np.stack([image_id(one.item.sample.id) for one in waiting]),
         }
-        if "others" in explainer.needs:
-            try:
-                examples["others"] = np.stack(
-                    [self._others_of(one.item.sample, explainer.num_others) for one in waiting]
-                )
-            except JaxsegError as error:
-                for one in waiting:
-                    self._fail(label, one.row, str(error))
-                return
+        if others:
+            examples["others"] = np.stack(others)
         dealt, which = deal_batch(examples, self._size, self._mesh)
         batch = Batch(**dealt, valid=which < len(waiting))
-        if explainer.traceable:
-            run = self._compile(lower, explainer, problem, batch)
-            start = time.perf_counter()
-            found = jax.device_get(run(explainer, problem, batch))
-        else:  # compiles its own programs
-            start = time.perf_counter()
-            found = jax.device_get(explain(explainer, problem, batch, mesh=self._mesh))
+        try:
+            if explainer.traceable:
+                run = self._compile(lower, explainer, problem, batch)
+                start = time.perf_counter()
+                found = jax.device_get(run(explainer, problem, batch))
+            else:  # compiles its own programs
+                start = time.perf_counter()
+                found = jax.device_get(explain(explainer, problem, batch, mesh=self._mesh))
+        except JaxsegError as error:  # of this size: the method was tried on another
+            for one in waiting:
+                self._fail(label, one.row, f"{one.item.sample.id}: {error}")
+            return
         self._times.compute_seconds[label] += time.perf_counter() - start
         self._times.computed[label] += len(waiting)
         if description := explainer.describe(self._segmenter, self._variables, shape):
@@ -266,15 +240,26 @@ class Engine:
             self._write(label, one.row, one.item, explanation, one.target)
         self._store.flush()
 
-    def _others_of(self, sample: Sample, count: int) -> np.ndarray:
-        source = self._work.others or self._work.source
-        return read_others(source, self._segmenter.input, sample, count=count, seed=self._work.seed)
+    def _with_others(
+        self, label: str, waiting: list[_Waiting]
+    ) -> tuple[list[_Waiting], list[np.ndarray]]:
+        """Those for which there are other images, and these, float32 [N, *S, C] each."""
+        source, spec = self._work.others or self._work.source, self._segmenter.input
+        count, seed = self._explainers[label].num_others, self._work.seed
+        kept, found = [], []
+        for one in waiting:
+            try:
+                found.append(read_others(source, spec, one.item.sample, count=count, seed=seed))
+                kept.append(one)
+            except JaxsegError as error:
+                self._fail(label, one.row, str(error))
+        return kept, found
 
     def _write(
         self,
         label: str,
         row: int,
-        item: _Item,
+        item: Item,
         explanation: Explanation,
         target: SegmentTarget,
     ) -> None:
@@ -289,6 +274,11 @@ class Engine:
         run, seconds = compiled(lower, *arguments, mesh=self._mesh, **static)
         self._times.compile_seconds += seconds
         return run
+
+    def _fail_image(self, position: int, reason: str) -> None:
+        for label, rows in self._pending[position].items():
+            for row in rows:
+                self._fail(label, row, reason)
 
     def _fail(self, label: str, row: int, reason: str) -> None:
         self._store.fail(label, row, reason)

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import zlib
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ class Region:
       kind: "image", everything; "box", a cube around the innermost pixel of the largest connected
         component of the class; "component", a connected component of the class; "point", the
         component that holds a point; "mask", the given pixels.
-      side: of the box in pixels.
+      side: of the box in pixels; in an image that is smaller the box is as large as the image.
       corner: first pixel of the box along each axis; None puts it where `kind` says.
       number: which component, the largest being 1.
       point: position along each axis.
@@ -57,7 +56,7 @@ def parse_region(value: Any, side: int = 32) -> Region:
 
     Args:
       value: "image", "box" (of `side`), "box 48", "component", "component 2", a point such as
-        (30, 41) or "point 30 41", a mask bool [*S], or a `Region`.
+        (30, 41) or "point 30 41", a mask bool [*S] (arrays or lists), or a `Region`.
       side: of a box where none is said.
 
     Raises:
@@ -81,14 +80,25 @@ def parse_region(value: Any, side: int = 32) -> Region:
                     return Region(kind="component", number=(number or [1])[0])
                 case "point", (_, _, *_):
                     return Region(kind="point", point=numbers)
-    elif isinstance(value, np.ndarray) and value.dtype == bool:
-        return Region(kind="mask", mask=value)
-    elif isinstance(value, Sequence) and len(value) in (2, 3):
-        return Region(kind="point", point=tuple(int(n) for n in value))
+    else:
+        array = _as_array(value)
+        if array.dtype == bool:
+            return Region(kind="mask", mask=array)
+        if array.dtype.kind in "iu" and array.shape in ((2,), (3,)):
+            return Region(kind="point", point=tuple(array.tolist()))
+        if array.size > 3:
+            value = f"an array {array.shape} of {array.dtype}"
     raise ConfigError(
         f"region is {value!r}; use image, box, box SIDE, component, component N, a point (one "
         "number per axis), or a mask of booleans"
     )
+
+
+def _as_array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):  # lists of several lengths, say
+        return np.array(None)
 
 
 def find_region(plane: np.ndarray, region: Region) -> np.ndarray:
@@ -140,9 +150,10 @@ def _components(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _box(plane: np.ndarray, region: Region) -> np.ndarray:
-    shape, side = plane.shape, region.side
-    corner = region.corner
+    shape, corner = plane.shape, region.corner
+    sides = (region.side,) * len(shape)
     if corner is None:
+        sides = tuple(min(region.side, n) for n in shape)
         parts, sizes = _components(plane)
         largest = parts == 1 + np.argmax(sizes)
         # Padded, so that the image border counts as outside of the object.
@@ -150,17 +161,19 @@ def _box(plane: np.ndarray, region: Region) -> np.ndarray:
         depth = depth[(slice(1, -1),) * plane.ndim]
         centre = np.unravel_index(np.argmax(depth), shape)
         corner = tuple(
-            int(np.clip(c - side // 2, 0, max(0, n - side)))
-            for c, n in zip(centre, shape, strict=True)
+            int(np.clip(c - side // 2, 0, n - side))
+            for c, side, n in zip(centre, sides, shape, strict=True)
         )
-    fits = len(corner) == len(shape) and side >= 1
-    fits = fits and all(c >= 0 and c + side <= n for c, n in zip(corner, shape, strict=True))
+    fits = len(corner) == len(shape) and region.side >= 1
+    fits = fits and all(
+        c >= 0 and c + side <= n for c, side, n in zip(corner, sides, shape, strict=True)
+    )
     if not fits:
         size = "x".join(map(str, shape))
         raise ConfigError(
-            f"region of interest: a box of side {side} at {tuple(corner)} does not lie in the "
-            f"{size} image; change roi.side or roi.corner"
+            f"region of interest: a box of side {region.side} at {tuple(corner)} does not lie in "
+            f"the {size} image; change its side or corner (roi.side, roi.corner)"
         )
     found = np.zeros(shape, bool)
-    found[tuple(slice(c, c + side) for c in corner)] = True
+    found[tuple(slice(c, c + side) for c, side in zip(corner, sides, strict=True))] = True
     return found

@@ -61,6 +61,8 @@ def run_sweep(config: SweepConfig, *, progress: bool = True) -> SweepResult:
     """
     check(config)
     work = _work_of(config)
+    spec = work.bundle.segmenter.input
+    config = dataclasses.replace(config, pad=spec.pad, channels=spec.grey)
     return run_into_zarr(work, config, progress=progress)
 
 
@@ -174,16 +176,11 @@ def _work_of(config: SweepConfig) -> Work:
     if not config.model:
         raise ConfigError("model is empty: name a bundled model or a folder with model.json")
     bundle = load_model(config.model, pad=config.pad, grey=config.channels, dtype=config.dtype)
-    spec, output = bundle.segmenter.input, bundle.segmenter.output
-    # A folder whose grey images are repeated may have either.
-    channels = None if config.channels == "repeat" else spec.channels
-    names = ("background", *output.class_names) if output.overlapping else output.class_names
+    output = bundle.segmenter.output
     # Label maps in files are read only where somebody looks at them.
     read_labels = config.store_labels or look_at_labels(config.explain, config.roi)
-    source, chosen = config.data.open(names, channels, read_labels=read_labels)
-    others = None
-    if config.others_source:
-        others = config.data.open_pool(config.others_source, channels)
+    source, chosen = config.data.open(output, read_labels=read_labels)
+    others = config.data.open_pool(config.others_source) if config.others_source else None
     return Work(
         bundle=bundle,
         source=source,

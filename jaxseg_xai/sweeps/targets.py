@@ -4,10 +4,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.output_spec import OutputSpec
-from jaxseg_xai.core.types import SegmentTarget, plane_of
+from jaxseg_xai.core.types import Sample, SegmentTarget, Status, plane_of
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.outcomes import OUTCOMES
 from jaxseg_xai.sweeps.regions import Region, find_region
@@ -59,8 +59,8 @@ def reference_plane(
         return predicted
     if truth is None:
         raise ConfigError(
-            f"{reference.replace('_', ' ')} need ground truth, and this image has no labels; give "
-            "labels, or explain the prediction"
+            f"target {reference} needs ground truth, and this image has no labels; give labels, or "
+            "explain the prediction"
         )
     match reference:
         case "truth":
@@ -79,8 +79,8 @@ def make_target(
     *,
     region: Region,
     reference: Reference,
-) -> SegmentTarget | None:
-    """The target of one explanation, or None where there is nothing to explain.
+) -> SegmentTarget | Status:
+    """The target of one explanation, or the status that says why there is nothing to explain.
 
     Regions count the sample's own pixels: they are found on its grid, then brought to the prepared
     one.
@@ -107,43 +107,54 @@ def make_target(
     seen = None if truth is None else grid.forward(truth)
     plane = reference_plane(predicted, seen, reference) & grid.valid
     if not own.any() or not plane.any():
-        return None
+        return Status.EMPTY_TARGET
     found = find_region(own, region)
+    if not found.any():
+        return Status.EMPTY_REGION
     moved = grid.forward(found)
-    if found.any() and not moved.any():
+    if not moved.any():
         size = "x".join(map(str, grid.resized))
         raise ConfigError(
             f"region: none of its pixels is left when the image is resized to {size}; choose a "
             "larger region"
         )
     if not (plane & moved).any():
-        return None
+        return Status.EMPTY_TARGET
     return SegmentTarget(class_index=np.int32(class_index), region=moved, reference=plane)
 
 
-def as_planes(labels: np.ndarray | None, output: OutputSpec, rank: int) -> np.ndarray | None:
-    """Ground truth in the form of the model's predictions.
+def as_planes(sample: Sample, output: OutputSpec, rank: int) -> np.ndarray | None:
+    """Ground truth of a sample in the form of the model's predictions; None where there is none.
 
     For classes that may overlap a label map becomes planes: number n > 0 is class n - 1, and 0 none
     of them. Planes stay planes, and a model of classes that exclude each other takes a label map.
 
     Raises:
-      ConfigError: planes for a model whose classes exclude each other, or too few of them.
+      DataError: planes for a model whose classes exclude each other, too few of them, or a label
+        that is no class of the model.
     """
+    labels = sample.labels
     if labels is None:
         return None
-    if not output.overlapping:
-        if labels.ndim != rank:
-            raise ConfigError(
-                "labels are planes of classes that may overlap, but the model's classes exclude "
-                "each other; give a label map"
-            )
-        return labels
     if labels.ndim == rank:
-        return labels[..., None] == np.arange(1, output.num_classes + 1)
+        last = output.num_classes - (not output.overlapping)
+        wrong = labels[(labels < 0) | (labels > last)]
+        if wrong.size:
+            raise DataError(
+                f"{sample.id}: label {wrong[0]} is out of range (0 to {last}); map it to a class "
+                "of the model"
+            )
+        if output.overlapping:
+            return labels[..., None] == np.arange(1, output.num_classes + 1)
+        return labels
+    if not output.overlapping:
+        raise DataError(
+            f"{sample.id}: labels are planes of classes that may overlap, but the model's classes "
+            "exclude each other; give a label map"
+        )
     if labels.shape[-1] != output.num_classes:
-        raise ConfigError(
-            f"labels have {labels.shape[-1]} planes, the model {output.num_classes} classes; give "
-            "one plane a class"
+        raise DataError(
+            f"{sample.id}: labels have {labels.shape[-1]} planes, the model {output.num_classes} "
+            "classes; give one plane a class"
         )
     return labels.astype(bool)

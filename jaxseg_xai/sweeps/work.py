@@ -10,19 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Source
+from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.explainers import Explainer
-from jaxseg_xai.explainers.runner import check_gradient
+from jaxseg_xai.explainers.runner import check_method, check_output
 from jaxseg_xai.models import Bundle
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store.records import PlanRow
 from jaxseg_xai.sweeps.config import Job, RoiConfig, check_jobs
 from jaxseg_xai.sweeps.regions import Region
 from jaxseg_xai.sweeps.targets import Reference, check_mistakes
+
+#: A model that takes none of so many images is wrong.
+_MAX_TRIED = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,21 +75,37 @@ class Work:
         if shape is None:
             return
         for job in self.jobs:
-            if "gradient" in job.explainer.needs:
-                check_gradient(job.label, segmenter, self.bundle.variables, shape)
-            job.explainer.check_model(segmenter, self.bundle.variables, shape)
+            check_method(job.explainer, segmenter, self.bundle.variables, shape)
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, ...] | None:
-        """(*S, C) of the first image that can be used, as the model takes it; None: there is none.
+        """(*S, C) of the first image that the model takes, as it takes it; None: none can be read.
 
-        A model is tried on it, for a description need not say which sizes are too small.
+        Models and methods are tried on it, for a description need not say which sizes are too
+        small.
+
+        Raises:
+          ModelError: the model takes none of the first images: it is wrong, not they.
         """
-        for index in self.chosen:
+        segmenter = self.bundle.segmenter
+        refused: dict[tuple[int, ...], ModelError] = {}
+        for number, index in enumerate(self.chosen):
+            if refused and number >= _MAX_TRIED:
+                break
             try:
-                return prepare(self.source[index], self.bundle.segmenter.input).image.shape
-            except Exception:  # whatever somebody's source raises; the image's rows say what
+                shape = prepare(read_item(self.source, index), segmenter.input).image.shape
+            except JaxsegError:  # its rows say why
                 continue
+            if shape in refused:
+                continue
+            try:
+                check_output(segmenter, self.bundle.variables, shape)
+            except ModelError as error:
+                refused[shape] = error
+                continue
+            return shape
+        for error in refused.values():
+            raise error
         return None
 
     @property
@@ -167,7 +187,7 @@ def class_indices(names: Any, output: OutputSpec, model: str) -> tuple[int, ...]
     """Numbers of the classes to explain.
 
     Args:
-      names: names or numbers; where empty, all classes but the background.
+      names: one or several, names or numbers; where empty, all classes but the background.
       output: of the model.
       model: its name, for the message.
 
@@ -176,7 +196,7 @@ def class_indices(names: Any, output: OutputSpec, model: str) -> tuple[int, ...]
     """
     known = output.class_names
     found = []
-    for name in names:
+    for name in [names] if isinstance(names, str) or not np.iterable(names) else names:
         if isinstance(name, int | np.integer) and 0 <= name < len(known):
             found.append(int(name))
         elif name in known:

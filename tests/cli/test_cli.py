@@ -147,6 +147,9 @@ def test_flags_of_methods_that_are_not_asked_for(capsys):
         capsys, ["sweep", "--explain", "misure", "--ate.block-size", "4"], "add it to --explain"
     )
     refused(capsys, ["sweep", "--explainers", "misure"], "write --explain misure")
+    refused(capsys, ["sweep", "--explainers=ate", "--seed", "1"], "write --explain ate")
+    refused(capsys, ["explain", "--pool-source=x"], "now --others-source; write --others-source x")
+    refused(capsys, ["sweep", "--pool_patches", "9"], "write --num-patches 9")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +248,7 @@ REASONS = {
     "truncated": ["truncated.png", "again"],
     "text": ["text.png"],
     "notes.docx": ["notes.docx", "convert it to one of"],
-    "grey": ["grey.png", "1 channels, but 3 are needed", "convert"],
+    "grey": ["grey: 1 channels, the model takes 3", 'set channels="repeat"'],
     "odd": ["odd: 31x31 is not a multiple of the model's stride 2", "set pad to edge"],
     "constant": ["constant.png", "constant image", "leave it out"],
     "nan": ["nan.npz", "NaN or infinite", "nan_to_num"],
@@ -284,12 +287,29 @@ def test_padding_gives_maps_of_the_original_size(model, tmp_path):
     assert store.read_image(0).prediction.shape == (30, 31)
 
 
+def test_what_the_card_says_of_sizes_and_grey_images_holds_unless_a_flag_says_otherwise(tmp_path):
+    folder, net = tmp_path / "data", tiny.write_model(tmp_path / "model")
+    card = json.loads((net / "model.json").read_text())
+    card["input"] = {"pad": "edge", "grey": "repeat"}
+    (net / "model.json").write_text(json.dumps(card))
+    tiny.write_images(folder, ["i0"], size=(30, 31), labels=False)
+    path = folder / "images" / "i0.png"
+    Image.open(path).convert("L").save(path)
+    assert jaxseg_xai.explain(net, path, "bright", "confidence").status_name == "OK"
+    flags = ("--data.items", "i0")
+    assert sweep(net, folder, tmp_path / "s.zarr", *flags, explain=["confidence"]) == 0
+    for flag in ("--pad", "--channels"):
+        out = tmp_path / f"{flag}.zarr"
+        assert sweep(net, folder, out, *flags, flag, "refuse", explain=["confidence"]) == 1
+    sizes = ["plan", "--model", str(net), "--height", "33", "--width", "33", "--block-size", "4"]
+    assert cli.main([*sizes, "--region-side", "8"]) == 0
+    assert cli.main([*sizes, "--region-side", "8", "--pad", "refuse"]) == 2
+
+
 def test_the_region_of_interest(model, images, tmp_path, capsys):
     outside = tmp_path / "outside.zarr"
     assert sweep(model, images, outside, "--roi.corner", "30", "30") == 1
-    assert "does not lie in the 32x32 image; change roi.side or roi.corner" in (
-        capsys.readouterr().err
-    )
+    assert "does not lie in the 32x32 image; change its side or corner" in (capsys.readouterr().err)
     assert ZarrStore.open(outside).counts() == {"misure": {"OK": 3}, "ate": {"FAILED": 3}}
     empty = tmp_path / "empty.zarr"
     flags = ["--roi.corner", "0", "0", "--data.items", "i0"]

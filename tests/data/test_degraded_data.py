@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.data.degraded import DegradedDataset, degrade
 from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.sweeps.data import DataConfig
 from tests import tiny
+
+TRIANGLES = OutputSpec(class_names=("background", "triangle"))
 
 PLAIN = TriangleDataset("test", size=64, num=40)
 
@@ -69,11 +72,11 @@ def test_images_that_are_not_scaled_stay_refused():
 
 def test_as_an_option_of_the_data():
     config = DataConfig(source="triangle", size=32, num=4, degrade="noise", severity=5)
-    dataset, chosen = config.open(("background", "triangle"), 3)
+    dataset, chosen = config.open(TRIANGLES)
     assert chosen == [0, 1, 2, 3]
     assert isinstance(dataset, DegradedDataset)
-    assert isinstance(config.open_pool("triangle", 3), DegradedDataset)
-    plain, _ = DataConfig(source="triangle", size=32, num=4).open(("background", "triangle"), 3)
+    assert isinstance(config.open_pool("triangle"), DegradedDataset)
+    plain, _ = DataConfig(source="triangle", size=32, num=4).open(TRIANGLES)
     assert not isinstance(plain, DegradedDataset)
     with pytest.raises(ConfigError, match="num=-1"):
-        DataConfig(source="triangle", num=-1).open((), 3)
+        DataConfig(source="triangle", num=-1).open(TRIANGLES)

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
+from jaxseg_xai.sweeps.config import RoiConfig
 from tests import tiny
 
 
@@ -59,14 +61,50 @@ def test_pixels_that_are_not_scaled_are_refused_everywhere(tmp_path):
     model = jaxseg_xai.as_model(
         lambda x: 20 * (x[..., :1] - 0.5), class_names=["dark", "bright"], channels=3
     )
-    explainer, out, said = IntegratedGradients(num_nodes=2), tmp_path / "s.zarr", []
-    said += [one.reason for one in jaxseg_xai.explain(model, tiny.Bytes(), "bright", explainer)]
-    said += jaxseg_xai.sweep(
-        model=model, data=tiny.Bytes(), explain=[explainer], out=out, progress=False
-    ).reasons
-    assert len(said) == 4
-    for reason in said:
-        assert "pixels of type uint8; its source must give floats" in reason
+    explainer, words = IntegratedGradients(num_nodes=2), "s0: pixels of type uint8; its source must"
+    with pytest.raises(ConfigError, match=words):
+        jaxseg_xai.explain(model, tiny.Bytes(), "bright", explainer)
+    result = jaxseg_xai.sweep(
+        model=model,
+        data=tiny.Bytes(),
+        explain=explainer,
+        classes="bright",
+        out=tmp_path / "s.zarr",
+        progress=False,
+    )
+    assert result.counts == {"integrated_gradients": {"FAILED": 2}}
+    assert result.reasons[0].startswith(words)
+
+
+def test_grey_folders_and_label_maps_are_taken_as_explain_takes_them(tmp_path):
+    """Of a model that repeats grey images, and whose classes may overlap."""
+    folder = tiny.write_images(tmp_path, ["i0", "i1"])
+    for path in (folder / "images").iterdir():
+        Image.open(path).convert("L").save(path)
+    model = jaxseg_xai.as_model(
+        lambda x: 20 * (x[..., :1] - 0.5),
+        class_names=["bright"],
+        channels=3,
+        grey="repeat",
+        activation="sigmoid",
+    )
+    options = {"explain": "ate", "classes": "bright", "progress": False, "store_labels": True}
+    options |= {"roi": RoiConfig(side=8), "num_patches": 20}
+    out = tmp_path / "s.zarr"
+    result = jaxseg_xai.sweep(model=model, data=folder, out=out, **options)
+    assert result.counts == {"ate": {"OK": 2}}
+    found = jaxseg_xai.open_store(out)[0]
+    disc = tiny.picture(0)[1] == 1
+    np.testing.assert_array_equal(found.reference, disc)
+    np.testing.assert_array_equal(found.image.labels[..., 0], disc)
+    refused = jaxseg_xai.sweep(
+        model=model,
+        data=folder,
+        out=tmp_path / "t.zarr",
+        channels="refuse",
+        **options | {"explain": "confidence"},
+    )
+    assert refused.counts == {"confidence": {"FAILED": 2}}
 
 
 def test_another_model_does_not_continue_it(model, tmp_path):

@@ -27,7 +27,7 @@ def images(tmp_path):
 
 
 def chosen(source, **options):
-    dataset, indices = DataConfig(source=str(source), **options).open(tiny.CLASS_NAMES, 3)
+    dataset, indices = DataConfig(source=str(source), **options).open(tiny.OUTPUT)
     return [dataset.ids[index] for index in indices]
 
 
@@ -44,7 +44,7 @@ def test_a_folder_named_as_a_built_in_data_set_is_not_in_the_way(tmp_path, monke
     tiny.write_images(tmp_path / "triangle", ["i0"])
     assert chosen("triangle", limit=1, size=32)[0].startswith("triangle-test")
     assert chosen("./triangle") == ["i0"]
-    pool = DataConfig(source="./triangle", window=(0.0, 9.0)).open_pool("triangle", 3)
+    pool = DataConfig(source="./triangle", window=(0.0, 9.0)).open_pool("triangle")
     assert pool.ids[0].startswith("triangle-test")
 
 

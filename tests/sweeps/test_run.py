@@ -181,7 +181,7 @@ def test_the_pool_may_be_another_data_set_read_in_the_same_window(model, tmp_pat
         data={"window": (0.0, 510.0)},
         roi=RoiConfig(side=8, reference="prediction"),
     )
-    pool = config.data.open_pool(str(others), 3)
+    pool = config.data.open_pool(str(others))
     with_window = tiny.picture(1)[0] / np.float32(510)
     np.testing.assert_allclose(pool[0].image, with_window, atol=1e-6)
 

@@ -1,11 +1,14 @@
 import dataclasses
+import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.output_spec import OutputSpec
+from jaxseg_xai.core.types import Sample, Status
 from jaxseg_xai.sweeps.regions import Region, find_region, parse_region
 from jaxseg_xai.sweeps.targets import as_planes, make_target
 
@@ -60,13 +63,16 @@ def test_a_corner_puts_the_box_anywhere_inside():
         8,
     )
     for corner in ((33, 42), (32, 43), (-1, 0), (0, -1)):
-        with pytest.raises(ConfigError, match=r"does not lie in the 40x50 image; change roi\.side"):
+        with pytest.raises(ConfigError, match=r"does not lie in the 40x50 image; change its side"):
             find_region(two_parts(), Region(kind="box", side=8, corner=corner))
 
 
 def test_a_box_larger_than_the_image():
+    wide = find_region(two_parts(), Region(kind="box", side=45))
+    np.testing.assert_array_equal(np.argwhere(wide).min(0), (0, 5))
+    np.testing.assert_array_equal(np.argwhere(wide).max(0), (39, 49))
     with pytest.raises(ConfigError, match="side 41 at"):
-        find_region(two_parts(), Region(kind="box", side=41))
+        find_region(two_parts(), Region(kind="box", side=41, corner=(0, 0)))
     with pytest.raises(ConfigError, match="side 0 at"):
         find_region(two_parts(), parse_region("box 0"))
 
@@ -100,10 +106,28 @@ def test_regions_of_a_volume():
     assert find_region(plane, parse_region((11, 13, 15))).sum() == 1
 
 
-@pytest.mark.parametrize("bad", ["circle", "box a", "component 1 2", 3, (1,), "point 3", None])
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, np.ndarray.tolist])
+def test_points_and_masks_are_arrays_or_lists(kind):
+    mask = two_parts()
+    given = parse_region(kind(mask))
+    np.testing.assert_array_equal(find_region(mask, given), mask)
+    assert given.identity() == parse_region(mask).identity()
+    point = parse_region(kind(np.array([3, 4])))
+    assert point == parse_region((np.int64(3), 4)) == parse_region("point 3 4")
+    json.dumps(point.identity())
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *("circle", "box a", "component 1 2", 3, (1,), "point 3", None, (1.5, 2.0), ("a", "b")),
+        *(two_parts().astype(int), [[True], [True, False]], {"kind": "box"}),
+    ],
+)
 def test_what_is_no_region(bad):
-    with pytest.raises(ConfigError, match=r"region is .*; use image, box, box SIDE"):
+    with pytest.raises(ConfigError, match=r"^region is .*; use image, box, box SIDE") as error:
         parse_region(bad)
+    assert "\n" not in str(error.value)
 
 
 def test_which_pixels_are_explained():
@@ -120,17 +144,23 @@ def test_which_pixels_are_explained():
     np.testing.assert_array_equal(explained("truth"), truth)
     np.testing.assert_array_equal(explained("false_positives"), predicted & ~truth)
     np.testing.assert_array_equal(explained("false_negatives"), truth & ~predicted)
-    with pytest.raises(ConfigError, match="false negatives need ground truth"):
+    with pytest.raises(ConfigError, match="target false_negatives needs ground truth"):
         make_target(1, prediction, None, grid(), region=BOX, reference="false_negatives")
 
 
 def test_nothing_to_explain():
     prediction = two_parts().astype(int)
-    assert make_target(2, prediction, None, grid(), region=BOX, reference="prediction") is None
+
+    def status_of(class_index, region):
+        return make_target(
+            class_index, prediction, None, grid(), region=region, reference="prediction"
+        )
+
+    assert status_of(2, BOX) is Status.EMPTY_TARGET
     away = Region(kind="box", side=5, corner=(34, 0))
-    assert make_target(1, prediction, None, grid(), region=away, reference="prediction") is None
+    assert status_of(1, away) is Status.EMPTY_TARGET
     mask = Region(kind="mask", mask=np.zeros((40, 50), bool))
-    assert make_target(1, prediction, None, grid(), region=mask, reference="prediction") is None
+    assert status_of(1, mask) is Status.EMPTY_REGION
 
 
 def test_padding_belongs_to_no_region():
@@ -196,14 +226,23 @@ def test_a_region_that_is_lost_by_resizing():
 
 
 def test_labels_take_the_form_of_the_predictions():
+    def planes_of(labels, output):
+        sample = Sample(id="scan", image=np.zeros((2, 2, 1), np.float32), labels=labels)
+        return as_planes(sample, output, 2)
+
     overlapping = OutputSpec(class_names=("whole", "core"), activation="sigmoid")
     labels = np.array([[0, 1], [2, 2]])
-    planes = as_planes(labels, overlapping, 2)
+    planes = planes_of(labels, overlapping)
     np.testing.assert_array_equal(planes[..., 1], labels == 2)
-    np.testing.assert_array_equal(as_planes(planes, overlapping, 2), planes)
+    np.testing.assert_array_equal(planes_of(planes, overlapping), planes)
     exclusive = OutputSpec(class_names=("background", "whole"))
-    assert as_planes(labels, exclusive, 2) is labels
-    with pytest.raises(ConfigError, match="give a label map"):
-        as_planes(planes, exclusive, 2)
-    with pytest.raises(ConfigError, match="2 planes, the model 3 classes"):
-        as_planes(planes, OutputSpec(class_names=("a", "b", "c"), activation="sigmoid"), 2)
+    assert planes_of(labels // 2, exclusive) is not None
+    for wrong, output, words in (
+        (labels, exclusive, r"scan: label 2 is out of range \(0 to 1\)"),
+        (labels + 1, overlapping, r"scan: label 3 is out of range \(0 to 2\)"),
+        (labels - 1, overlapping, r"scan: label -1 is out of range"),
+        (planes, exclusive, "scan: .* give a label map"),
+        (planes, OutputSpec(class_names=("a", "b", "c"), activation="sigmoid"), "2 planes, the mo"),
+    ):
+        with pytest.raises(DataError, match=words):
+            planes_of(wrong, output)
