@@ -51,9 +51,9 @@ def run(config: ComponentsConfig, command: str) -> int:
         for name, table in tables_of(store, label).items()
     }
     if not tables:
-        failed = all(row.status is Status.FAILED for row in store.rows())
-        why = "no image can be explained" if failed else "no image has any of the classes"
-        raise DataError(f"{why}; choose others with data{'' if failed else ' or classes'}")
+        if all(row.status is Status.FAILED for row in store.rows()):
+            raise DataError("no image can be explained; see why above, or choose others with data")
+        raise DataError("no image has any of the classes; choose others with data or classes")
     try:
         for name, table in tables.items():
             picture = config.out / f"components-{file_name(name)}.png"

@@ -72,8 +72,8 @@ def test_an_image_has_the_same_effects_whatever_is_beside_it(config, table):
 
 def test_what_cannot_be_done_is_said(config, capsys):
     nine = make_job(dataclasses.replace(METHOD, num_others=9))
-    with pytest.raises(DataError, match="no image has any of the classes"):
-        run(alone(config, "nine", explain=(nine,)), "components")
+    with pytest.raises(DataError, match="no image can be explained; see why above"):
+        run(alone(config, "nine", explain=(nine,), classes=("bright",)), "components")
     assert "3 other images of its size, 9 are needed" in "".join(capsys.readouterr())
     with pytest.raises(DataError, match="no image has any of the classes"):
         run(alone(config, "never", classes=("never",)), "components")

@@ -12,6 +12,7 @@ from jaxseg_xai.data.sources import folder as folder_module
 from jaxseg_xai.data.sources.folder import FolderDataset
 from jaxseg_xai.report.files import file_name
 from jaxseg_xai.sweeps.data import DataConfig
+from tests import tiny
 
 RAMP = np.arange(120, dtype=np.uint8).reshape(10, 12)
 
@@ -34,7 +35,7 @@ def save_volume(path):
 
 def chosen(path):
     """Ids that a sweep of one file explains."""
-    source, items = DataConfig(source=str(path)).open((), None)
+    source, items = DataConfig(source=str(path)).open(tiny.OUTPUT)
     return [source.ids[item] for item in items]
 
 
