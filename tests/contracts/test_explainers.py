@@ -258,8 +258,9 @@ def test_settings_out_of_their_bounds_are_named(name):
     for field in dataclasses.fields(explainer):
         for value in out_of_bounds(field):
             label = f"{name}.{field.name}"
+            given = (value,) if "tuple" in str(field.type) else value
             with pytest.raises(ConfigError, match=f"^{label} is {value!r}; "):
-                fields.check(dataclasses.replace(explainer, **{field.name: value}), name)
+                fields.check(dataclasses.replace(explainer, **{field.name: given}), name)
 
 
 @pytest.mark.parametrize("output", ["channels first", "larger", "dict"])
