@@ -44,6 +44,8 @@ class Meta:
         reference counts, see `jaxseg_xai.outcomes.Outcome`.
       features: whether the scores describe a whole predicted segment, so that reliability may learn
         from them.
+      sureness: scores that tell by themselves how sure the model is -> 1 where they rise with its
+        confidence, -1 where they fall.
       revision: raised when the same settings give other numbers than before.
     """
 
@@ -59,6 +61,7 @@ class Meta:
     scores: Mapping[str, str] = dataclasses.field(default_factory=dict)
     counts_beside: bool = False
     features: bool = False
+    sureness: Mapping[str, int] = dataclasses.field(default_factory=dict)
     revision: int = 1
 
 

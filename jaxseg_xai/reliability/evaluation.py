@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -12,10 +12,6 @@ from jaxseg_xai.reliability.classifier import fit, held_out_probability
 from jaxseg_xai.reliability.table import FeatureTable
 
 NUM_RESAMPLES = 1000
-#: Scores that fall as the model gets surer; alone they are used with their sign changed.
-_DOUBTS = ("entropy", "entropy_band", "tta_disagreement", "tta_pairwise")
-#: Sizes, which tell nothing of confidence.
-_SIZES = ("area_target",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,12 +63,12 @@ class Evaluation:
     results: tuple[Result, ...]
 
 
-def feature_sets(names: Sequence[str], uncertain: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def feature_sets(names: Sequence[str], singles: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """What is compared -> its features.
 
     Args:
       names: of all features, "label.score".
-      uncertain: labels whose scores are compared one by one too.
+      singles: those that are compared one by one too.
 
     Returns:
       All features of each label, those of several labels together, and single scores.
@@ -85,8 +81,7 @@ def feature_sets(names: Sequence[str], uncertain: Sequence[str]) -> dict[str, tu
         for together in itertools.combinations(by_label, number):
             found = itertools.chain.from_iterable(by_label[label] for label in together)
             sets[" + ".join(together)] = tuple(found)
-    singles = [name for label in uncertain for name in by_label.get(label, ())]
-    return sets | {name: (name,) for name in singles if name.partition(".")[2] not in _SIZES}
+    return sets | {name: (name,) for name in singles if name in names}
 
 
 def compare(
@@ -112,7 +107,7 @@ def compare(
     good = tested.true_dice >= threshold
     resampled = resamples(good, tested.image_ids, num_resamples)
     scored: list[tuple[str, bool, np.ndarray]] = []
-    for name, features in feature_sets(table.names, table.uncertain).items():
+    for name, features in feature_sets(table.names, table.sureness).items():
         values, known = table.columns(features), table.true_dice >= threshold
         if held_out is None:
             probability = held_out_probability(values, known, table.image_ids)
@@ -124,8 +119,8 @@ def compare(
             alone = tested.columns(features)[:, 0]
             # What has no score (a segment without an outline) is taken as neither sure nor unsure.
             alone = np.where(np.isnan(alone), np.nanmedian(values), alone)
-            doubt = name.partition(".")[2] in _DOUBTS
-            scored.append((name, False, -alone if doubt else alone))
+            if name in table.sureness:
+                scored.append((name, False, table.sureness[name] * alone))
     reference = None
     results = []
     for name, fitted, score in scored:

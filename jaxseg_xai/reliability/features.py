@@ -46,7 +46,7 @@ def read_features(path: Path, labels: Sequence[str] = ()) -> FeatureTable:
     metas = {label: _meta_of(store.entry(label)) for label in store.labels}
     # Measures of confidence last: the others are compared with them.
     usable = [label for label, meta in metas.items() if meta.get("features")]
-    usable.sort(key=lambda label: _is_uncertain(metas[label]))
+    usable.sort(key=lambda label: bool(metas[label].get("sureness")))
     if wrong := [label for label in labels if label not in usable]:
         there = f"there are {', '.join(usable)}" if usable else "nor of any other result"
         raise ConfigError(f"{path}: no features of {', '.join(wrong)}; {there}")
@@ -86,21 +86,27 @@ def read_features(path: Path, labels: Sequence[str] = ()) -> FeatureTable:
         names=names,
         values=values,
         true_dice=true_dice(store, first),
-        uncertain=tuple(label for label in labels if _is_uncertain(metas[label])),
+        sureness=_sureness(names, metas),
         origin=_origin(store, labels),
         omitted=tuple(omitted),
     )
 
 
 def _meta_of(entry: Entry) -> dict[str, Any]:
-    """What is known of the method; stores older than entries do not say it themselves."""
-    if entry.meta or entry.method not in EXPLAINERS:
-        return dict(entry.meta)
-    return dataclasses.asdict(EXPLAINERS.get(entry.method).meta)
+    """What is known of the method; older stores do not say all of it themselves."""
+    known = entry.method in EXPLAINERS
+    usual = dataclasses.asdict(EXPLAINERS.get(entry.method).meta) if known else {}
+    return usual | dict(entry.meta)
 
 
-def _is_uncertain(meta: dict[str, Any]) -> bool:
-    return meta.get("figure") == "uncertainty"
+def _sureness(names: Sequence[str], metas: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """ "label.score" -> the sign by which it tells how sure the model is, of those that do."""
+    found = {}
+    for name in names:
+        label, _, score = name.partition(".")
+        if sign := metas[label].get("sureness", {}).get(score):
+            found[name] = sign
+    return found
 
 
 def _values(

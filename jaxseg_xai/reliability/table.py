@@ -1,7 +1,7 @@
 """Numbers of explanations as a table, and what made them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ class FeatureTable:
       names: of the features, length F, "misure.num_dilations".
       values: float64 [N, F], NaN where a feature is not defined.
       true_dice: float64 [N], of the predicted segment against the ground truth; NaN without one.
-      uncertain: labels whose scores are measures of confidence or doubt, each by itself.
+      sureness: features that tell by themselves how sure the model is -> 1 where they rise with its
+        confidence, -1 where they fall.
       origin: what made them.
       omitted: explanations that have no features.
     """
@@ -84,7 +85,7 @@ class FeatureTable:
     names: tuple[str, ...]
     values: np.ndarray
     true_dice: np.ndarray
-    uncertain: tuple[str, ...]
+    sureness: Mapping[str, int]
     origin: Origin
     omitted: tuple[Omitted, ...]
 
@@ -105,7 +106,7 @@ class FeatureTable:
             self,
             names=names,
             values=self.columns(names),
-            uncertain=tuple(label for label in self.uncertain if label in labels),
+            sureness={name: sign for name, sign in self.sureness.items() if name in names},
             origin=dataclasses.replace(self.origin, settings=settings),
         )
 

@@ -172,6 +172,8 @@ def test_the_description_is_complete_and_true(case):
     meta, found = case.explainer.meta, case.whole
     assert set(found.scores) == set(meta.scores)
     assert all(meta.scores.values())
+    assert set(meta.sureness) <= set(meta.scores)
+    assert set(meta.sureness.values()) <= {1, -1}
     assert meta.unit
     assert meta.note
     assert meta.caption

@@ -18,7 +18,12 @@ SETTINGS = {
 META = {
     "misure": {"figure": "regions", "features": True, "revision": 1},
     "misure_paper": {"figure": "regions", "features": True, "revision": 1},
-    "confidence": {"figure": "uncertainty", "features": True, "revision": 1},
+    "confidence": {
+        "figure": "uncertainty",
+        "features": True,
+        "sureness": {"confidence": 1, "entropy": -1},
+        "revision": 1,
+    },
     "ate": {"figure": "effects", "features": False, "revision": 1},
 }
 _SIZE = 10  # pixels of the truth

@@ -87,7 +87,7 @@ def test_report(table):
 def test_what_is_compared():
     names = ("misure.a", "misure.b", "misure_paper.a", "confidence.entropy")
     assert "confidence.entropy" not in evaluation.feature_sets(names, [])
-    found = evaluation.feature_sets(names, ["confidence"])
+    found = evaluation.feature_sets(names, ["confidence.entropy", "confidence.none"])
     assert found["misure (all)"] == ("misure.a", "misure.b")
     assert found["misure + confidence"] == ("misure.a", "misure.b", "confidence.entropy")
     assert found["misure + misure_paper + confidence"] == names

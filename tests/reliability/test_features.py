@@ -21,7 +21,7 @@ def test_features_and_true_dice(tmp_path):
     assert table.labels == ("misure", "confidence")
     assert {name.partition(".")[0] for name in table.names} == {"misure", "confidence"}
     assert {"misure.num_dilations", "misure.dice_start"} <= set(table.names)
-    assert table.uncertain == ("confidence",)
+    assert table.sureness == {"confidence.confidence": 1, "confidence.entropy": -1}
     assert np.isnan(table.columns(["misure.never"])).all()
     assert "misure.never" not in table.defined().names
     assert table.omitted == ()

@@ -83,6 +83,15 @@ class Confidence(Explainer):
         },
         counts_beside=True,
         features=True,
+        sureness={
+            "confidence": 1,
+            "entropy": -1,
+            "confidence_band": 1,
+            "entropy_band": -1,
+            "soft_dice_confidence": 1,
+            "tta_disagreement": -1,
+            "tta_pairwise": -1,
+        },
     )
     band_width: int = setting(2, static=True, at_least=1)
     rotate: bool = setting(True, static=True)
