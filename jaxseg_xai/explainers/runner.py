@@ -26,6 +26,9 @@ _REMEMBERED = 16
 def explain(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
     """Explain a batch with any method, compiled once per shape and static setting.
 
+    Everything is computed in 32 bits, whatever `jax_enable_x64` says: it is for other work, and would
+    give other numbers.
+
     Args:
       explainer: the method and its settings.
       problem: model, weights, key, patches.
@@ -39,15 +42,17 @@ def explain(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh)
       ConfigError: a setting out of its bounds, or something missing that the method needs.
       ModelError: the model cannot be applied, or has no gradient where one is needed.
     """
-    check_problem(explainer, problem, batch)
-    run = _compiled if explainer.traceable else _explain_batch
-    return run(explainer, problem, batch, mesh=mesh)
+    with jax.enable_x64(False):
+        check_problem(explainer, problem, batch)
+        run = _compiled if explainer.traceable else _explain_batch
+        return run(explainer, problem, batch, mesh=mesh)
 
 
 def lower(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh):
     """`explain` lowered by JAX, to be compiled apart; only of traceable explainers."""
-    check_problem(explainer, problem, batch)
-    return _compiled.lower(explainer, problem, batch, mesh=mesh)
+    with jax.enable_x64(False):
+        check_problem(explainer, problem, batch)
+        return _compiled.lower(explainer, problem, batch, mesh=mesh)
 
 
 def check_problem(explainer: Explainer, problem: Problem, batch: Batch) -> None:

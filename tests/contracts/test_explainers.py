@@ -15,7 +15,7 @@ from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import EXPLAINERS
-from jaxseg_xai.explainers.runner import explain
+from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.outcomes import OUTCOMES
 from jaxseg_xai.sweeps.regions import parse_region
 from jaxseg_xai.sweeps.targets import check_mistakes
@@ -118,6 +118,17 @@ def test_further_images_compile_nothing_and_their_company_does_not_matter(case):
     assert traced == 0
     for place, i in enumerate(MOVED, 3):
         assert_same(example(found, place), example(case.whole, i))
+
+
+def test_double_precision_elsewhere_changes_no_type(case):
+    """A researcher's `jax_enable_x64` is for other work; found by tracing, which is quick."""
+    if case.rank == 3 or not case.explainer.traceable:
+        return
+    mesh = device_mesh(jax.devices()[:1])
+    with jax.enable_x64(True):
+        found = lower(case.explainer, case.problem, pick(case.batch, [0]), mesh=mesh).out_info
+    types = jax.tree.map(lambda leaf: leaf.dtype, found)
+    assert jax.tree.leaves(types) == [leaf.dtype for leaf in jax.tree.leaves(case.whole)]
 
 
 def test_what_cannot_be_explained_has_a_status_and_maps_of_zeros(case):
