@@ -130,11 +130,13 @@ def _noise(records: tuple[Record, Record], peer: str) -> float:
     spreads = _SPREADS_OF_FEW.get(fewest, _SPREADS)
     if math.isinf(spreads):
         return math.inf
-    if peer:
-        shares = [record.ratio_spread(peer) / record.ratios[peer] for record in records]
-        return max(spreads * math.hypot(*shares), _FLOOR)
-    shares = [record.timings["ours"].relative_spread for record in records]
-    return max(spreads * math.hypot(*shares), _FLOOR, _drift(*records))
+    shares = [
+        record.ratio_spread(peer) / record.ratios[peer]
+        if peer
+        else record.timings["ours"].relative_spread
+        for record in records
+    ]
+    return max(spreads * math.hypot(*shares), _FLOOR, 0.0 if peer else _drift(*records))
 
 
 def _drift(one: Record, other: Record) -> float:

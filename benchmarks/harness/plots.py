@@ -21,6 +21,15 @@ _COLOURS = {
     "graphs": "#b08a1e",
     "autotuned": "#4a4a4a",
 }
+#: Of the scaling: table and its column along x, column along y, title.
+_PANELS = (
+    ("devices", "seconds", "Time over devices"),
+    ("devices", "efficiency", "Time on 1 device / (n x time on n)"),
+    ("lanes", "per_second", "Throughput over lanes"),
+    ("size", "seconds", "Time over image size, 1 lane a device"),
+    ("blocks", "seconds", "Time of the ATE over its blocks"),
+    ("lanes", "program_bytes", "Memory of a device's program over lanes"),
+)
 
 
 def pictures(records: Sequence[Record]) -> dict[str, bytes]:
@@ -40,12 +49,16 @@ def pictures(records: Sequence[Record]) -> dict[str, bytes]:
 def ratios(records: Sequence[Record]) -> "Figure":
     """A bar for each peer of each case; right of the line we are faster."""
     figure, [[axes]] = _figure(1, 1, 7.5, 1.2 + 0.55 * len(records))
-    for place, record in enumerate(records):
-        high = 0.76 / max(2, len(record.ratios))
-        for bar, (name, ratio) in enumerate(record.ratios.items()):
-            y = place + (bar - (len(record.ratios) - 1) / 2) * high
-            axes.barh(y, ratio - 1, 0.95 * high, left=1, color=_COLOURS[name])
-            axes.annotate(f" {ratio:.3g}x", (ratio, y), va="center", fontsize=8)
+    for name, colour in _COLOURS.items():
+        found = [
+            (place + 0.26 * (list(record.ratios).index(name) - 1), record.ratios[name])
+            for place, record in enumerate(records)
+            if name in record.ratios
+        ]
+        if found:
+            places, values = np.array(found).T
+            bars = axes.barh(places, values - 1, 0.25, left=1, color=colour, label=name)
+            axes.bar_label(bars, [f" {value:.3g}x" for value in values], fontsize=8)
     axes.set_yticks(range(len(records)), [_label(record) for record in records], fontsize=8.5)
     axes.invert_yaxis()
     _log(axes.xaxis, axes.set_xscale)
@@ -53,45 +66,21 @@ def ratios(records: Sequence[Record]) -> "Figure":
     axes.set_xlim(min(0.5, min(all_ratios) / 1.5), max(2, max(all_ratios) * 2))
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("PyTorch's median time over ours, same work, same run (log scale)")
-    shown = {name: c for name, c in _COLOURS.items() if any(name in r.ratios for r in records)}
-    handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in shown.items()]
-    axes.legend(handles=handles, fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
 def scaling(record: Record) -> "Figure":
     """Time over devices, size and blocks; efficiency; throughput over lanes; memory."""
     figure, grid = _figure(2, 3, 12, 6.6)
-    time, efficiency, lanes, size, blocks, memory = grid.ravel()
-    for name, rows in _programs(record.series["devices"]).items():
-        count, seconds = _column(rows, "devices"), _column(rows, "seconds")
-        line = time.errorbar(count, seconds, _column(rows, "spread"), fmt="o-", label=name)
-        time.plot(count, seconds[0] / count, ":", color=line[0].get_color())
-        efficiency.plot(count, _column(rows, "efficiency"), "o-", label=name)
-    for axes in (time, efficiency):
-        counts = sorted(set(_column(record.series["devices"], "devices")))
-        axes.set_xticks(counts, [f"{n:.0f}" for n in counts])
-    _axes(time, "Time over devices (dotted: ideal)", "devices", "seconds", log=True)
-    _axes(efficiency, "Efficiency over devices", "devices", "time on 1 / (n x time on n)")
-    efficiency.set_ylim(0, 1.15)
-    efficiency.axhline(1, color="black", linewidth=0.6)
-    full = {str(row["program"]): row["predicted_lanes"] for row in record.series["memory"]}
-    for name, rows in _programs(record.series["lanes"]).items():
-        lanes.plot(_column(rows, "lanes"), _column(rows, "per_second"), "o-", label=name)
-        label = name if full.get(name) is None else f"{name}: full at about {full[name]:.0f} lanes"
-        per_device = _column(rows, "lanes") / record.machine.num_devices
-        memory.plot(per_device, _column(rows, "program_bytes") / 2**20, "o-", label=label)
-    _axes(lanes, "Throughput over lanes", "lanes", "images/s")
-    limit = record.machine.memory_bytes
-    of = f" (of {limit / 2**30:.3g} GiB a device)" if limit else ""
-    _axes(memory, f"Memory{of}", "lanes per device", "MiB per device")
-    for axes, x, title, label in (
-        (size, "size", "Time over image size, 1 lane a device", "side in pixels"),
-        (blocks, "blocks", "Time of the ATE over its blocks", "blocks"),
-    ):
-        columns = [_column(record.series[x], name) for name in (x, "seconds", "spread")]
-        axes.errorbar(*columns, fmt="o-")
-        _axes(axes, title, label, "seconds", log=True)
+    for axes, (x, y, title) in zip(grid.ravel(), _PANELS, strict=True):
+        for name, rows in _programs(record.series[x]).items():
+            errors = _column(rows, "spread") if y == "seconds" else None
+            axes.errorbar(_column(rows, x), _column(rows, y), errors, fmt="o-", label=name)
+        _axes(axes, title, x, y.replace("_", " "))
+        if y != "seconds":
+            axes.set_yscale("linear")
+            axes.set_ylim(bottom=0)
     return figure
 
 
@@ -113,27 +102,25 @@ def roofline(record: Record) -> "Figure":
         axes.plot(place, height / 1e9, "o", label=str(row["program"]))
     axes.margins(y=0.15)
     bytes_of = "FLOPs per byte of the compiled program"
-    _axes(axes, _label(record), bytes_of, "GFLOP/s", log=True)
+    _axes(axes, _label(record), bytes_of, "GFLOP/s")
     return figure
 
 
 def _programs(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by their program."""
-    names = dict.fromkeys(str(row["program"]) for row in rows)
-    return {name: [row for row in rows if row["program"] == name] for name in names}
+    """Rows by their program; the ATE's are all of one."""
+    names = dict.fromkeys(str(row.get("program", "ATE")) for row in rows)
+    return {name: [row for row in rows if row.get("program", name) == name] for name in names}
 
 
-def _axes(axes: "Axes", title: str, x: str, y: str, *, log: bool = False) -> None:
+def _axes(axes: "Axes", title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=9.5)
     axes.set_xlabel(x, fontsize=8.5)
     axes.set_ylabel(y, fontsize=8.5)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=8)
-    if log:
-        _log(axes.xaxis, axes.set_xscale)
-        _log(axes.yaxis, axes.set_yscale)
+    axes.legend(fontsize=8)
+    _log(axes.xaxis, axes.set_xscale)
+    _log(axes.yaxis, axes.set_yscale)
 
 
 def _log(axis: Any, set_scale: Callable[[str], None]) -> None:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.record import Machine, Record, Timing, rates
+from benchmarks.harness.record import Record, Timing, rates
 
 
 def work_of(record: Record) -> tuple[Any, ...]:
@@ -45,16 +45,26 @@ def _settings(record: Record, *apart: str) -> tuple[Any, ...]:
 
 def _one(runs: Sequence[Record]) -> Record:
     last = runs[-1]
+
+    def median(figure: Callable[[Record], float]) -> float:
+        return float(np.median([figure(run) for run in runs]))
+
+    machine = dataclasses.replace(
+        last.machine,
+        gemm_flops={
+            d: median(lambda run, d=d: run.machine.gemm_flops[d]) for d in last.machine.gemm_flops
+        },
+        bandwidth=median(lambda run: run.machine.bandwidth),
+    )
     timings = {
         who: Timing.of([seconds for run in runs for seconds in run.timings[who].seconds])
         for who in last.timings
     }
-    machine = _machine([run.machine for run in runs])
     pooled = dataclasses.replace(
         last,
-        compile_seconds=float(np.median([run.compile_seconds for run in runs])),
+        compile_seconds=median(lambda run: run.compile_seconds),
         timings=timings,
-        ratios={who: float(np.median([run.ratios[who] for run in runs])) for who in last.ratios},
+        ratios={who: median(lambda run, who=who: run.ratios[who]) for who in last.ratios},
         ratio_spreads={who: _ratio_spread(runs, who) for who in last.ratios},
         machine=machine,
         validation=max((run.validation for run in runs), key=lambda verdict: verdict.excess),
@@ -66,16 +76,3 @@ def _ratio_spread(runs: Sequence[Record], who: str) -> float:
     low, high = np.percentile([run.ratios[who] for run in runs], [25, 75])
     within = np.median([run.ratio_spread(who) for run in runs])
     return math.hypot((high - low) / 2, within)
-
-
-def _machine(machines: Sequence[Machine]) -> Machine:
-    """The last, with the medians of the peaks that the runs measured."""
-    last = machines[-1]
-    return dataclasses.replace(
-        last,
-        gemm_flops={
-            dtype: float(np.median([machine.gemm_flops[dtype] for machine in machines]))
-            for dtype in last.gemm_flops
-        },
-        bandwidth=float(np.median([machine.bandwidth for machine in machines])),
-    )
