@@ -65,8 +65,8 @@ class Inputs:
         return dataclasses.replace(self, **changes)
 
 
-def some(tree: Any, which: slice) -> Any:
-    """Some of the N in every array of a pytree."""
+def some(tree: Any, which: slice | int) -> Any:
+    """Some (or one) of the N in every array of a pytree."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[which], tree)
 
 

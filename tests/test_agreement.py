@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks.agree import published
-from benchmarks.agree.forward import REFERENCE, frozen_logits
+from benchmarks.agree.frozen import frozen_logits
+from benchmarks.agree.reference import REFERENCE
 from jaxseg_xai.models import load_model
 from tests.conftest import REAL
 

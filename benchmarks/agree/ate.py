@@ -1,16 +1,17 @@
 """The ATE of blocks: Dice points, of which a flipped pixel moves some thousandths."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.agree.flips import FLIP_MARGINS, AteDoubt
+from benchmarks.agree.differences import distance_to_half, largest
 from benchmarks.agree.kind import Kind, Ours, Subject
-from benchmarks.agree.verdict import Bound, Validation, all_of, judge, largest
-from benchmarks.arrays import Arrays, Inputs
+from benchmarks.agree.verdict import Bound, Validation, all_of, judge
+from benchmarks.arrays import Arrays, Inputs, some
 from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.devices.mesh import replicate
 from jaxseg_xai.models import Bundle
@@ -22,6 +23,8 @@ _WHY = (
     "and a region of 32x32 moves an ATE by 2e-3 or more, so beyond 1e-3 something was decided "
     "otherwise"
 )
+#: Outcomes [N] and how far doubtful pixels move each [N], in Dice points; smallest distance to 0.5.
+_Outcomes = tuple[np.ndarray, np.ndarray, float]
 
 
 class Ates(Kind):
@@ -54,52 +57,37 @@ class Ates(Kind):
     def compare(self, found: Arrays, expected: Arrays, subject: Subject) -> Validation:
         verdicts = {}
         for i in range(len(expected["ate"])):
-            doubt = AteDoubt(
-                logits=subject.logits,
-                inputs=subject.inputs.one(i),
-                settings=subject.explainer,
-                margin=FLIP_MARGINS[subject.dtype],
-            )
-            one, other = ({k: v[i] for k, v in result.items()} for result in (found, expected))
-            verdicts[f"image {i}"] = compare_one(one, other, doubt)
+            image = subject.some(slice(i, i + 1))
+            verdicts[f"image {i}"] = compare_one(some(found, i), some(expected, i), image)
         return all_of(verdicts)
 
 
-def compare_one(found: Any, expected: Any, doubt: AteDoubt | None = None) -> Validation:
+def compare_one(found: Any, expected: Any, subject: Subject) -> Validation:
     """Compare the blocks of one image, and the Dice of the untouched one.
 
     A block that differs is excused if pixels within the margin of 0.5 can make its ATE each of the
-    two values; without `doubt` nothing is.
-
-    Raises:
-      ValueError: grids of different shape.
+    two values.
     """
     mine, other = found["ate"], expected["ate"]
-    if mine.shape != other.shape:
-        raise ValueError(f"grids {mine.shape} and {other.shape} are of different shape")
     diff = np.abs(mine - other).astype(np.float64)
-    flips, kept = [], np.ones(diff.shape, bool)
+    flips, kept, base = [], np.ones(diff.shape, bool), _outcomes(subject, subject.inputs.images)
     # Not "> tolerance": what is not a number differs.
-    for row, column in np.argwhere(~(diff <= TOLERANCE)).tolist():
-        nearest, excused = None, False
-        if doubt is not None:
-            nearest, possible = doubt.block(row, column)
-            values = (float(mine[row, column]), float(other[row, column]))
-            excused = nearest <= doubt.margin and all(possible(v, TOLERANCE) for v in values)
-        kept[row, column] = not excused
+    for place in map(tuple, np.argwhere(~(diff <= TOLERANCE)).tolist()):
+        nearest, possible = _possible(subject, base, *place)
+        excused = nearest <= subject.margin and possible(mine[place]) and possible(other[place])
+        kept[place] = not excused
         flips.append(
             {
-                "block": [row, column],
-                "diff": float(diff[row, column]),
+                "block": list(place),
+                "diff": float(diff[place]),
                 "nearest_to_half": nearest,
                 "excused": excused,
             }
         )
-    base_limit = TOLERANCE + (0.0 if doubt is None else doubt.base[1])
     base_diff = abs(float(found["base_dice"]) - float(expected["base_dice"]))
     return judge(
         Bound("Dice points", largest(diff[kept]), TOLERANCE),
-        Bound("base Dice, difference", base_diff, base_limit),
+        Bound("base Dice, difference", base_diff, TOLERANCE + float(base[1][0])),
         flips=flips,
         why=_WHY,
         measured={
@@ -108,3 +96,49 @@ def compare_one(found: Any, expected: Any, doubt: AteDoubt | None = None) -> Val
             "interventions expected": float(expected["num_interventions"]),
         },
     )
+
+
+def _possible(
+    subject: Subject, base: _Outcomes, row: int, column: int
+) -> tuple[float, Callable[[float], bool]]:
+    """What is in doubt about one block of the one image.
+
+    (The smallest distance to 0.5 in any of its interventions and the base; whether doubtful pixels
+    can make a value its ATE.)
+    """
+    ate, inputs, side = subject.explainer, subject.inputs, subject.explainer.block_size
+    number = row * ate.grid(inputs.images.shape[1:3])[1] + column
+    assert inputs.draws is not None
+    patches, *drawn = inputs.draws
+    screen, full = (np.asarray(which)[0, number] for which in drawn)
+    patches = np.asarray(patches)[np.concatenate([screen, full])]
+    images = np.repeat(inputs.images, len(patches), axis=0)
+    square = images[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
+    square[...] = patches[:, : square.shape[1], : square.shape[2]]
+    outcome, reach, nearest = _outcomes(subject, images)
+    effect, reach = outcome - base[0], reach + base[1]
+    tried, tried_reach = np.abs(effect[: len(screen)]), reach[: len(screen)]
+    mean, mean_reach = effect[len(screen) :].mean(), reach[len(screen) :].mean()
+    may_stop = len(screen) > 0 and bool((tried - tried_reach < ate.threshold).all())
+    may_pass = len(screen) == 0 or bool((tried + tried_reach >= ate.threshold).any())
+
+    def possible(value: float) -> bool:
+        if value == 0:
+            return may_stop or bool(abs(mean) - mean_reach < ate.threshold)
+        return may_pass and bool(abs(value - mean) <= mean_reach + TOLERANCE)
+
+    return min(nearest, base[2]), possible
+
+
+def _outcomes(subject: Subject, images: np.ndarray) -> _Outcomes:
+    """Of images [N, H, W, C] with the target of the one image."""
+    targets, wanted = subject.inputs.targets, int(subject.inputs.targets.class_index[0])
+    region = np.asarray(targets.region[0])
+    truth = np.asarray(targets.reference[0])[region]
+    logits = subject.logits(images)[:, region]
+    segment, distance = logits.argmax(-1) == wanted, distance_to_half(logits, wanted)
+    both, total = (segment & truth).sum(1), segment.sum(1) + truth.sum()
+    doubtful = (distance <= subject.margin).sum(1)
+    # A pixel that flips adds or takes at most 1 of |a and b| and 1 of |a| + |b|.
+    reach = 200 * doubtful / np.maximum(total - doubtful, 1)
+    return 200 * both / (total + 1e-10), reach, float(distance.min())

@@ -2,14 +2,14 @@
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.agree.flips import Logits
-from benchmarks.agree.rounding import relative_l2, shaken
+from benchmarks.agree.differences import FLIP_MARGINS, relative_l2, shaken
 from benchmarks.agree.verdict import Validation, explained
 from benchmarks.arrays import Arrays, Inputs, ids_of, some
 from benchmarks.harness.timing import timed
@@ -20,6 +20,9 @@ from jaxseg_xai.explainers import Batch, Problem
 from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.models import Bundle
 from jaxseg_xai.ops.random import make_key
+
+#: Images float32 [N, H, W, C] -> logits float32 [N, H, W, K], K >= 2.
+Logits = Callable[[np.ndarray], np.ndarray]
 
 
 def logits_of(bundle: Bundle) -> Logits:
@@ -43,13 +46,18 @@ class Subject:
     explainer: Any
     inputs: Inputs
     logits: Logits
-    dtype: Dtype
-    moved: np.ndarray
+    dtype: Dtype = "float32"
+    moved: np.ndarray | None = None
 
-    def first(self, count: int) -> "Subject":
-        """The same of the first images."""
-        inputs, moved = self.inputs.some(slice(count)), self.moved[:count]
-        return dataclasses.replace(self, inputs=inputs, moved=moved)
+    @property
+    def margin(self) -> float:
+        """How near to 0.5 a probability must be for its pixel to fall on either side."""
+        return FLIP_MARGINS[self.dtype]
+
+    def some(self, which: slice) -> "Subject":
+        """The same of some images."""
+        moved = None if self.moved is None else self.moved[which]
+        return dataclasses.replace(self, inputs=self.inputs.some(which), moved=moved)
 
 
 class Kind:
@@ -129,8 +137,7 @@ class Ours:
             found = self.compiled(*self.placed(self.inputs.replace(images=images)))
             return self.arrays(found)["attribution"]
 
-        images = self.inputs.images
-        moved = np.zeros(len(images))
+        moved, images = None, self.inputs.images
         if moves and self.kind.moves:
             still = maps(images)
             moved = np.max([relative_l2(maps(other), still) for other in shaken(images)], axis=0)
@@ -153,7 +160,6 @@ def check(
     verdicts = {"status": explained(some(found, slice(len(ours.inputs.images))))}
     mine = ours.arrays(found)
     for name, other in expected.items():
-        count = len(next(iter(other.values())))
-        same = some(mine, slice(count))
-        verdicts[name] = ours.kind.compare(same, other, subject.first(count))
+        first = slice(len(next(iter(other.values()))))
+        verdicts[name] = ours.kind.compare(some(mine, first), other, subject.some(first))
     return verdicts

@@ -5,25 +5,22 @@
 Everything is fixed, so the same machine and PyTorch write the same files.
 """
 
-import dataclasses
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks.agree.frozen import KINDS
 from benchmarks.agree.reference import Reference, save
-from benchmarks.arrays import Inputs, ids_of, pool_of_nobody
+from benchmarks.arrays import Inputs, pool_of_nobody
+from benchmarks.methods.ate import drawn
 from benchmarks.peers import components, misure
 from benchmarks.peers.unet import torch_unet, tuned_copy
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.explainers import EXPLAINERS
+from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.models import load_model
-from jaxseg_xai.ops.patches import draw_patches
-from jaxseg_xai.ops.random import make_key
-from jaxseg_xai.ops.replacements import Draws
 
 MODEL, SIZE = "triangle", 64
 #: Test items, and the corner of the region that is explained: a part of the triangle.
@@ -34,13 +31,12 @@ MISURE_ITEMS = (0, 1, 11)
 MAP_ITEMS = (0, 1, 3)
 #: Test items, and those whose activations are put in.
 COMPONENT_ITEMS = {0: (20, 21), 10: (22, 23)}
-#: Test items that give patches, and how many: interventions a block, in the screening and in all.
-POOL_ITEMS, NUM_PATCHES, NUM_DRAWS = range(20, 30), 40, (3, 13)
-_MISURE = ("misure", "misure_paper")
+#: Test items that give patches, and how many.
+POOL_ITEMS, NUM_PATCHES = range(20, 30), 40
 #: Name of a reference -> its explainer (where it has another name), and settings of it.
 EXPLAINER_OF = {"occlusion": "ate", "ate_gradient_path": "ate_gradient"}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "ate": {"num_patches": NUM_DRAWS[1] - NUM_DRAWS[0]},
+    "ate": {"num_patches": 10},
     "occlusion": {"perturbation": "zero"},
     "ate_gradient": {"num_fields": 3},
     "ate_gradient_path": {"num_fields": 3, "num_nodes": 3},
@@ -55,71 +51,49 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def make(name: str, count: int | None = None) -> Reference:
     """What the peer finds on the inputs of a name, or on the first `count` of them."""
-    explainer = EXPLAINERS.get(EXPLAINER_OF.get(name, name))(**SETTINGS[name])
-    inputs, bundle = _inputs(name, explainer), load_model(MODEL)
+    explainer: Any = EXPLAINERS.get(EXPLAINER_OF.get(name, name))(**SETTINGS[name])
+    bundle = load_model(MODEL)
+    if explainer.name in ("ate", "ate_gradient"):
+        inputs = _inputs(ATE_ITEMS).replace(pool=pool_of_nobody(_patches(explainer.block_size)))
+        # The fields' patches are those that the ATE without a screening draws.
+        like = Ate(num_screen=0, num_patches=getattr(explainer, "num_fields", 1))
+        inputs = drawn(bundle, inputs, explainer if explainer.name == "ate" else like)
+    elif name == "components":
+        others = [_images(items) for items in COMPONENT_ITEMS.values()]
+        inputs = _inputs(COMPONENT_ITEMS).replace(others=np.stack(others))
+    else:
+        inputs = _inputs(MISURE_ITEMS if name.startswith("misure") else MAP_ITEMS)
     inputs = inputs.some(slice(count))
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
     result = KINDS[explainer.name].module().original(model, inputs, explainer)
-    if explainer.name in _MISURE:
-        result |= misure.rounding(tuned_copy(model), inputs, explainer)._asdict()
+    if name.startswith("misure"):
+        result |= misure.rounding(tuned_copy(model), inputs, explainer)
     if name == "components":
         result["first_order"] = components.first_order(model, inputs)
     return Reference(model=MODEL, explainer=explainer, inputs=inputs, result=result)
 
 
-def _inputs(name: str, explainer: Any) -> Inputs:
-    if explainer.name in ("ate", "ate_gradient"):
-        return _with_draws(name, explainer, _images(ATE_ITEMS))
-    if name == "components":
-        inputs, dataset = _images(COMPONENT_ITEMS), TriangleDataset("test", SIZE)
-        others = [[dataset[item].image for item in items] for items in COMPONENT_ITEMS.values()]
-        return _whole(inputs).replace(others=np.stack(others))
-    return _whole(_images(MISURE_ITEMS if explainer.name in _MISURE else MAP_ITEMS))
+def _images(items: Any) -> np.ndarray:
+    return np.stack([TriangleDataset("test", SIZE)[item].image for item in items])
 
 
-def _images(items: Any) -> Inputs:
-    """Test items without a region; the reference is the ground truth."""
-    samples = [TriangleDataset("test", SIZE)[item] for item in items]
-    labels = np.stack([np.asarray(sample.labels) for sample in samples])
-    targets = SegmentTarget(
-        class_index=np.ones(len(samples), np.int32),
-        region=np.zeros(labels.shape, bool),
-        reference=labels == 1,
-    )
-    return Inputs(images=np.stack([sample.image for sample in samples]), targets=targets)
+def _inputs(items: Any) -> Inputs:
+    """All of an image is explained, or for the ATE a box; the reference is the ground truth."""
+    labels = np.stack([np.asarray(TriangleDataset("test", SIZE)[i].labels) for i in items])
+    region = np.ones(labels.shape, bool)
+    if items is ATE_ITEMS:
+        region[:] = False
+        for one, (y, x) in zip(region, ATE_ITEMS.values(), strict=True):
+            one[y : y + REGION_SIDE, x : x + REGION_SIDE] = True
+    classes = np.ones(len(labels), np.int32)
+    targets = SegmentTarget(class_index=classes, region=region, reference=labels == 1)
+    return Inputs(images=_images(items), targets=targets)
 
 
-def _whole(inputs: Inputs) -> Inputs:
-    """All of the images is explained."""
-    region = np.ones_like(inputs.targets.region)
-    return inputs.replace(targets=dataclasses.replace(inputs.targets, region=region))
-
-
-def _with_draws(name: str, explainer: Any, inputs: Inputs) -> Inputs:
-    """Boxes as regions, and patches for every block."""
-    side, dataset = explainer.block_size, TriangleDataset("test", SIZE)
-    for one, (y, x) in zip(inputs.targets.region, ATE_ITEMS.values(), strict=True):
-        one[y : y + REGION_SIDE, x : x + REGION_SIDE] = True
-    pool = np.stack([dataset[item].image for item in POOL_ITEMS])
-    tiles = pool.reshape(len(pool), SIZE // side, side, SIZE // side, side, 3).swapaxes(2, 3)
-    patches = np.random.default_rng(0).permutation(tiles.reshape(-1, side, side, 3))[:NUM_PATCHES]
-    blocks = (SIZE // side) ** 2
-    if name == "occlusion":
-        zero = np.zeros((len(inputs.images), blocks, 1), np.int64)
-        return inputs.replace(draws=Draws(np.zeros_like(patches[:1]), zero[..., :0], zero))
-    if name == "ate":
-        # Seeded by the item, so that one image's draws do not depend on the others.
-        rngs, size = map(np.random.default_rng, ATE_ITEMS), (blocks, NUM_DRAWS[1])
-        drawn = np.stack([rng.integers(NUM_PATCHES, size=size) for rng in rngs])
-        return inputs.replace(draws=Draws(patches, *np.split(drawn, [NUM_DRAWS[0]], axis=-1)))
-    # What ours draws from a pool that no image is in.
-    key = jax.random.fold_in(make_key(0), 1)
-    drawn = [
-        np.asarray(draw_patches(key, i, pool_of_nobody(patches), blocks, explainer.num_fields))
-        for i in ids_of(len(inputs.images))
-    ]
-    full = np.stack(drawn)
-    return inputs.replace(draws=Draws(patches, full[..., :0], full))
+def _patches(side: int) -> np.ndarray:
+    tiles = _images(POOL_ITEMS).reshape(-1, SIZE // side, side, SIZE // side, side, 3)
+    tiles = tiles.swapaxes(2, 3).reshape(-1, side, side, 3)
+    return np.random.default_rng(0).permutation(tiles)[:NUM_PATCHES]
 
 
 def main(names: list[str]) -> None:

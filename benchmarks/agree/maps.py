@@ -1,12 +1,12 @@
 """Maps of one image each: Grad-CAM, integrated gradients, confidence, the ATE's gradient."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from benchmarks.agree.flips import FLIP_MARGIN, distance_to_half
+from benchmarks.agree.differences import distance_to_half, largest, relative_l2
 from benchmarks.agree.kind import Kind, Ours, Subject
-from benchmarks.agree.rounding import relative_l2
 from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.arrays import Arrays
 from jaxseg_xai.core.segmenter import Dtype
@@ -45,54 +45,45 @@ class Maps(Kind):
         return {"attribution": found.attribution, "segment": segment, **scores}
 
     def compare(self, found: Arrays, expected: Arrays, subject: Subject) -> Validation:
-        tolerance = self.tolerances[subject.dtype]
-        differing = found["segment"] != expected["segment"]
-        if subject.dtype != "float32":
-            off = relative_l2(found["attribution"], expected["attribution"])
-            return judge(
-                Bound("relative L2", float(np.max(off)), tolerance),
-                *self._score_bounds(found, expected, np.ones(len(off), bool), _ROUGH_SCORES),
-                why=f"{subject.dtype} keeps few bits: other pixels are explained, and gradients "
-                "are rough",
-                measured={"pixels that change their label": float(differing.sum())},
-            )
-        flips = []
-        for i in np.flatnonzero(differing.any((1, 2))).tolist():
-            wanted = int(subject.inputs.targets.class_index[i])
-            distance = distance_to_half(subject.logits(subject.inputs.images[i][None])[0], wanted)
-            distance = distance[differing[i]]
-            flips.append(
-                {
-                    "image": i,
-                    "diff": float(differing[i].sum()),
-                    "nearest_to_half": float(distance.min()),
-                    "excused": bool(distance.max() <= FLIP_MARGIN),
-                }
-            )
+        tolerance, rough = self.tolerances[subject.dtype], subject.dtype != "float32"
+        differing, count = found["segment"] != expected["segment"], len(found["segment"])
         broken = ~np.isfinite(found["attribution"]).all((1, 2))
-        steady = ~np.isfinite(subject.moved) | (subject.moved <= tolerance / 3)
-        kept = steady & ~differing.any((1, 2))
+        moved = np.zeros(count) if subject.moved is None else subject.moved
+        steady, flips = ~np.isfinite(moved) | (moved <= tolerance / 3), []
+        if not rough:
+            flips = [_flip(subject, i, differing[i]) for i in range(count) if differing[i].any()]
+        kept = rough | (steady & ~differing.any((1, 2)))
         off = relative_l2(found["attribution"][kept], expected["attribution"][kept])
+        scores = {name: np.abs(found[name] - expected[name])[kept] for name in self.scores}
+        limit = _ROUGH_SCORES if rough else _SCORES
+        few_bits = "keeps few bits: other pixels are explained, and gradients are rough"
         return judge(
-            Bound("relative L2", float(np.max(off, initial=0.0)), tolerance),
+            Bound("relative L2", largest(off), tolerance),
             Bound("maps that are not numbers", float(broken.sum()), 0.0),
             Bound("share of the images left out", float(1 - kept.mean()), 0.5),
-            *self._score_bounds(found, expected, kept, _SCORES),
-            why=self.why,
+            *(Bound(name, largest(off), limit) for name, off in scores.items()),
+            why=f"{subject.dtype} {few_bits}" if rough else self.why,
             flips=flips,
             measured={
-                "images": float(len(kept)),
+                "images": float(count),
                 "maps that are not 0": float(expected["attribution"].any((1, 2)).sum()),
                 "maps that rounding moves": float((~steady).sum()),
+                "pixels that change their label": float(differing.sum()),
             },
         )
 
-    def _score_bounds(
-        self, found: Arrays, expected: Arrays, kept: np.ndarray, limit: float
-    ) -> list[Bound]:
-        """Largest difference of every score over the images `kept` [N]."""
-        off = {name: np.abs(found[name] - expected[name])[kept] for name in self.scores}
-        return [Bound(name, float(np.max(o, initial=0.0)), limit) for name, o in off.items()]
+
+def _flip(subject: Subject, index: int, differing: np.ndarray) -> dict[str, Any]:
+    """An image of which other pixels are explained, `differing` bool [H, W]."""
+    inputs = subject.inputs.some(slice(index, index + 1))
+    distance = distance_to_half(subject.logits(inputs.images), int(inputs.targets.class_index[0]))
+    distance = distance[0, differing]
+    return {
+        "image": index,
+        "diff": float(differing.sum()),
+        "nearest_to_half": float(distance.min()),
+        "excused": bool(distance.max() <= subject.margin),
+    }
 
 
 #: Grad-CAM in float32: rounding, seen up to 2e-6; more where channels cancel. Integrated gradients:
@@ -134,7 +125,7 @@ class _Gradient(Maps):
 
 
 ATE_GRADIENT = _Gradient(
-    peer="ate_gradient",
+    peer="gradients",
     tolerances=INTEGRATED_GRADIENTS.tolerances,  # the same arithmetic
     why="rounding that crosses kinks of ReLUs; a sign gives 2",
 )

@@ -2,14 +2,21 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.agree.flips import MisureDoubt
+from benchmarks.agree.differences import (
+    MASK_TOLERANCE,
+    differences,
+    distance_to_half,
+    largest,
+    masks_off,
+)
 from benchmarks.agree.kind import Kind, Ours, Subject
-from benchmarks.agree.rounding import MASK_TOLERANCE, masks_off
-from benchmarks.agree.verdict import Bound, Validation, differences, judge, largest
+from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.arrays import Arrays
 from jaxseg_xai.core.types import Explanation
+from jaxseg_xai.ops.dilation import dilate, ellipse
 
 #: Relative difference of the loss or area at any iteration of stage 2.
 TRACE_TOLERANCE = 1e-3
@@ -34,7 +41,7 @@ _STAGE_1 = ("segment", "sufficient", "dilations", "dice_trace")
 
 
 class Misures(Kind):
-    """`expected` says in `stable` and `moved` what rounding does; see `peers.misure.Rounding`."""
+    """`expected` says in `stable` and `moved` what rounding does; see `peers.misure.rounding`."""
 
     peer = "misure"
 
@@ -53,32 +60,20 @@ class Misures(Kind):
     def compare(self, found: Arrays, expected: Arrays, subject: Subject) -> Validation:
         if subject.dtype != "float32":
             return _compare_roughly(found, expected, subject.dtype)
-        return compare_stages(found, expected, doubt_of(subject))
+        return compare_stages(found, expected, subject)
 
 
-def doubt_of(subject: Subject) -> MisureDoubt:
-    """The doubtful pixels of stage 1."""
-    return MisureDoubt(logits=subject.logits, inputs=subject.inputs, settings=subject.explainer)
-
-
-def compare_stages(found: Arrays, expected: Arrays, doubt: MisureDoubt | None = None) -> Validation:
+def compare_stages(found: Arrays, expected: Arrays, subject: Subject) -> Validation:
     """Compare both stages of N images.
 
     Stage 1 must be equal. An image in which it is not, for pixels within the margin of 0.5, is
-    excused (with `doubt`) and its stage 2 left out: it starts from another region. One image at
-    least must remain, with what came after one step or more. Of the others the first
-    `expected["stable"]` iterations are compared (default: all), and where that is all of them the
-    final area and Dice; the mask, too, where rounding alone moves a share `expected["moved"]` of
-    the pixels (default: 0) that is small.
-
-    Raises:
-      ValueError: arrays of different shape.
+    excused and its stage 2 left out: it starts from another region. One image at least must remain,
+    with what came after one step or more. Of the others the first `expected["stable"]` iterations
+    are compared (default: all), and where that is all of them the final area and Dice; the mask,
+    too, where rounding alone moves a share `expected["moved"]` of the pixels (default: 0) that is
+    small.
     """
-    for name, values in found.items():
-        if values.shape != expected[name].shape:
-            shapes = f"{values.shape} and {expected[name].shape}"
-            raise ValueError(f"{name}: {shapes} are of different shape")
-    flips = [_stage_1(found, expected, doubt, i) for i in range(len(expected["segment"]))]
+    flips = [_stage_1(found, expected, subject, i) for i in range(len(expected["segment"]))]
     same = np.array([flip is None for flip in flips])
     count, steps = expected["trace"].shape
     stable = expected.get("stable", np.full(count, steps))
@@ -109,11 +104,9 @@ def compare_stages(found: Arrays, expected: Arrays, doubt: MisureDoubt | None = 
     )
 
 
-def compare_stage_1(
-    found: Arrays, expected: Arrays, doubt: MisureDoubt | None = None
-) -> Validation:
+def compare_stage_1(found: Arrays, expected: Arrays, subject: Subject) -> Validation:
     """Compare stage 1 alone, as `compare_stages` does."""
-    flips = [_stage_1(found, expected, doubt, i) for i in range(len(expected["segment"]))]
+    flips = [_stage_1(found, expected, subject, i) for i in range(len(expected["segment"]))]
     listed = [flip for flip in flips if flip is not None]
     left = float(sum(not flip["excused"] for flip in listed))
     return judge(
@@ -140,39 +133,43 @@ def _compare_roughly(found: Arrays, expected: Arrays, dtype: str) -> Validation:
 
 
 def _stage_1(
-    found: Arrays, expected: Arrays, doubt: MisureDoubt | None, index: int
+    found: Arrays, expected: Arrays, subject: Subject, index: int
 ) -> dict[str, Any] | None:
     """The first difference of stage 1 of one image, or None."""
     mine, other = ({name: r[name][index] for name in _STAGE_1} for r in (found, expected))
-    differing = mine["segment"] != other["segment"]
+    inputs, region = subject.inputs.some(slice(index, index + 1)), other["segment"]
+
+    def distance(images: np.ndarray) -> np.ndarray:
+        wanted = int(inputs.targets.class_index[0])
+        return distance_to_half(subject.logits(images.astype(np.float32)), wanted)[0]
+
+    def flip(where: str, diff: Any, near: np.ndarray | None, excused: bool) -> dict[str, Any]:
+        nearest = None if near is None else float(near.min())
+        return {
+            "image": index,
+            "where": where,
+            "diff": float(diff),
+            "nearest_to_half": nearest,
+            "excused": excused,
+        }
+
+    differing = mine["segment"] != region
     if differing.any():
-        distance = None if doubt is None else doubt.segment(index)[differing]
-        return _flip(index, "segment", differing.sum(), doubt, distance, within=True)
+        near = distance(inputs.images)[differing]
+        return flip("segment", differing.sum(), near, bool(near.max() <= subject.margin))
     off = ~(differences(mine["dice_trace"], other["dice_trace"]) <= 1e-6)
     if off.any():
         count = int(np.argmax(off))
         change = abs(float(mine["dice_trace"][count]) - float(other["dice_trace"][count]))
-        distance = None if doubt is None else doubt.dilation(index, other["segment"], count)
-        pixels = 0 if doubt is None or distance is None else (distance <= doubt.margin).sum()
+        element, grown = ellipse(subject.explainer.element_size), region
+        for _ in range(count):
+            grown = np.asarray(dilate(jnp.asarray(grown), element))
+        near = distance(inputs.images * grown[..., None])
+        pixels = (near <= subject.margin).sum()
         # One pixel moves a Dice with |Y| by at most 2 / |Y|; NaN, where only one goes on, fails.
-        within = bool(change <= 2 * pixels / max(other["segment"].sum(), 1) + 1e-6)
-        return _flip(index, f"Dice after {count} dilations", change, doubt, distance, within)
+        within = bool(pixels and change <= 2 * pixels / max(region.sum(), 1) + 1e-6)
+        return flip(f"Dice after {count} dilations", change, near, within)
     for name in ("dilations", "sufficient"):
-        off = np.sum(mine[name] != other[name])
-        if off:
-            return _flip(index, name, off, None, None, within=False)
+        if wrong := np.sum(mine[name] != other[name]):
+            return flip(name, wrong, None, False)
     return None
-
-
-def _flip(index, where, diff, doubt, distance, within) -> dict[str, Any]:
-    """A flip whose pixels lie at `distance` from 0.5: all of them must be near, or just one."""
-    near = False
-    if distance is not None:
-        near = bool((distance.max() if where == "segment" else distance.min()) <= doubt.margin)
-    return {
-        "image": index,
-        "where": where,
-        "diff": float(diff),
-        "nearest_to_half": None if distance is None else float(distance.min()),
-        "excused": near and within,
-    }

@@ -14,10 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.agree.forward import REFERENCE, compare_logits, frozen_logits, triangles
-from benchmarks.agree.frozen import KINDS, explain_prediction
-from benchmarks.agree.kind import Ours, check, logits_of
-from benchmarks.agree.reference import Reference
+from benchmarks.agree.frozen import compare_logits, frozen_logits, ours_of, triangles
+from benchmarks.agree.kind import check, logits_of
+from benchmarks.agree.reference import REFERENCE, Reference
 from benchmarks.agree.verdict import all_of
 from benchmarks.arrays import Inputs
 from benchmarks.harness.timing import timed
@@ -56,9 +55,7 @@ def agreement(real: Path | None = None, blocks: int | None = None) -> dict[str, 
 
 def compare(reference: Reference, bundle: Bundle, num_blocks: int | None = None) -> dict[str, Any]:
     """The verdict on ours as a dict, and its seconds beside those of the published code."""
-    explainer, expected = reference.explainer, dict(reference.result)
-    inputs = explain_prediction(reference.inputs, explainer, bundle)
-    ours = Ours(KINDS[explainer.name], explainer, bundle, inputs, device_mesh())
+    expected, ours = dict(reference.result), ours_of(reference, bundle, device_mesh())
     arguments, published = ours.arguments, expected.pop("seconds", np.full(1, np.nan))
     if "visited" in expected:  # evenly spaced ones of these blocks
         places = np.argwhere(expected["visited"])
@@ -131,7 +128,7 @@ def _pdcr(image: np.ndarray, truth: np.ndarray, found: Any, perturbation: Any) -
     }
     targets = SegmentTarget(class_index=np.ones(1, np.int32), region=region, reference=truth[None])
     inputs = Inputs(images=image[None], targets=targets, draws=draws)
-    explainer = Ate(perturbation=perturbation, region_side=SIDE)
+    explainer = Ate(perturbation=perturbation)
     return Reference(model="", explainer=explainer, inputs=inputs, result=result)
 
 

@@ -17,6 +17,8 @@ from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.ops.replacements import Draws
 
 FOLDER = Path(__file__).resolve().parents[1] / "reference"
+#: The U-Net of width 16, its images, and what PyTorch and the published codes make of them.
+REFERENCE = FOLDER.parents[1] / "tests" / "reference"
 _TARGETS = ("class_index", "region", "reference")
 _RESULT = "result/"
 

@@ -82,11 +82,6 @@ def judge(
     )
 
 
-def failed(why: str) -> Validation:
-    """The verdict where there is nothing to compare."""
-    return Validation(max_abs_diff=math.inf, tolerance=0.0, passed=False, why=why)
-
-
 def all_of(found: Mapping[str, Validation]) -> Validation:
     """The worst of several verdicts, passed if all are; flips and figures say whose they are."""
     # Of equals one with a tolerance: of a comparison, not of a status.
@@ -113,16 +108,3 @@ def explained(found: Explanation) -> Validation:
     usable = np.isin(np.asarray(found.status), [int(Status.OK), int(Status.NOT_REACHED)])
     left = Bound("images without an explanation", float((~usable).sum()), 0.0)
     return judge(left, why="the model finds something in each of them")
-
-
-def largest(differences: np.ndarray) -> float:
-    """The largest; infinite if one is not a number, 0 if there are none."""
-    return float(np.max(np.where(np.isnan(differences), np.inf, differences), initial=0.0))
-
-
-def differences(found: np.ndarray, expected: np.ndarray, relative: bool = False) -> np.ndarray:
-    """|found - expected|, of |expected| if relative; 0 where both are NaN."""
-    off = np.abs(found.astype(np.float64) - expected)
-    if relative:
-        off = off / np.abs(expected)
-    return np.where(np.isnan(found) & np.isnan(expected), 0.0, off)

@@ -1,4 +1,4 @@
-"""The machine and what it can do: matrix products and memory bandwidth, measured in this run."""
+"""What the machine can do, measured in this run, and what XLA says that a program needs."""
 
 import os
 import platform
@@ -15,6 +15,7 @@ from benchmarks.harness.record import Machine, Memory
 from benchmarks.harness.timing import compile_apart, timed
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.devices.mesh import AXIS, replicate, shard_examples
+from jaxseg_xai.ops.convolution import textbook
 
 #: Side of the matrices; large enough for the peak, small enough for a fraction of a second each.
 _GEMM_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
@@ -22,6 +23,7 @@ _QUICK_SIDE = 1024
 #: Bytes of one array of the triad: several times the largest cache.
 _TRIAD_BYTES = {"cpu": 2**27, "gpu": 2**30, "tpu": 2**29}
 _TRIES = 5
+_CPUS = Path("/proc/cpuinfo")  # on Linux
 
 
 def describe_machine(mesh: Mesh, *, quick: bool = False) -> Machine:
@@ -115,13 +117,36 @@ def device_memory(mesh: Mesh) -> int | None:
     return None
 
 
+def flops_of(function: Any, *arguments: Any) -> float | None:
+    """FLOPs of one evaluation, counted before optimisation; None where XLA cannot tell.
+
+    As for a CPU, because a GPU's client does not count. Loop bodies are counted once: give a
+    function without loops, and multiply. Of the layers as they are defined: what is added only to
+    run them faster is no work done.
+    """
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        return None
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+    with textbook(True), jax.default_device(host):
+        return _count(jax.jit(function).lower(*shapes), "flops")
+
+
+def bytes_of(compiled: Any) -> float | None:
+    """Bytes that a compiled program reads and writes, after fusion; None where XLA cannot tell."""
+    return _count(compiled, "bytes accessed")
+
+
+def _count(stage: Any, name: str) -> float | None:
+    found = (stage.cost_analysis() or {}).get(name)
+    return None if found is None or found <= 0 else float(found)
+
+
 def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = _CPUS.read_text().splitlines() if _CPUS.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _cores() -> int:

@@ -11,8 +11,8 @@ from benchmarks.agree.kind import Kind, Ours
 from benchmarks.arrays import Inputs
 from benchmarks.harness.record import PeerSample
 from benchmarks.harness.settings import Defaults, Settings
-from benchmarks.methods.base import MethodCase, Ran
-from benchmarks.methods.inputs import BOX_SIDE, choose_images, inputs_of, make_pool
+from benchmarks.methods.base import MethodCase, Prepared, Ran, fewer_flops
+from benchmarks.methods.inputs import BOX_SIDE, channels_of, choose_images, inputs_of, make_pool
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.incremental import Plan, make_plan
@@ -20,29 +20,26 @@ from jaxseg_xai.models import Bundle
 from jaxseg_xai.ops.blocks import any_in_block
 from jaxseg_xai.ops.replacements import Draws
 
-#: Evenly spaced blocks of the first image that the peers do: one that passes the screening costs
-#: them 53 forward passes.
-_PEER_BLOCKS, _QUICK_PEER_BLOCKS = 8, 4
-#: The same where a block costs one.
-_PEER_OCCLUSIONS = 256
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AteCase(MethodCase):
-    """Blocks of `lanes` images; the peers do a sample of those of the first."""
+    """Blocks of `lanes` images; the peers do a sample of those of the first.
 
+    Attributes:
+      peer_blocks: how many, evenly spaced; one that passes the screening costs 53 forward passes.
+    """
+
+    peer_blocks: int = 8
     split_lanes: bool = False  # it is the interventions that are dealt out
     flops_of: str = (
         "convolutions and products in the windows of every intervention, and a forward pass per "
         "image"
     )
 
-    def prepare(
-        self, settings: Settings, bundle: Bundle, explainer: Any
-    ) -> dict[str, tuple[Any, Inputs]]:
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         images, classes = choose_images(bundle, settings, settings.lanes)
         inputs = inputs_of(bundle, images, classes, explainer)
-        return {"ours": (explainer, drawn(settings, bundle, inputs, explainer))}
+        return {"ours": (explainer, pooled(settings, bundle, inputs, explainer))}
 
     def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
         one, blocks = ours[name], chosen_blocks(settings, ours[name])
@@ -50,53 +47,55 @@ class AteCase(MethodCase):
 
     def peer_work(self, settings: Settings, ours: Ours) -> tuple[Inputs, Inputs, dict[str, Any]]:
         first = ours.inputs.one(0)
-        return first, first, {"blocks": _sample(settings, ours)[:1]}
+        return first, first, {"blocks": self._sample(settings, ours)[:1]}
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         settings, ours = ran.settings, ran.main
-        blocks, made = (
-            chosen_blocks(settings, ours),
-            np.asarray(ran.found.scores["num_interventions"]),
-        )
+        blocks = chosen_blocks(settings, ours)
+        made = np.asarray(ran.found.scores["num_interventions"])
         plan = plan_of(ours.bundle, settings.size, ours.explainer.block_size, BOX_SIDE)
         work = {"interventions": float(made.sum()), "blocks": float(blocks.sum())}
         if (blocks == outside(ours)).all():
             work["explanations"] = float(settings.lanes)
-        passes = _forward_passes(ours, plan, blocks, made)
-        some = f"{int(_sample(settings, ours).sum())} evenly spaced"
+        passes, samples = _forward_passes(ours, plan, blocks, made), {}
+        for name, found in ran.peers.items():
+            some = int(self._sample(settings, ours).sum())
+            samples[name] = PeerSample(
+                what=f"{'all' if name == 'captum' else f'{some} evenly spaced'} blocks of the "
+                f"first image; ours {int(blocks.sum())}, and the peer's time is scaled by the "
+                "forward passes it would make for them",
+                scale=passes / float(found["num_interventions"].sum()),
+            )
         return {
             "work": work,
             "flops": float(plan.flops * work["interventions"] + plan.dense_flops * settings.lanes),
             "flops_of": self.flops_of,
-            "peer_sample": {
-                name: PeerSample(
-                    what=f"{'all' if name == 'captum' else some} blocks of the first image; ours "
-                    f"{int(blocks.sum())}, and the peer's time is scaled by the forward passes it "
-                    "would make for them",
-                    scale=passes / float(found["num_interventions"].sum()),
-                )
-                for name, found in ran.peers.items()
-            },
-            "series": {
-                "flops": [
-                    {
-                        "of a forward pass": float(plan.dense_flops),
-                        "of an intervention": float(plan.flops),
-                        "times fewer": plan.dense_flops / plan.flops,
-                    }
-                ]
-            },
+            "peer_sample": samples,
+            "series": {"flops": [fewer_flops(plan.dense_flops, plan.flops)]},
         }
 
     def checked(self, ran: Ran) -> Any:
         if not ran.peers:
             return ran.found
-        return ran.main.compiled(*ran.main.arguments[:-1], _sample(ran.settings, ran.main))
+        sample = self._sample(ran.settings, ran.main)
+        return ran.main.compiled(*ran.main.arguments[:-1], sample)
+
+    def _sample(self, settings: Settings, ours: Ours) -> np.ndarray:
+        """Blocks that the peers do, bool [N, rows, columns]: some of those of the first image."""
+        blocks = chosen_blocks(settings, ours)
+        blocks[1:] = False
+        blocks[0] = even(blocks[0], self.peer_blocks)
+        return blocks
 
 
-def drawn(settings: Settings, bundle: Bundle, inputs: Inputs, explainer: Ate) -> Inputs:
+def pooled(settings: Settings, bundle: Bundle, inputs: Inputs, explainer: Ate) -> Inputs:
     """With a pool of 1000 patches, and the method's draws from it."""
-    inputs = inputs.replace(pool=make_pool(bundle, settings, explainer.block_size))
+    pool = make_pool(bundle, settings, explainer.block_size)
+    return drawn(bundle, inputs.replace(pool=pool), explainer)
+
+
+def drawn(bundle: Bundle, inputs: Inputs, explainer: Ate) -> Inputs:
+    """With the method's draws."""
     _, problem, batch = Kind().arguments(explainer, bundle, inputs, device_mesh(jax.devices()[:1]))
     draws = explainer.draw(problem, batch)
     return inputs.replace(draws=Draws(*(np.array(part) for part in draws)))  # PyTorch wants copies
@@ -125,40 +124,27 @@ def even(candidates: np.ndarray, count: int) -> np.ndarray:
 
 def plan_of(bundle: Bundle, size: int, block_size: int, box: int) -> Plan:
     """What an intervention on a block costs, seen through a box of a side."""
-    shape = (size, size, bundle.segmenter.input.channels)
-    block, region, model = (
-        (block_size, block_size),
-        (box, box),
-        (bundle.segmenter, bundle.variables),
-    )
+    block, region = (block_size, block_size), (box, box)
+    shape = (size, size, channels_of(bundle))
+    model = (bundle.segmenter, bundle.variables)
     return make_plan(*model, shape, block=block, region=region, num_patches=1)
-
-
-def _sample(settings: Settings, ours: Ours) -> np.ndarray:
-    """Blocks that the peers do, bool [N, rows, columns]: some of those of the first image."""
-    blocks, zero = chosen_blocks(settings, ours), ours.explainer.perturbation == "zero"
-    few = _QUICK_PEER_BLOCKS if settings.quick else _PEER_BLOCKS
-    first = even(blocks[0], _PEER_OCCLUSIONS if zero else few)
-    return np.concatenate([first[None], np.zeros_like(blocks[1:])])
 
 
 def _forward_passes(ours: Ours, plan: Plan, blocks: np.ndarray, made: np.ndarray) -> float:
     """Forward passes of the published algorithm where we made `made` [N] interventions.
 
-    It also screens the blocks that cannot reach the region, and that cost us nothing.
+    It also looks at the blocks that cannot reach the region, and that cost us nothing.
     """
-    ate, regions = ours.explainer, ours.inputs.targets.region
-    if ate.perturbation == "zero":
-        return float(blocks.sum())
-    total = 0.0
-    for region, wanted, interventions in zip(regions, blocks, made, strict=True):
+    draws, total = ours.inputs.draws, float(made.sum())
+    assert draws is not None
+    each = draws.screen.shape[-1] or draws.full.shape[-1]
+    for region, wanted in zip(ours.inputs.targets.region, blocks, strict=True):
         rows, columns = (
             plan.reaches[axis][:, np.argmax(region.any(axis=1 - d))]
             for d, axis in enumerate(("y", "x"))
         )
-        screened = np.sum(wanted & rows[:, None] & columns)
-        total += ate.num_screen * (np.sum(wanted) - screened) + interventions
-    return float(total)
+        total += each * np.sum(wanted & ~(rows[:, None] & columns))
+    return total
 
 
 _EXPLAINER = Ate(region_side=BOX_SIDE)
@@ -194,5 +180,6 @@ OCCLUSION = dataclasses.replace(
     quick=Defaults(model="reference", size=128, lanes=1),
     explainer=dataclasses.replace(_EXPLAINER, perturbation="zero"),
     references=("occlusion",),
+    peer_blocks=256,
     captum="occlusion",
 )

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.agree.kind import Ours, Subject, logits_of
+from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Validation, all_of, explained
 from benchmarks.arrays import Inputs
 from benchmarks.harness.settings import Defaults, Settings
-from benchmarks.methods.ate import AteCase, drawn, even, plan_of
-from benchmarks.methods.base import Ran
+from benchmarks.methods.ate import AteCase, even, plan_of, pooled
+from benchmarks.methods.base import Prepared, Ran
 from benchmarks.methods.inputs import BOX_SIDE, choose_images, inputs_of, predictor
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers.ate.ate import Ate
@@ -30,16 +30,12 @@ class RegionsCase(AteCase):
 
     has_peers: bool = False
 
-    def prepare(
-        self, settings: Settings, bundle: Bundle, explainer: Any
-    ) -> dict[str, tuple[Any, Inputs]]:
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         side = min(BOX_SIDE, settings.size // _TILES)
-        alone, together = (
-            dataclasses.replace(explainer, region_side=box) for box in (side, _TILES * side)
-        )
+        together, alone = explainer.in_box(_TILES * side), explainer.in_box(side)
         inputs = inputs_of(bundle, *choose_images(bundle, settings, settings.lanes), explainer)
         inputs = inputs.replace(targets=_tiles(bundle, inputs, side))
-        inputs = drawn(settings, bundle, inputs, together)
+        inputs = pooled(settings, bundle, inputs, together)
         first = inputs.replace(targets=_region(inputs.targets, 0))
         return {"ours": (together, inputs), _ALONE: (alone, first)}
 
@@ -58,7 +54,7 @@ class RegionsCase(AteCase):
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         """Also a line for each way: how much less the one pass does."""
-        settings, alone = ran.settings, ran.results[_ALONE]
+        settings, alone, table = ran.settings, ran.results[_ALONE], []
         made = {
             "ours": float(np.sum(ran.found.scores["num_evaluated"][:, 0])),
             _ALONE: float(sum(np.sum(one.scores["num_interventions"]) for one in alone)),
@@ -68,41 +64,35 @@ class RegionsCase(AteCase):
             for name, one in ran.ours.items()
         }
         flops = {name: float(plan.flops * made[name]) for name, plan in plans.items()}
+        for name, timing in ran.timings.items():
+            table.append(
+                {
+                    "who": name,
+                    "interventions evaluated": made[name],
+                    "over one pass's": made[name] / max(made["ours"], 1.0),
+                    "FLOPs, over one pass's": flops[name] / max(flops["ours"], 1.0),
+                    "seconds, over one pass's": timing.median / ran.timings["ours"].median,
+                }
+            )
         blocks = settings.lanes * min(settings.blocks or np.inf, ran.main.arguments[-1][0].size)
         regions = float(settings.lanes * len(alone))
         return {
             "work": {"explanations": regions, "interventions": made["ours"], "blocks": blocks},
             "flops": flops["ours"] + float(plans["ours"].dense_flops * settings.lanes),
             "flops_of": self.flops_of,
-            "series": {
-                "regions": [
-                    {
-                        "who": name,
-                        "interventions evaluated": made[name],
-                        "over one pass's": made[name] / max(made["ours"], 1.0),
-                        "FLOPs, over one pass's": flops[name] / max(flops["ours"], 1.0),
-                        "seconds, over one pass's": timing.median / ran.timings["ours"].median,
-                    }
-                    for name, timing in ran.timings.items()
-                ]
-            },
+            "series": {"regions": table},
         }
 
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
         """Every region of every image, in one pass against alone."""
         found, others = jax.device_get((ran.found, ran.results[_ALONE]))
         alone, verdicts = ran.ours[_ALONE], {"status": explained(found)}
+        subject = alone.subject(alone.bundle, ran.settings.dtype)
         for number, other in enumerate(others):
-            subject = Subject(
-                explainer=alone.explainer,
-                inputs=ran.main.inputs.replace(targets=_region(ran.main.inputs.targets, number)),
-                logits=logits_of(alone.bundle),
-                dtype=ran.settings.dtype,
-                moved=np.zeros(ran.settings.lanes),
-            )
-            one = jax.tree.map(lambda leaf, r=number: leaf[:, r], found)
-            mine, theirs = alone.arrays(one), alone.arrays(other)
-            verdicts[f"region {number} alone"] = alone.kind.compare(mine, theirs, subject)
+            inputs = ran.main.inputs.replace(targets=_region(ran.main.inputs.targets, number))
+            mine, theirs = alone.arrays(_region(found, number)), alone.arrays(other)
+            one = dataclasses.replace(subject, inputs=inputs)
+            verdicts[f"region {number} alone"] = alone.kind.compare(mine, theirs, one)
         return all_of(verdicts)
 
 
@@ -114,26 +104,27 @@ def _tiles(bundle: Bundle, inputs: Inputs, side: int) -> SegmentTarget:
     """
     predict, found = predictor(bundle), []
     for image, region in zip(inputs.images, inputs.targets.region, strict=True):
-        labels = predict(image)
-        middles = [np.flatnonzero(region.any(axis)).mean() for axis in (1, 0)]
-        first = [
-            int(np.clip(middle - side * _TILES / 2, 0, size - side * _TILES))
-            for middle, size in zip(middles, labels.shape, strict=True)
-        ]
+        labels, targets = predict(image), []
+        middle = np.argwhere(region).mean(0)
+        first = np.clip(middle - side * _TILES / 2, 0, np.subtract(labels.shape, side * _TILES))
         for tile in np.ndindex(_TILES, _TILES):
-            own, (top, left) = np.zeros(labels.shape, bool), np.add(first, np.multiply(side, tile))
+            own, (top, left) = (
+                np.zeros(labels.shape, bool),
+                first.astype(int) + side * np.array(tile),
+            )
             own[top : top + side, left : left + side] = True
             most = np.argmax(np.bincount(labels[own]))
-            found.append(
-                SegmentTarget(class_index=np.int32(most), region=own, reference=labels == most)
+            reference = labels == most
+            targets.append(
+                SegmentTarget(class_index=np.int32(most), region=own, reference=reference)
             )
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
-    leading = (len(inputs.images), _TILES**2)
-    return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), stacked)
+        found.append(jax.tree.map(lambda *leaves: np.stack(leaves), *targets))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
 
-def _region(targets: SegmentTarget, region: int) -> SegmentTarget:
-    return jax.tree.map(lambda leaf: leaf[:, region], targets)
+def _region(tree: Any, number: int) -> Any:
+    """Of one region, where the leaves are [N, R, ...]."""
+    return jax.tree.map(lambda leaf: leaf[:, number], tree)
 
 
 REGIONS = RegionsCase(

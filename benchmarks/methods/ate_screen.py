@@ -13,11 +13,10 @@ from jax.sharding import Mesh
 
 from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Bound, Validation, all_of, explained, judge
-from benchmarks.arrays import Inputs
 from benchmarks.harness.record import Row
 from benchmarks.harness.settings import Defaults, Settings
 from benchmarks.methods.ate import AteCase, chosen_blocks, plan_of
-from benchmarks.methods.base import Ran
+from benchmarks.methods.base import Prepared, Ran
 from benchmarks.methods.inputs import BOX_SIDE
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.ate.gradient import AteGradient
@@ -37,9 +36,7 @@ class ScreenCase(AteCase):
     has_peers: bool = False
     split_lanes: bool = True  # of the gradients
 
-    def prepare(
-        self, settings: Settings, bundle: Bundle, explainer: Any
-    ) -> dict[str, tuple[Any, Inputs]]:
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         # One draw for each of the gradients' fields comes first: with the random screen's, none of
         # them is among those of the exact ATE, which would make either screen look better.
         fields = max(gradient.num_fields for gradient in GRADIENTS.values())
@@ -66,15 +63,15 @@ class ScreenCase(AteCase):
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
         """Also: a path integral comes nearer to O(z) - O(x) than first order."""
         found = {name: ran.results[f"ours, {name}"] for name in GRADIENTS}
-        gaps = [float(np.mean(one.scores["completeness_gap"])) for one in found.values()]
+        first, path = (float(np.mean(one.scores["completeness_gap"])) for one in found.values())
         gap = judge(
-            Bound("completeness gap of 8 nodes, points", gaps[1], gaps[0]),
+            Bound("completeness gap of 8 nodes, points", path, first),
             why="a path integral comes nearer to the difference than first order",
         )
         verdicts = {"exact": super().validate(ran, mesh)}
         verdicts |= {name: explained(one) for name, one in found.items()}
         verdict = all_of(verdicts if gap.passed else verdicts | {"completeness": gap})
-        figures = {gap.unit: gaps[1], f"{gap.unit} (at most)": gaps[0]}
+        figures = {gap.unit: path, f"{gap.unit} (at most)": first}
         return dataclasses.replace(verdict, measured=verdict.measured | figures)
 
 

@@ -14,13 +14,16 @@ from benchmarks.agree.verdict import Validation, all_of
 from benchmarks.arrays import Arrays, Inputs
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.phase import phase
-from benchmarks.harness.record import Measurement, PeerSample, Timing
+from benchmarks.harness.record import Measurement, PeerSample, Row, Timing
 from benchmarks.harness.settings import COMPILED, Defaults, Settings
 from benchmarks.harness.timing import Pace, interleave, timed
 from benchmarks.methods.inputs import choose_images, inputs_of, open_model
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle
+
+#: Name of ours -> the method with its settings, and what it explains.
+Prepared = dict[str, tuple[Any, Inputs]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,9 +168,7 @@ class MethodCase(Case):
             **({"ratios": ratios(timings, scales)} | figures),
         )
 
-    def prepare(
-        self, settings: Settings, bundle: Bundle, explainer: Any
-    ) -> dict[str, tuple[Any, Inputs]]:
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         """Name -> settings of ours and what is explained; "ours" comes first."""
         images, classes = choose_images(bundle, settings, settings.lanes)
         return {"ours": (explainer, inputs_of(bundle, images, classes, explainer))}
@@ -237,6 +238,15 @@ def images_done(ran: Ran) -> dict[str, PeerSample]:
             what = f"the first {count} of {lanes} images, one at a time"
             samples[name] = PeerSample(what=what, scale=lanes / count)
     return samples
+
+
+def fewer_flops(forward: float, intervention: float) -> Row:
+    """How much less an intervention costs than a forward pass."""
+    return {
+        "of a forward pass": float(forward),
+        "of an intervention": float(intervention),
+        "times fewer": forward / intervention,
+    }
 
 
 def peer_model(bundle: Bundle) -> Any:

@@ -9,10 +9,10 @@ import numpy as np
 from benchmarks.agree.components import every
 from benchmarks.agree.kind import Ours
 from benchmarks.arrays import Arrays, Inputs
-from benchmarks.harness.cost import flops_of
+from benchmarks.harness.machine import flops_of
 from benchmarks.harness.record import PeerSample, Row
 from benchmarks.harness.settings import Defaults, Settings
-from benchmarks.methods.base import MethodCase, Ran, peer_model
+from benchmarks.methods.base import MethodCase, Prepared, Ran, fewer_flops, peer_model
 from benchmarks.methods.inputs import choose_images, inputs_of
 from jaxseg_xai.explainers.parts.components import ComponentAte
 from jaxseg_xai.explainers.parts.effects import read_by
@@ -28,9 +28,7 @@ class ComponentCase(MethodCase):
 
     split_lanes: bool = False
 
-    def prepare(
-        self, settings: Settings, bundle: Bundle, explainer: Any
-    ) -> dict[str, tuple[Any, Inputs]]:
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         count = settings.lanes
         chosen, classes = choose_images(bundle, settings, count * (1 + _NUM_OTHERS))
         images, others = chosen[:count], chosen[count:]
@@ -96,13 +94,7 @@ def _flops(ran: Ran) -> tuple[float | None, list[Row]]:
         each = flops_of(after, weights, values, program.shapes[site.value]) or 0.0
         times = _NUM_OTHERS * (1 if site.kind == "skip" else site.num_channels + 1)
         total, count = total + each * times, count + times
-    mean = total / count
-    row: Row = {
-        "of a forward pass": forward,
-        "of an intervention": mean,
-        "times fewer": forward / mean,
-    }
-    return total, [row]
+    return total, [fewer_flops(forward, total / count)]
 
 
 COMPONENTS = ComponentCase(

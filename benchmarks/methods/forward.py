@@ -8,10 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.agree.forward import compare_logits, frozen_logits
+from benchmarks.agree.frozen import compare_logits, frozen_logits
 from benchmarks.agree.verdict import all_of
-from benchmarks.harness.cost import flops_of
-from benchmarks.harness.machine import peak_memory
+from benchmarks.harness.machine import flops_of, peak_memory
 from benchmarks.harness.record import Measurement
 from benchmarks.harness.settings import COMPILED, Defaults, Settings
 from benchmarks.harness.timing import compile_apart, interleave

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.agree.forward import REFERENCE
+from benchmarks.agree.reference import REFERENCE
 from benchmarks.arrays import Inputs
 from benchmarks.harness.settings import Settings
 from jaxseg_xai.core.errors import DataError
@@ -20,7 +20,6 @@ from jaxseg_xai.data.sources.triangle import TriangleDataset, draw_scene, draw_t
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.models.bundle import ModelCard, save_model
-from jaxseg_xai.models.weights import load_weights
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweeps.regions import Region, find_region
@@ -34,30 +33,21 @@ _PATIENCE = 4
 _SMALL_OBJECTS, _MARGIN = 9, 16
 
 
-class Pictures:
-    """Triangle images with as many channels as the model takes, as a `Source`.
-
-    One channel is the mean of the colours; further ones repeat them.
-    """
+class Pictures(TriangleDataset):
+    """Triangle images with as many channels as the model takes."""
 
     def __init__(self, size: int, channels: int, num: int = 200) -> None:
-        self._triangles = TriangleDataset("test", size=size, num=num)
+        super().__init__("test", size=size, num=num)
         self._channels = channels
-        self.ids: Sequence[str] = self._triangles.ids
-        self.class_names: tuple[str, ...] = self._triangles.class_names
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
         """Item `index`: image float32 [S, S, C] in [0, 1]."""
-        sample = self._triangles[index]
+        sample = super().__getitem__(index)
         return dataclasses.replace(sample, image=as_channels(sample.image, self._channels))
 
 
 def as_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """A colour image [H, W, 3] as [H, W, channels]."""
+    """A colour image [H, W, 3] as [H, W, channels]: one is the mean, further ones repeat them."""
     if channels == 1:
         return image.mean(axis=-1, keepdims=True)
     return image[..., np.arange(channels) % 3]
@@ -76,11 +66,15 @@ def open_model(settings: Settings) -> Bundle:
 
 def write_random_model(folder: Path, width: int) -> None:
     """A model folder: U-Net with random weights whose bias makes a share of pixels foreground."""
-    config = UNetConfig.of_width(width)
-    # Kernels from NumPy and one program for the logits: built and run eagerly, each of some hundred
-    # small programs is compiled.
+    config, rng = UNetConfig.of_width(width), np.random.default_rng(0)
+    # Values from NumPy, as Flax starts with, and one program for the logits: built and run eagerly,
+    # each of some hundred small programs is compiled.
     model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
-    load_weights(model, _random_weights(model))
+    for path, leaf in nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))):
+        values = np.full(leaf.shape, float(path[-1] in ("scale", "var")))
+        if path[-1] == "kernel":  # of variance 1 / inputs
+            values = rng.standard_normal(leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
+        leaf.set_value(jnp.asarray(values, jnp.float32))
     model.eval()
     images = np.stack([Pictures(64, config.in_channels)[i].image for i in range(4)])
     logits = nnx.jit(lambda model, images: model(images))(model, images)
@@ -93,19 +87,6 @@ def write_random_model(folder: Path, width: int) -> None:
         name_map={},
     )
     save_model(folder, model, card)
-
-
-def _random_weights(model: nnx.Module) -> dict[str, np.ndarray]:
-    """Flax's initial values under the names of `load_weights`: kernels of variance 1 / inputs."""
-    rng, arrays = np.random.default_rng(0), {}
-    for path, leaf in nnx.to_flat_state(nnx.state(model)):
-        name, shape = "/".join(map(str, path)), leaf.shape
-        if path[-1] == "kernel":
-            values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
-        else:
-            values = np.full(shape, float(path[-1] in ("scale", "var")))
-        arrays[name] = values.astype(np.float32)
-    return arrays
 
 
 def predictor(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
@@ -139,10 +120,9 @@ def small_objects(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndar
         rng = np.random.default_rng([_SMALL_OBJECTS, index])
         scene, triangle, _ = draw_scene(rng, settings.size, draw_triangle, scale=1.0)
         image = as_channels((scene / 255).astype(np.float32), channels_of(bundle))
-        region = np.zeros(triangle.shape, bool)
-        rows, columns = (np.flatnonzero(triangle.any(axis)) for axis in (1, 0))
-        box = [slice(max(0, n[0] - _MARGIN), n[-1] + 1 + _MARGIN) for n in (rows, columns)]
-        region[*box] = True
+        places, region = np.argwhere(triangle), np.zeros(triangle.shape, bool)
+        (top, left), (bottom, right) = places.min(0) - _MARGIN, places.max(0) + 1 + _MARGIN
+        region[max(0, top) : bottom, max(0, left) : right] = True
         enough = ((predict(image) == 1) & region).sum() >= BOX_SIDE
         return (image, region) if enough else None
 
@@ -152,11 +132,7 @@ def small_objects(bundle: Bundle, settings: Settings, num: int) -> tuple[np.ndar
 def _collect(
     find: Callable[[int], tuple | None], num: int, who: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `num` pairs that are found.
-
-    Raises:
-      DataError: there are fewer.
-    """
+    """The first `num` pairs that are found; `DataError` where there are fewer."""
     found = []
     for index in range(_PATIENCE * num):
         if (pair := find(index)) is not None:

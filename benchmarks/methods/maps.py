@@ -3,7 +3,7 @@
 import jax
 
 from benchmarks.agree.kind import Ours
-from benchmarks.harness.cost import flops_of
+from benchmarks.harness.machine import flops_of
 from benchmarks.harness.settings import Defaults
 from benchmarks.methods.base import MethodCase
 from jaxseg_xai.explainers.cam.grad_cam import GradCam

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.agree.misure import compare_stage_1, doubt_of
+from benchmarks.agree.misure import compare_stage_1
 from benchmarks.agree.verdict import Validation, all_of, explained
 from benchmarks.arrays import Arrays, Inputs, some
-from benchmarks.harness.cost import flops_of
+from benchmarks.harness.machine import flops_of
 from benchmarks.harness.record import Row
 from benchmarks.harness.settings import Defaults, Settings
-from benchmarks.methods.base import MethodCase, Ran, images_done, peer_model
+from benchmarks.methods.base import MethodCase, Prepared, Ran, images_done, peer_model
 from benchmarks.methods.inputs import inputs_of, small_objects
 from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.explainers.misure.stages import Job, MaskedModel
@@ -45,32 +44,27 @@ class MisureCase(MethodCase):
         from benchmarks.peers.unet import tuned_copy
 
         few, folded = slice(_CHECKED_IMAGES), tuned_copy(peer_model(ran.main.bundle))
-        noise = rounding(folded, ran.main.inputs.some(few), ran.main.explainer)._asdict()
+        noise = rounding(folded, ran.main.inputs.some(few), ran.main.explainer)
         return {name: some(found | noise, few) for name, found in ran.peers.items()}
 
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
         """Also: stage 1 of our other settings must be the same, windows or not."""
-        found = super().validate(ran, mesh)
-        others = [name for name in ran.ours if name != ran.compared]
+        verdicts = {"the published loss": super().validate(ran, mesh)}
+        others = ran.ours.keys() - {ran.compared}
         if not others or ran.settings.dtype != "float32":
-            return found
-        verdicts = {f"status of {name}": explained(ran.results[name]) for name in others}
-        doubt = doubt_of(ran.main.subject(ran.main.bundle, "float32"))
-        mine = ran.main.arrays(ran.found)
-        for name in others:
+            return verdicts["the published loss"]
+        subject = ran.main.subject(ran.main.bundle, "float32")
+        for name in sorted(others):
+            verdicts[f"status of {name}"] = explained(ran.results[name])
             theirs = ran.ours[name].arrays(ran.results[name])
-            verdicts[name] = compare_stage_1(mine, theirs, doubt)
-        return all_of({"the published loss": found} | verdicts)
+            verdicts[name] = compare_stage_1(ran.main.arrays(ran.found), theirs, subject)
+        return all_of(verdicts)
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         """Also tables: the windows that the images took, and seconds an image of everyone."""
         lanes, steps = ran.settings.lanes, ran.main.explainer.num_iterations
-        (share, windows), seconds = _windows(ran), seconds_of(ran)
-        rows: list[Row] = [
-            {"who": who, "seconds / image": each}
-            | {f"times faster than {peer}": seconds[peer] / each for peer in ran.settings.peers}
-            for who, each in seconds.items()
-        ]
+        share, windows = _windows(ran)
+        rows = [{"who": who} | row for who, row in seconds_of(ran).items()]
         return {
             "work": {"explanations": float(lanes), "iterations": float(lanes * steps)},
             "flops": _flops(ran, share),
@@ -87,9 +81,7 @@ class SmallObjectCase(MisureCase):
     Also (not with --quick) as if nothing were known of the regions, and without windows.
     """
 
-    def prepare(
-        self, settings: Settings, bundle: Bundle, explainer: Any
-    ) -> dict[str, tuple[Any, Inputs]]:
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         images, regions = small_objects(bundle, settings, settings.lanes)
         classes = np.ones(settings.lanes, np.int32)
         inputs = inputs_of(bundle, images, classes, explainer, regions)
@@ -103,11 +95,16 @@ class SmallObjectCase(MisureCase):
         return found
 
 
-def seconds_of(ran: Ran) -> Mapping[str, float]:
-    """Seconds an image of everyone who was timed."""
+def seconds_of(ran: Ran) -> dict[str, Any]:
+    """Seconds an image of everyone who was timed, and how much faster than the peers that is."""
     scales = {name: sample.scale for name, sample in images_done(ran).items()}
-    lanes = ran.settings.lanes
-    return {n: t.median * scales.get(n, 1.0) / lanes for n, t in ran.timings.items()}
+    lanes, timings = ran.settings.lanes, ran.timings
+    each = {who: t.median * scales.get(who, 1.0) / lanes for who, t in timings.items()}
+    return {
+        who: {"seconds / image": seconds}
+        | {f"times faster than {peer}": each[peer] / seconds for peer in ran.peers}
+        for who, seconds in each.items()
+    }
 
 
 def _windows(ran: Ran) -> tuple[float, list[Row]]:

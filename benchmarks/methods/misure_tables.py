@@ -9,10 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks.agree.verdict import Bound, Validation, all_of, judge
-from benchmarks.arrays import Inputs
 from benchmarks.harness.record import Row
 from benchmarks.harness.settings import Defaults, Settings
-from benchmarks.methods.base import MethodCase, Ran, images_done
+from benchmarks.methods.base import MethodCase, Prepared, Ran, images_done
 from benchmarks.methods.misure import MisureCase, seconds_of
 from jaxseg_xai.devices.lanes import LaneUse, run_lanes
 from jaxseg_xai.explainers.misure.paper import MisurePaper
@@ -30,8 +29,6 @@ VARIANTS: dict[str, Misure | MisurePaper] = {
     _PAPER: MisurePaper(),
     "ours, paper, 25 larger steps": MisurePaper(num_iterations=25, learning_rate=0.04),
 }
-#: With --quick: a look at whether it runs, not at the quality.
-_QUICK_VARIANTS = ("ours", _PAPER)
 #: Lanes of a device, and images that are explained once more without the others.
 _LANES, _ALONE = 4, 2
 #: Bound on a GPU, where products may be added up in any order; an H100 showed 1.4e-6.
@@ -42,24 +39,21 @@ _NOT_REPRODUCIBLE = 1e-5
 class QualityCase(MisureCase):
     """Every variant, and the peers with the published loss, on the same images."""
 
-    def prepare(
-        self, settings: Settings, bundle: Bundle, explainer: Any
-    ) -> dict[str, tuple[Any, Inputs]]:
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         _, inputs = super().prepare(settings, bundle, explainer)["ours"]
-        if not settings.quick:
-            return {name: (variant, inputs) for name, variant in VARIANTS.items()}
-        few = {name: VARIANTS[name] for name in _QUICK_VARIANTS}
-        return {
-            name: (dataclasses.replace(one, num_iterations=one.num_iterations // 20), inputs)
-            for name, one in few.items()
-        }
+        chosen = VARIANTS
+        if settings.quick:  # whether it runs, not the quality
+            few = {name: VARIANTS[name] for name in ("ours", _PAPER)}
+            chosen = {
+                name: dataclasses.replace(one, num_iterations=one.num_iterations // 20)
+                for name, one in few.items()
+            }
+        return {name: (variant, inputs) for name, variant in chosen.items()}
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         """No ratios: "ours" is our search, the peers' is the published loss; the table has them."""
-        seconds, table = seconds_of(ran), []
-        for name in ran.ours:
-            faster = {f"times faster than {p}": seconds[p] / seconds[name] for p in ran.peers}
-            table.append(_row(name, ran.results[name], seconds[name]) | faster)
+        seconds = seconds_of(ran)
+        table = [_row(name, ran.results[name]) | seconds[name] for name in ran.ours]
         return {
             "work": {"explanations": float(ran.settings.lanes)},
             "flops": None,
@@ -70,7 +64,7 @@ class QualityCase(MisureCase):
         }
 
 
-def _row(name: str, found: Any, seconds: float) -> Row:
+def _row(name: str, found: Any) -> Row:
     """What is left where it is still sufficient.
 
     The mask may dim pixels; the region is its pixels above 0.5, whole.
@@ -85,7 +79,7 @@ def _row(name: str, found: Any, seconds: float) -> Row:
         # Where it is not sufficient the sufficient region of stage 1 is what one has.
         area = np.where(enough, scores[f"area_{suffix}"], scores["area_sufficient"])
         row[f"{kind}: area / object"] = float(area.mean())
-    return row | {"Dice": float(scores["dice_minimal"].mean()), "seconds / image": seconds}
+    return row | {"Dice": float(scores["dice_minimal"].mean())}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,21 +8,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.agree.ate import Ates
+from benchmarks.agree.frozen import KINDS
 from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Bound, judge
-from benchmarks.arrays import Inputs
-from benchmarks.harness.cost import bytes_of, flops_of
-from benchmarks.harness.machine import device_memory, peak_memory, program_bytes
+from benchmarks.harness.machine import bytes_of, device_memory, flops_of, peak_memory, program_bytes
 from benchmarks.harness.record import Measurement, Row, Timing
 from benchmarks.harness.settings import Defaults, Settings
 from benchmarks.harness.timing import compile_apart, interleave
-from benchmarks.methods.ate import drawn, even, outside
+from benchmarks.methods.ate import ATE, even, outside, pooled
 from benchmarks.methods.base import Case, pace
-from benchmarks.methods.inputs import BOX_SIDE, channels_of, choose_images, inputs_of, open_model
+from benchmarks.methods.inputs import choose_images, inputs_of, open_model
 from benchmarks.methods.misure import jobs_of, masked_model, step_flops
 from jaxseg_xai.devices.mesh import AXIS, device_mesh, replicate, shard_examples
-from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.models import Bundle
 
@@ -39,10 +36,7 @@ class _Program(NamedTuple):
     function: Any
     shared: Any
     batch: Any
-
-    def first(self, count: int) -> "_Program":
-        """The same on the first lanes."""
-        return self._replace(batch=jax.tree.map(lambda leaf: leaf[:count], self.batch))
+    flops: float | None  # of a lane
 
 
 class _Point(NamedTuple):
@@ -51,8 +45,8 @@ class _Point(NamedTuple):
     run: Callable[[], Any]
     compiled: Any
     compile_seconds: float
-    timing: Timing
     result: Any
+    row: Row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,16 +59,16 @@ class ScalingCase(Case):
     def run(self, settings: Settings, mesh: Mesh) -> Measurement:
         bundle = open_model(settings)
         images, classes = choose_images(bundle, settings, settings.lanes)
-        inputs, model = inputs_of(bundle, images, classes, _MISURE), bundle.segmenter
-        forward = _Program("forward", model, bundle.variables, images)
-        step = _misure_step(bundle, inputs)
+        flops = flops_of(bundle.segmenter, bundle.variables, images[:1])
+        forward = _Program("forward", bundle.segmenter, bundle.variables, images, flops)
+        step = _misure_step(bundle, images, classes)
         forwards = _over_devices(settings, forward, mesh)
-        ours = forwards[mesh.size]
-        axes = {
+        ours = forwards[-1]
+        axes: dict[str, Callable[[], Any]] = {
             "devices": lambda: _over_devices(settings, step, mesh),
-            forward.name: lambda: _over_lanes(settings, forward, mesh),
-            step.name: lambda: _over_lanes(settings, step, mesh),
-            "size": lambda: _over_sizes(settings, bundle, mesh),
+            "forward": lambda: _over_lanes(settings, forward, mesh),
+            "step": lambda: _over_lanes(settings, step, mesh),
+            "size": lambda: _over_sizes(settings, forward, mesh),
             "blocks": lambda: _over_blocks(settings, bundle, images[:1], classes[:1], mesh),
         }
         found: dict[str, Any] = {}
@@ -85,67 +79,38 @@ class ScalingCase(Case):
             if missing:
                 more = dataclasses.replace(pace(settings), repetitions=missing)
                 seconds += interleave({"ours": ours.run}, more)[0]["ours"].seconds
-        ours = ours._replace(timing=Timing.of(seconds))
-        masks: dict[int, _Point] = found["devices"]
-        lanes = {program.name: found[program.name] for program in (forward, step)}
-        worst = max(
-            float(np.max(np.abs(point.result - points[1].result)))
-            for points in (forwards, masks)
-            for point in points.values()
-        )
-        labels = [np.asarray(model.output.prediction(point.result)) for point in forwards.values()]
-        changed = sum((label != labels[0]).sum() for label in labels)
-        flops = flops_of(model, bundle.variables, images[:1])
-        of_step = step_flops(_MISURE, bundle, inputs)
-        roofline = [
-            _roofline(forward.name, ours, flops, settings.lanes, mesh),
-            _roofline(step.name, masks[mesh.size], of_step, settings.lanes, mesh),
-        ]
-        series = {
-            "devices": [
-                _row(name, point, settings.lanes, devices=count)
-                # Strong scaling: time on one device over k times that on k.
-                | {"efficiency": points[1].timing.median / (count * point.timing.median)}
-                for name, points in ((forward.name, forwards), (step.name, masks))
-                for count, point in points.items()
-            ],
-            "lanes": [row for rows in lanes.values() for row in rows],
-            "size": found["size"],
-            "blocks": found["blocks"],
-            "memory": [_memory_end(name, rows, mesh) for name, rows in lanes.items()],
-            "roofline": [row for row in roofline if row is not None],
-        }
+        timing, masks = Timing.of(seconds), found["devices"]
+        off = [p.result - points[0].result for points in (forwards, masks) for p in points]
+        labels = [np.asarray(bundle.segmenter.output.prediction(p.result)) for p in forwards]
+        changed = sum(int((label != labels[0]).sum()) for label in labels)
+        ours.row["seconds"] = timing.median
+        roofs = [(forward, ours), (step, masks[-1])]
         return Measurement(
             compile_seconds=ours.compile_seconds,
-            timings={"ours": ours.timing},
+            timings={"ours": timing},
             work={"forwards": float(settings.lanes)},
             flops=None if flops is None else flops * settings.lanes,
             flops_of="forward passes",
             memory=peak_memory(ours.compiled, mesh),
             validation=judge(
-                Bound("logits, mask", worst, _TOLERANCE),
+                Bound("logits, mask", max(float(np.max(np.abs(o))) for o in off), _TOLERANCE),
                 why="logits, and masks after a step of MiSuRe, on many devices against one",
                 measured={"pixels that change their label": float(changed)},
             ),
-            series=series,
+            series={
+                "devices": [*_strong(forwards), *_strong(masks)],
+                "lanes": [point.row for point in (*found["forward"], *found["step"])],
+                "size": found["size"],
+                "blocks": found["blocks"],
+                "memory": [_memory_end(found[axis], mesh) for axis in ("forward", "step")],
+                "roofline": [row for each in roofs for row in _roofline(*each)],
+            },
         )
 
 
-def _measure(program: _Program, mesh: Mesh, settings: Settings) -> _Point:
-    function = jax.jit(shard_examples(program.function, mesh))
-    shared = replicate(program.shared, mesh)
-    batch = jax.device_put(program.batch, NamedSharding(mesh, PartitionSpec(AXIS)))
-    compiled, seconds = compile_apart(function, shared, batch)
-
-    def run() -> Any:
-        return compiled(shared, batch)
-
-    timings, results = interleave({"ours": run}, pace(settings))
-    return _Point(run, compiled, seconds, timings["ours"], jax.device_get(results["ours"]))
-
-
-def _misure_step(bundle: Bundle, inputs: Inputs) -> _Program:
+def _misure_step(bundle: Bundle, images: np.ndarray, classes: np.ndarray) -> _Program:
     """One iteration of every image, all together: the new masks."""
+    inputs = inputs_of(bundle, images, classes, _MISURE)
     jobs = jobs_of(inputs)
     states = jax.jit(jax.vmap(_MISURE.start))(jobs)
 
@@ -155,105 +120,118 @@ def _misure_step(bundle: Bundle, inputs: Inputs) -> _Program:
 
         return jax.vmap(one)(*batch)
 
-    return _Program("MiSuRe step", step, bundle.variables, (jobs, states))
+    batch, flops = (jobs, states), step_flops(_MISURE, bundle, inputs)
+    return _Program("MiSuRe step", step, bundle.variables, batch, flops)
 
 
-def _over_devices(settings: Settings, program: _Program, mesh: Mesh) -> dict[int, _Point]:
+def _measure(program: _Program, lanes: int, mesh: Mesh, settings: Settings) -> _Point:
+    """The first lanes of a program on the devices of a mesh."""
+    function = jax.jit(shard_examples(program.function, mesh))
+    shared = replicate(program.shared, mesh)
+    batch = jax.tree.map(lambda leaf: leaf[:lanes], program.batch)
+    size = jax.tree.leaves(batch)[0].shape[1]
+    batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    compiled, seconds = compile_apart(function, shared, batch)
+
+    def run() -> Any:
+        return compiled(shared, batch)
+
+    timings, results = interleave({"ours": run}, pace(settings))
+    timing = timings["ours"]
+    row: Row = {
+        "program": program.name,
+        "devices": mesh.size,
+        "lanes": lanes,
+        "size": size,
+        "seconds": timing.median,
+        "spread": timing.spread,
+        "per_second": lanes / timing.median,
+        "program_bytes": program_bytes(compiled),
+    }
+    return _Point(run, compiled, seconds, jax.device_get(results["ours"]), row)
+
+
+def _over_devices(settings: Settings, program: _Program, mesh: Mesh) -> list[_Point]:
     """The same lanes on 1, 2, 4, ... and all devices."""
-    return {
-        count: _measure(program, device_mesh(list(mesh.devices.flat[:count])), settings)
-        for count in _doubling(mesh.size)
-        if settings.lanes % count == 0
-    }
+    counts = [count for count in _doubling(mesh.size) if settings.lanes % count == 0]
+    meshes = [device_mesh(list(mesh.devices.flat[:count])) for count in counts]
+    return [_measure(program, settings.lanes, some, settings) for some in meshes]
 
 
-def _over_lanes(settings: Settings, program: _Program, mesh: Mesh) -> list[Row]:
-    points = {
-        count * mesh.size: _measure(program.first(count * mesh.size), mesh, settings)
-        for count in _doubling(settings.lanes // mesh.size)
-    }
-    return [
-        _row(program.name, point, count, size=settings.size, **_rate(point, count))
-        for count, point in points.items()
-    ]
+def _over_lanes(settings: Settings, program: _Program, mesh: Mesh) -> list[_Point]:
+    counts = [count * mesh.size for count in _doubling(settings.lanes // mesh.size)]
+    return [_measure(program, count, mesh, settings) for count in counts]
 
 
-def _over_sizes(settings: Settings, bundle: Bundle, mesh: Mesh) -> list[Row]:
+def _over_sizes(settings: Settings, program: _Program, mesh: Mesh) -> list[Row]:
     """One lane a device, at a half to twice the size."""
-    rows, stride = [], bundle.segmenter.input.multiple_of
+    rows, stride = [], program.function.input.multiple_of
     for size in (settings.size // 2, settings.size, 2 * settings.size):
         size = max(stride, size // stride * stride)
-        shape = (mesh.size, size, size, channels_of(bundle))
+        shape = (mesh.size, size, size, program.batch.shape[-1])
         images = np.random.default_rng(0).random(shape, np.float32)
-        program = _Program("forward", bundle.segmenter, bundle.variables, images)
-        point = _measure(program, mesh, settings)
-        rows.append(_row(program.name, point, mesh.size, size=size, **_rate(point, mesh.size)))
+        rows.append(_measure(program._replace(batch=images), mesh.size, mesh, settings).row)
     return rows
-
-
-def _row(name: str, point: _Point, lanes: int, **more: Any) -> Row:
-    timing = point.timing
-    times = {"seconds": timing.median, "spread": timing.spread}
-    return {"program": name, "lanes": lanes} | more | times
-
-
-def _rate(point: _Point, lanes: int) -> dict[str, Any]:
-    needed = program_bytes(point.compiled)
-    return {"per_second": lanes / point.timing.median, "program_bytes": needed}
 
 
 def _over_blocks(
     settings: Settings, bundle: Bundle, images: np.ndarray, classes: np.ndarray, mesh: Mesh
 ) -> list[Row]:
     """The ATE of more and more blocks of one image: one program, as the blocks are data."""
-    ate = Ate(region_side=BOX_SIDE)
-    inputs = drawn(settings, bundle, inputs_of(bundle, images, classes, ate), ate)
-    ours = Ours(Ates(), ate, bundle, inputs, mesh)
+    ate: Any = ATE.explainer
+    inputs = pooled(settings, bundle, inputs_of(bundle, images, classes, ate), ate)
+    ours = Ours(KINDS["ate"], ate, bundle, inputs, mesh)
     chosen, masks = outside(ours)[0], {}
     # All of them would take many minutes where every block passes; the case `ate` does that.
     counts = [c for c in (_QUICK_BLOCKS if settings.quick else _BLOCKS) if c <= chosen.sum()]
     for count in reversed(counts):  # the fewer are some of the more
         chosen = even(chosen, count)
-        masks[count] = chosen[None]
-    timings, results = interleave(
-        {
-            f"ours {count}": lambda blocks=blocks: ours.compiled(*ours.arguments[:-1], blocks)
-            for count, blocks in masks.items()
-        },
-        pace(settings),
-    )
+        masks[f"ours {count}"] = chosen[None]
+    contenders = {
+        name: lambda blocks=blocks: ours.compiled(*ours.arguments[:-1], blocks)
+        for name, blocks in masks.items()
+    }
+    timings, results = interleave(contenders, pace(settings))
     return [
         {
-            "blocks": count,
-            "seconds": timings[f"ours {count}"].median,
-            "spread": timings[f"ours {count}"].spread,
-            "interventions": float(results[f"ours {count}"].scores["num_interventions"][0]),
+            "blocks": float(masks[name].sum()),
+            "seconds": timings[name].median,
+            "spread": timings[name].spread,
+            "interventions": float(results[name].scores["num_interventions"][0]),
         }
-        for count in counts
+        for name in reversed(masks)
     ]
 
 
-def _memory_end(name: str, rows: list[Row], mesh: Mesh) -> Row:
+def _strong(points: list[_Point]) -> list[Row]:
+    """With the efficiency: time on one device over k times that on k."""
+    rows: list[Any] = [point.row for point in points]
+    one = rows[0]["seconds"]
+    return [row | {"efficiency": one / (row["devices"] * row["seconds"])} for row in rows]
+
+
+def _memory_end(points: list[_Point], mesh: Mesh) -> Row:
     """Lanes at which a program fills the memory, from a line through its bytes."""
-    lanes = [float(row["lanes"] or 0) / mesh.size for row in rows]
-    needed = [float(row["program_bytes"] or 0) for row in rows]
+    rows: list[Any] = [point.row for point in points]
+    lanes = [row["lanes"] / mesh.size for row in rows]
+    needed = [row["program_bytes"] or 0.0 for row in rows]
     memory, end = device_memory(mesh), None
     if memory is not None and len(rows) > 1 and max(needed) > min(needed):
         each, fixed = np.polyfit(lanes, needed, 1)
         end = float(mesh.size * int((memory - fixed) / each))
+    name = rows[0]["program"]
     return {"program": name, "memory_bytes_per_device": memory, "predicted_lanes": end}
 
 
-def _roofline(name: str, point: _Point, flops: float | None, lanes: int, mesh: Mesh) -> Row | None:
+def _roofline(program: _Program, point: _Point) -> list[Row]:
     """Achieved FLOP/s at an arithmetic intensity: FLOPs over the bytes of the compiled program."""
+    row: Any = point.row
     moved = bytes_of(point.compiled)  # of the program of one device
-    if flops is None or moved is None:
-        return None
-    return {
-        "program": name,
-        "intensity": flops * lanes / (moved * mesh.size),
-        "flops_per_second": flops * lanes / point.timing.median,
-    }
+    if program.flops is None or moved is None:
+        return []
+    flops = program.flops * row["lanes"]
+    intensity, achieved = flops / (moved * row["devices"]), flops / row["seconds"]
+    return [{"program": program.name, "intensity": intensity, "flops_per_second": achieved}]
 
 
 def _doubling(most: int) -> list[int]:

@@ -5,14 +5,13 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from benchmarks.agree.forward import REFERENCE
+from benchmarks.agree.reference import REFERENCE
 from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
@@ -20,18 +19,15 @@ from benchmarks.harness.settings import Defaults, Settings
 from benchmarks.harness.timing import timed
 from benchmarks.methods.base import Case
 from benchmarks.methods.inputs import write_random_model
-from jaxseg_xai.core.types import Explanation, SegmentTarget
-from jaxseg_xai.data import open_dataset
-from jaxseg_xai.devices.mesh import replicate
-from jaxseg_xai.explainers import Batch, Problem, explain
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.models import load_model
-from jaxseg_xai.ops.random import image_id, make_key
-from jaxseg_xai.store import ZarrStore
-from jaxseg_xai.store.pools import read_pool
+from jaxseg_xai.store import MemoryStore, ZarrStore
+from jaxseg_xai.store.copy import copy_store
 from jaxseg_xai.sweeps.config import DataConfig, Job, SweepConfig
-from jaxseg_xai.sweeps.run import run_sweep
+from jaxseg_xai.sweeps.engine import Engine
+from jaxseg_xai.sweeps.run import attributes, entry_of, run_sweep
+from jaxseg_xai.sweeps.work import Work
 
 #: Batches of `lanes` images in one sweep.
 _BATCHES, _QUICK_BATCHES = 4, 2
@@ -51,22 +47,17 @@ class SweepCase(Case):
         rows: list[Row] = []
         with tempfile.TemporaryDirectory() as name, _programs_kept(Path(name) / "xla"):
             folder = Path(name)
-            config = _config(settings, folder)
-
-            def sweep(name: str) -> tuple[Any, float]:
-                into = dataclasses.replace(config, out=folder / name)
-                return timed(run_sweep, into, progress=False)
-
-            first, _ = sweep("first")
-            validation = _validate(config, folder / "first", settings, mesh)
+            config = dataclasses.replace(_config(settings, folder), out=folder / "first")
+            first = run_sweep(config, progress=False)
+            memory = _in_memory(config)
+            validation = _validate(ZarrStore.open(config.out), memory)
             for turn in range(settings.repetitions):
-                result, wall = sweep(str(turn))
+                into = dataclasses.replace(config, out=folder / str(turn))
+                result, wall = timed(run_sweep, into, progress=False)
                 wall -= result.times.compile_seconds
                 explaining = sum(result.times.compute_seconds.values()) / wall
-                again = timed(
-                    _writing_again(folder / str(turn), settings.lanes), folder / f"{turn} again"
-                )[1]
-                shares = {"explaining": explaining, "storage": again / wall}
+                storage = timed(copy_store, memory, folder / f"{turn} again")[1] / wall
+                shares = {"explaining": explaining, "storage": storage}
                 shares["rest"] = 1 - sum(shares.values())
                 rows.append({"seconds": wall} | {f"share_{k}": v for k, v in shares.items()})
         counts = [sum(found.values()) for found in first.counts.values()]
@@ -100,63 +91,32 @@ def _config(settings: Settings, folder: Path) -> SweepConfig:
     )
 
 
-def _target(found: Any) -> SegmentTarget:
-    where = {"region": found.region, "reference": found.reference}
-    return SegmentTarget(class_index=np.int32(found.row.class_index), **where)
+def _in_memory(config: SweepConfig) -> MemoryStore:
+    """The same sweep, whose results never see a disk."""
+    bundle = load_model(config.model, dtype=config.dtype)
+    source, chosen = config.data.open(bundle.segmenter.output, read_labels=True)
+    work = Work(
+        bundle=bundle,
+        source=source,
+        chosen=tuple(chosen),
+        jobs=config.explain,
+        classes=tuple(range(1, len(bundle.class_names))),
+        batch_size=config.batch_size,
+    )
+    entries = [entry_of(work, job) for job in work.jobs]
+    store = MemoryStore(entries=entries, plan=work.plan(), attrs=attributes(work))
+    pools = {side: work.make_pool(side) for side in work.patch_sides()}
+    Engine(work, store, pools, progress=False).run()
+    return store
 
 
-def _writing_again(out: Path, lanes: int) -> Any:
-    """A function that writes the contents of a store into another, with a flush a batch."""
-    store = ZarrStore.open(out)
-    results = [store.read(row) for row in store.rows()]
-    images = {found.row.image_index: store.read_image(found.row) for found in results}
-    entries = [store.entry(label) for label in store.labels]
-    plan = {label: store.rows(label) for label in store.labels}
-
-    def write(copy: Path) -> None:
-        again = ZarrStore.create_or_resume(copy, entries=entries, plan=plan, config={})
-        for index, image in images.items():
-            if image is not None:
-                again.write_image(index, image)
-        for number, found in enumerate(results, start=1):
-            explanation = Explanation(
-                attribution=found.attribution,
-                status=np.int32(found.row.status or 0),
-                scores=found.row.scores,
-                maps=found.maps,
-                traces=found.traces,
-            )
-            again.write(found.row.label, found.row.number, explanation, _target(found))
-            if number % lanes == 0 or number == len(results):
-                again.flush()
-
-    return write
-
-
-def _validate(config: SweepConfig, out: Path, settings: Settings, mesh: Mesh) -> Validation:
-    """What the store holds of the first batch against explanations that never were on a disk."""
-    store, bundle = ZarrStore.open(out), load_model(config.model, dtype=config.dtype)
-    dataset, worst = open_dataset("triangle", config.data.split, size=settings.size), 0.0
-    by_id = {name: index for index, name in enumerate(dataset.ids)}
-    for job in config.explain:
-        explainer, pool = job.explainer, None
-        if "patches" in explainer.needs:
-            pool = read_pool(out, explainer.patch_side)
-            explainer = explainer.in_box(config.roi.side)
-        rows = [store.read(row) for row in store.rows(job.label)[: settings.lanes]]
-        ids = [found.row.image_id for found in rows]
-        batch = Batch(
-            images=np.stack([dataset[by_id[name]].image for name in ids]),
-            targets=jax.tree.map(lambda *leaves: np.stack(leaves), *map(_target, rows)),
-            image_ids=np.stack([image_id(name) for name in ids]),
-            valid=np.ones(len(rows), bool),
-        )
-        model = {"segmenter": bundle.segmenter, "variables": bundle.variables}
-        problem = Problem(**model, key=make_key(config.seed), pool=pool)
-        # Placed as the sweep places it: then its compiled programs serve again.
-        again = explain(explainer, replicate(problem, mesh), batch, mesh=mesh)
-        stored = np.stack([np.asarray(found.attribution) for found in rows])
-        worst = max(worst, float(np.max(np.abs(stored - np.asarray(again.attribution)))))
+def _validate(store: ZarrStore, memory: MemoryStore) -> Validation:
+    """What the store holds against what never was on a disk."""
+    maps, others = (
+        np.stack([np.asarray(found.read(row).attribution) for row in found.rows()])
+        for found in (store, memory)
+    )
+    worst = float(np.max(np.abs(maps - others)))
     counts = [found for label in store.counts().values() for found in label.items()]
     bad = sum(n for status, n in counts if status in ("FAILED", "NON_FINITE", "PENDING"))
     return judge(

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.arrays import Arrays, Inputs, part_name
-from benchmarks.peers.device import inputs_per_call, tuned_convolutions
+from benchmarks.arrays import Arrays, Inputs, join, part_name
+from benchmarks.peers.batches import one_by_one, together
 from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
-from benchmarks.peers.unet import DoubleConv, TorchUNet, channels_first, channels_last
+from benchmarks.peers.unet import DoubleConv, TorchUNet, channels_first
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers.parts.components import ComponentAte
 
@@ -38,13 +38,6 @@ class Site(NamedTuple):
     is_input: bool
     channels: slice
     parts: tuple[int | None, ...] = (None,)
-
-
-class _Job(NamedTuple):
-    """An intervention: activations of another image, [1, c, h, w], and the channel (None: all)."""
-
-    value: torch.Tensor
-    channel: int | None
 
 
 def find_sites(model: TorchUNet) -> list[Site]:
@@ -77,79 +70,78 @@ def find_sites(model: TorchUNet) -> list[Site]:
 
 
 def original(model: TorchUNet, inputs: Inputs, settings: ComponentAte, every: int = 1) -> Arrays:
-    """One intervention at a time, eagerly, channels first."""
-    return _effects(model, 1, channels_first, inputs, settings, every)
+    """One intervention at a time."""
+    return one_by_one(_effects, model, inputs, settings, every=every)
 
 
-@tuned_convolutions()
 def tuned(folded: TorchUNet, inputs: Inputs, settings: ComponentAte, every: int = 1) -> Arrays:
     """The same with interventions on a site batched."""
-    batch_size = inputs_per_call(folded.device, *inputs.images.shape[1:3])
-    return _effects(folded, batch_size, channels_last, inputs, settings, every)
+    return together(_effects, folded, inputs, settings, num_images=1, every=every)
 
 
 def first_order(model: TorchUNet, inputs: Inputs) -> np.ndarray:
     """Gradient x difference of all parts, from one backward pass per image: float64 [N, parts]."""
-    sites, rows = find_sites(model), []
+    return one_by_one(_first_order, model, inputs, None)["first_order"]
+
+
+def _first_order(model: TorchUNet, x, inputs: Inputs, settings: None, size: int) -> Arrays:
     assert inputs.others is not None
-    for i, x in enumerate(channels_first(inputs.images, model.device).split(1)):
-        with torch.no_grad():
-            alike = channels_first(inputs.others[i], model.device).split(1)
-            seen = [_tensors(model, other, sites)[1] for other in alike]
-        logits, tensors = _tensors(model, x, sites)
-        outcome = soft_outcomes_of(logits, truth_of(inputs.one(i), model.device)).sum()
-        row: list[float] = []
-        slopes = torch.autograd.grad(outcome, tensors)
-        for site, slope, own, *put in zip(sites, slopes, tensors, *seen, strict=True):
-            step = (torch.cat(put).mean(0, keepdim=True) - own)[:, site.channels]
-            each = (slope[:, site.channels] * step.detach()).sum((0, 2, 3)).double()
-            row += [float(each.sum() if c is None else each[c]) for c in site.parts]
-        rows.append(row)
-    return np.array(rows)
+    sites, row = find_sites(model), []
+    with torch.no_grad():
+        alike = channels_first(inputs.others[0], x.device).split(1)
+        seen = [_tensors(model, other, sites)[1] for other in alike]
+    logits, tensors = _tensors(model, x, sites)
+    outcome = soft_outcomes_of(logits, truth_of(inputs, x.device)).sum()
+    slopes = torch.autograd.grad(outcome, tensors)
+    for site, slope, own, *put in zip(sites, slopes, tensors, *seen, strict=True):
+        step = (torch.cat(put).mean(0, keepdim=True) - own)[:, site.channels]
+        each = (slope[:, site.channels] * step.detach()).sum((0, 2, 3)).double()
+        row += [float(each.sum() if c is None else each[c]) for c in site.parts]
+    return {"first_order": np.array([row])}
 
 
+@torch.inference_mode()
 def _effects(
-    model: TorchUNet,
-    batch_size: int,
-    layout: Callable[[np.ndarray, torch.device], torch.Tensor],
-    inputs: Inputs,
-    settings: ComponentAte,
-    every: int,
+    model: TorchUNet, x, inputs: Inputs, settings: ComponentAte, size: int, every: int
 ) -> Arrays:
+    """Of one image."""
     assert inputs.others is not None
     if settings.outcome != "soft_dice":
         raise ValueError(f"outcome={settings.outcome!r}: the peers know soft_dice")
-    sites, rows = find_sites(model), []
-    parts = [(site.name, channel) for site in sites for channel in site.parts]
-    asked = np.array([channel is None or channel % every == 0 for _, channel in parts])
+    sites, truth, rows = find_sites(model), truth_of(inputs, x.device), []
+    kept = torch.channels_last if size > 1 else torch.contiguous_format
 
-    kept = torch.channels_last if batch_size > 1 else torch.contiguous_format
-
-    def logits_of(site: Site, jobs: Sequence[_Job], x: torch.Tensor) -> torch.Tensor:
+    def logits_of(site: Site, jobs: Sequence[tuple[torch.Tensor, int | None]]) -> torch.Tensor:
+        """Of one intervention each: activations [1, c, h, w], and the channel (None: all)."""
         found = []
-        for start in range(0, len(jobs), batch_size):
-            chunk = jobs[start : start + batch_size]
-            images = x.expand(len(chunk), -1, -1, -1)
-            with _hooked([site], lambda _, tensor, chunk=chunk: _replaced(site, tensor, chunk)):
+        for start in range(0, len(jobs), size):
+            chunk = jobs[start : start + size]
+
+            def put(_: int, tensor: torch.Tensor, chunk: Any = chunk) -> torch.Tensor:
+                tensor = tensor.clone()
+                for row, (value, channel) in zip(tensor[:, site.channels], chunk, strict=True):
+                    where = slice(None) if channel is None else channel
+                    row[where] = value[0, where]
+                return tensor
+
+            with _hooked([site], put):
+                images = x.expand(len(chunk), -1, -1, -1)
                 found.append(model(images.clone(memory_format=kept)))
         return torch.cat(found)
 
-    for i, x in enumerate(layout(inputs.images, model.device).split(1)):
-        truth, row = truth_of(inputs.one(i), model.device), []
-        with torch.inference_mode():
-            base = soft_outcomes_of(model(x), truth)
-            alike = layout(inputs.others[i], model.device).split(1)
-            seen = [_tensors(model, other, sites)[1] for other in alike]
-            for site, *values in zip(sites, *seen, strict=True):
-                chosen = [c for c in site.parts if c is None or c % every == 0]
-                jobs = [_Job(value[:, site.channels], c) for c in chosen for value in values]
-                found = soft_outcomes_of(logits_of(site, jobs, x), truth) - base
-                row.append(found.double().reshape(len(chosen), len(values)).mean(1).cpu().numpy())
-        rows.append(np.full(len(parts), np.nan))
-        rows[-1][asked] = np.concatenate(row)
-    count, names = (len(rows), 1), np.array([part_name(*part) for part in parts])
-    found = {"parts": np.tile(names, count), "asked": np.tile(asked, count)}
-    return found | {"effects": np.array(rows)}
+    base = soft_outcomes_of(model(x), truth)
+    alike = channels_first(inputs.others[0], x.device).contiguous(memory_format=kept).split(1)
+    seen = [_tensors(model, other, sites)[1] for other in alike]
+    for site, *values in zip(sites, *seen, strict=True):
+        asked = [c is None or c % every == 0 for c in site.parts]
+        chosen = [c for c, wanted in zip(site.parts, asked, strict=True) if wanted]
+        jobs = [(value[:, site.channels], c) for c in chosen for value in values]
+        found = soft_outcomes_of(logits_of(site, jobs), truth) - base
+        row = np.full(len(asked), np.nan)
+        row[asked] = found.double().reshape(len(chosen), len(values)).mean(1).cpu().numpy()
+        names = np.array([part_name(site.name, channel) for channel in site.parts])
+        rows.append({"parts": names, "asked": np.array(asked), "effects": row})
+    return {name: one[None] for name, one in join(rows).items()}
 
 
 def _tensors(
@@ -162,33 +154,19 @@ def _tensors(
     return logits, [found[number] for number in range(len(sites))]
 
 
-def _replaced(site: Site, tensor: torch.Tensor, jobs: Sequence[_Job]) -> torch.Tensor:
-    """The tensor [N, C, h, w] with one of N interventions in each row."""
-    tensor = tensor.clone()
-    for row, job in zip(tensor[:, site.channels], jobs, strict=True):
-        where = slice(None) if job.channel is None else job.channel
-        row[where] = job.value[0, where]
-    return tensor
-
-
 @contextlib.contextmanager
 def _hooked(
     sites: Sequence[Site], see: Callable[[int, torch.Tensor], torch.Tensor | None]
 ) -> Iterator[None]:
     """While the network runs, `see` is shown each site's tensor, and may give another for it."""
 
-    def before(number: int) -> Callable[..., Any]:
-        return lambda _, given: see(number, given[0])
+    def hook(number: int, site: Site) -> Any:
+        module: Any = site.module
+        if site.is_input:
+            return module.register_forward_pre_hook(lambda _, given: see(number, given[0]))
+        return module.register_forward_hook(lambda _, given, made: see(number, made))
 
-    def after(number: int) -> Callable[..., Any]:
-        return lambda _, given, made: see(number, made)
-
-    handles = [
-        site.module.register_forward_pre_hook(before(number))
-        if site.is_input
-        else site.module.register_forward_hook(after(number))
-        for number, site in enumerate(sites)
-    ]
+    handles = [hook(number, site) for number, site in enumerate(sites)]
     try:
         yield
     finally:

@@ -1,46 +1,42 @@
 """Confidence, entropy and test-time augmentation in PyTorch: as usually written, and batched."""
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from benchmarks.arrays import Arrays, Inputs
-from benchmarks.peers.device import inputs_per_call, tuned_convolutions
-from benchmarks.peers.misure import hard_dice, soft_dice
-from benchmarks.peers.unet import TorchUNet, channels_first, channels_last, class_logits
+from benchmarks.peers.batches import one_by_one, together
+from benchmarks.peers.misure_stage_2 import hard_dice, soft_dice
+from benchmarks.peers.unet import TorchUNet, class_logits
 from jaxseg_xai.explainers.uncertainty.confidence import Confidence
 from jaxseg_xai.ops.dilation import ellipse
 
 
 def original(model: TorchUNet, inputs: Inputs, settings: Confidence) -> Arrays:
-    """One view of one image at a time, eagerly, channels first."""
-    found, images = [], channels_first(inputs.images, model.device)
-    with torch.inference_mode():
-        for x, wanted in zip(images.split(1), inputs.targets.class_index, strict=True):
-            logits = torch.cat([class_logits(model(view)) for view in _views(x, settings)])
-            found.append(_measure(logits, int(wanted), settings))
-    return _result(found)
+    """One view of one image at a time."""
+    return one_by_one(_explain, model, inputs, settings)
 
 
-@tuned_convolutions()
 def tuned(folded: TorchUNet, inputs: Inputs, settings: Confidence) -> Arrays:
-    """Views of many images together, channels last.
+    """Views of many images together."""
+    return together(_explain, folded, inputs, settings)
 
-    The scores are then measured image by image, which on a CPU is little beside the network.
-    """
-    images = channels_last(inputs.images, folded.device)
-    with torch.inference_mode():
-        # [N, V, C, H, W]: quarter turns are of square images only, so all views have one shape.
-        views = torch.stack(list(_views(images, settings)), 1)
-        flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        chunks = flat.split(inputs_per_call(folded.device, *images.shape[2:]))
-        logits = torch.cat([class_logits(folded(chunk)) for chunk in chunks])
-        each = zip(logits.unflatten(0, views.shape[:2]), inputs.targets.class_index, strict=True)
-        found = [_measure(one, int(wanted), settings) for one, wanted in each]
-    return _result(found)
+
+@torch.inference_mode()
+def _explain(model: TorchUNet, images, inputs: Inputs, settings: Confidence, size: int) -> Arrays:
+    """Scores are measured image by image, which on a CPU is little beside the network."""
+    turns = _turns(settings, images.shape[2] == images.shape[3])
+    turned = [(torch.rot90(images, quarters, (2, 3)), flip) for quarters, flip in turns]
+    # [N, V, C, H, W]: quarter turns are of square images only, so all views have one shape.
+    views = torch.stack([view.flip(3) if flip else view for view, flip in turned], 1)
+    layout = torch.contiguous_format if size == 1 else torch.channels_last
+    chunks = views.flatten(0, 1).contiguous(memory_format=layout).split(size)
+    logits = torch.cat([class_logits(model(chunk)) for chunk in chunks])
+    each = zip(logits.unflatten(0, views.shape[:2]), inputs.targets.class_index, strict=True)
+    found = [_measure(one, int(wanted), turns, settings) for one, wanted in each]
+    return {name: torch.stack([one[name] for one in found]).cpu().numpy() for name in found[0]}
 
 
 def _turns(settings: Confidence, square: bool) -> list[tuple[int, bool]]:
@@ -49,17 +45,10 @@ def _turns(settings: Confidence, square: bool) -> list[tuple[int, bool]]:
     return list(itertools.product(quarters, (False, True)))
 
 
-def _views(x: torch.Tensor, settings: Confidence) -> Iterator[torch.Tensor]:
-    for quarters, flip in _turns(settings, x.shape[2] == x.shape[3]):
-        turned = torch.rot90(x, quarters, (2, 3))
-        yield turned.flip(3) if flip else turned
-
-
 def _measure(
-    logits: torch.Tensor, wanted: int, settings: Confidence
-) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    logits: torch.Tensor, wanted: int, turns: list[tuple[int, bool]], settings: Confidence
+) -> dict[str, torch.Tensor]:
     """Entropy, segment and scores of one image, given the logits [V, K, H, W] of its views."""
-    turns = _turns(settings, logits.shape[2] == logits.shape[3])
     segments = []
     for view, (quarters, flip) in zip(logits.argmax(1) == wanted, turns, strict=True):
         segments.append(torch.rot90(view.flip(1) if flip else view, -quarters))
@@ -77,7 +66,9 @@ def _measure(
     )
     band = inner & outer
     first, second = torch.triu_indices(len(segments), len(segments), 1)
-    scores = {
+    return {
+        "attribution": entropy,
+        "segment": segment,
         "confidence": surest[segment].mean(),
         "entropy": entropy[segment].mean(),
         "confidence_band": surest[band].mean(),
@@ -86,11 +77,3 @@ def _measure(
         "tta_disagreement": 1 - hard_dice(segments[1:], segment[None]).mean(),
         "tta_pairwise": 1 - hard_dice(segments[first], segments[second]).mean(),
     }
-    return entropy, segment, scores
-
-
-def _result(found: list[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]) -> Arrays:
-    entropies, segments, scores = zip(*found, strict=True)
-    named = {"attribution": entropies, "segment": segments}
-    named |= {name: [each[name] for each in scores] for name in scores[0]}
-    return {name: torch.stack(list(values)).cpu().numpy() for name, values in named.items()}

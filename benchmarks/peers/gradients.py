@@ -1,6 +1,6 @@
-"""Seg-Grad-CAM and integrated gradients in PyTorch: as libraries do them, and as fast as it goes.
+"""Seg-Grad-CAM, integrated gradients and the ATE's gradient in PyTorch.
 
-All explain the logits of a class summed over the pixels where it is predicted, as ours do.
+Like ours, the first two explain the logits of a class summed over the pixels of its segment.
 """
 
 from contextlib import contextmanager
@@ -8,50 +8,42 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.polynomial.legendre import leggauss
 from torch.nn import functional
 
-from benchmarks.arrays import Arrays, Inputs, join
-from benchmarks.peers.device import inputs_per_call, tuned_convolutions
-from benchmarks.peers.unet import TorchUNet, channels_first, channels_last, class_logits
+from benchmarks.arrays import Arrays, Inputs
+from benchmarks.peers.batches import classes_of, one_by_one, together
+from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
+from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
+from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
+from jaxseg_xai.ops.blocks import tile_patches
 
-Method = GradCam | IntegratedGradients
+Method = GradCam | IntegratedGradients | AteGradient
 
 
 def original(model: TorchUNet, inputs: Inputs, settings: Method) -> Arrays:
-    """One image at a time, eagerly, channels first.
+    """As libraries do them.
 
     Grad-CAM (of the last encoder block) as pytorch-grad-cam does it: a hook keeps the layer's
     output, and `backward` computes the gradients of all weights, too. Integrated gradients as
     Captum does them: all points of the path are one batch.
     """
-    found = []
-    for i in range(len(inputs.images)):
-        x, wanted = channels_first(inputs.images[[i]], model.device), _classes(model, inputs.one(i))
-        if isinstance(settings, GradCam):
-            found.append(_grad_cam(model, x, wanted, whole=True))
-        else:
-            found.append(_integrate(model, x, wanted, settings.num_nodes, settings.num_nodes))
-    model.zero_grad(set_to_none=True)
-    return join(found)
+    size = settings.num_nodes if isinstance(settings, IntegratedGradients) else 1
+    return one_by_one(_METHODS[type(settings)], model, inputs, settings, size)
 
 
-@tuned_convolutions()
 def tuned(folded: TorchUNet, inputs: Inputs, settings: Method) -> Arrays:
     """Many inputs together; Grad-CAM goes back no further than to its layer."""
-    images, classes = channels_last(inputs.images, folded.device), _classes(folded, inputs)
-    batch_size = inputs_per_call(folded.device, *images.shape[2:])
-    if isinstance(settings, IntegratedGradients):
-        return _integrate(folded, images, classes, settings.num_nodes, batch_size)
-    parts = zip(images.split(batch_size), classes.split(batch_size), strict=True)
-    return join([_grad_cam(folded, x, wanted, whole=False) for x, wanted in parts])
+    return together(_METHODS[type(settings)], folded, inputs, settings)
 
 
-def _grad_cam(model: TorchUNet, x: torch.Tensor, wanted: torch.Tensor, *, whole: bool) -> Arrays:
+def _grad_cam(model: TorchUNet, x, inputs: Inputs, settings: GradCam, size: int) -> Arrays:
     """With the gradients of the whole network, or, of a frozen one, only of the layer's output."""
+    whole = model.head.weight.requires_grad
     with _kept(model, whole) as kept:
-        logits = class_logits(model(x))
+        logits, wanted = class_logits(model(x)), classes_of(inputs, model.device)
         segment = _segment(logits, wanted)
         summed = _summed(logits, wanted, segment)
         if whole:
@@ -82,24 +74,63 @@ def _kept(model: TorchUNet, whole: bool):
         handle.remove()
 
 
-def _integrate(model: TorchUNet, images, classes, num_nodes: int, batch_size: int) -> Arrays:
+def _integrate(
+    model: TorchUNet, images, inputs: Inputs, settings: IntegratedGradients, size: int
+) -> Arrays:
     """Along the paths from 0 to images [N, C, H, W], so many points of them at a time."""
+    classes, count = classes_of(inputs, model.device), settings.num_nodes
     with torch.inference_mode():
-        parts = zip(images.split(batch_size), classes.split(batch_size), strict=True)
-        segments = torch.cat([_segment(class_logits(model(x)), wanted) for x, wanted in parts])
+        segments = _segment(class_logits(model(images)), classes)
     segments = segments.clone()  # no longer of the inference mode
-    places, weights = (
-        torch.from_numpy(values).to(images) / 2
-        for values in np.polynomial.legendre.leggauss(num_nodes)
-    )
+    places, weights = (torch.from_numpy(v).to(images) / 2 for v in leggauss(count))
     total = torch.zeros_like(images)
-    for chunk in torch.arange(len(images) * num_nodes, device=images.device).split(batch_size):
-        which, nodes = chunk // num_nodes, chunk % num_nodes
+    for chunk in torch.arange(len(images) * count, device=images.device).split(size):
+        which, nodes = chunk // count, chunk % count
         points = ((places[nodes, None, None, None] + 0.5) * images[which]).requires_grad_(True)
         score = _summed(class_logits(model(points)), classes[which], segments[which])
         slope = torch.autograd.grad(score, points)[0]
         total.index_add_(0, which, weights[nodes, None, None, None] * slope)
     return _result((total * images).sum(1), segments)
+
+
+def _ate_gradient(model: TorchUNet, x, inputs: Inputs, settings: AteGradient, size: int) -> Arrays:
+    """Effects of all blocks of one image in points, one field and one node at a time.
+
+    `draws.full` holds the patch in each block of each field; blocks in the region have effect 0.
+    """
+    if settings.outcome != "soft_dice":
+        raise ValueError(f"outcome={settings.outcome!r}: the peer knows soft_dice")
+    assert inputs.draws is not None
+    truth, side, (patches, _, patch_of) = (
+        truth_of(inputs, x.device),
+        settings.block_size,
+        inputs.draws,
+    )
+    fields = np.stack([np.asarray(tile_patches(patches[p], x.shape[2:])) for p in patch_of[0].T])
+    free = 1 - _painted(functional.max_pool2d(truth.region[None].float(), side), side)
+
+    def slope(at: torch.Tensor) -> torch.Tensor:
+        at = at.detach().requires_grad_(True)
+        return torch.autograd.grad(soft_outcomes_of(model(at), truth).sum(), at)[0]
+
+    places, weights = leggauss(settings.num_nodes)
+    places, weights = (places + 1) / 2, weights / 2
+    if settings.num_nodes == 1:  # at the image itself
+        places = np.zeros(1)
+    effects = []
+    for field in channels_first(fields, x.device).split(1):
+        step = (field - x) * free
+        nodes = zip(places, weights, strict=True)
+        mean = sum(float(weight) * slope(x + float(place) * step) for place, weight in nodes)
+        effects.append(functional.avg_pool2d((mean * step).sum(1), side) * side**2)
+    with torch.no_grad():
+        segment = (class_logits(model(x)).argmax(1) == truth.class_index) & truth.region
+    return _result(_painted(torch.stack(effects).mean(0), side), segment)
+
+
+def _painted(blocks: torch.Tensor, side: int) -> torch.Tensor:
+    """[N, rows, columns] -> [N, H, W]."""
+    return blocks.repeat_interleave(side, 1).repeat_interleave(side, 2)
 
 
 def _segment(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -112,9 +143,12 @@ def _summed(logits: torch.Tensor, wanted: torch.Tensor, segment: torch.Tensor) -
     return (logits[which, wanted] * segment).sum()
 
 
-def _classes(model: TorchUNet, inputs: Inputs) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(inputs.targets.class_index, np.int64)).to(model.device)
-
-
 def _result(attribution: torch.Tensor, segment: torch.Tensor) -> Arrays:
     return {"attribution": attribution.detach().cpu().numpy(), "segment": segment.cpu().numpy()}
+
+
+_METHODS = {
+    GradCam: _grad_cam,
+    IntegratedGradients: _integrate,
+    AteGradient: _ate_gradient,
+}

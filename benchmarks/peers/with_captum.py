@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.arrays import Arrays, Inputs, stack
+from benchmarks.peers.batches import one_by_one
 from benchmarks.peers.pdcr import outcomes_of, truth_of
 from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
 from jaxseg_xai.explainers.ate.ate import Ate
@@ -23,26 +24,22 @@ def has_captum() -> bool:
 
 def integrated_gradients(model: TorchUNet, inputs: Inputs, settings: IntegratedGradients) -> Arrays:
     """Captum's `IntegratedGradients`, one image at a time, all its nodes together."""
+    return one_by_one(_integrate, model, inputs, settings)
+
+
+def _integrate(model, x, inputs: Inputs, settings: IntegratedGradients, size: int) -> Arrays:
     from captum import attr  # pyright: ignore[reportMissingImports]
 
-    found = []
-    for x, wanted in zip(
-        channels_first(inputs.images, model.device).split(1),
-        inputs.targets.class_index.tolist(),
-        strict=True,
-    ):
-        with torch.no_grad():
-            segment = class_logits(model(x)).argmax(1) == wanted
+    wanted = int(inputs.targets.class_index[0])
+    with torch.no_grad():
+        segment = class_logits(model(x)).argmax(1) == wanted
 
-        def summed(points: torch.Tensor, c: int = wanted, m: torch.Tensor = segment):
-            return (class_logits(model(points))[:, c] * m).sum((1, 2))
+    def summed(points: torch.Tensor) -> torch.Tensor:
+        return (class_logits(model(points))[:, wanted] * segment).sum((1, 2))
 
-        effect = attr.IntegratedGradients(summed).attribute(
-            x, baselines=0, n_steps=settings.num_nodes
-        )
-        attribution = effect.detach().sum(1)[0].float().cpu().numpy()
-        found.append({"attribution": attribution, "segment": segment[0].cpu().numpy()})
-    return stack(found)
+    effect = attr.IntegratedGradients(summed).attribute(x, baselines=0, n_steps=settings.num_nodes)
+    attribution = effect.detach().sum(1).float().cpu().numpy()
+    return {"attribution": attribution, "segment": segment.cpu().numpy()}
 
 
 def occlusion(model: TorchUNet, inputs: Inputs, settings: Ate, blocks: np.ndarray) -> Arrays:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.agree.ate import TOLERANCE
-from benchmarks.agree.forward import REFERENCE
 from benchmarks.agree.published import pdcr_triangle
+from benchmarks.agree.reference import REFERENCE
 from benchmarks.peers.pdcr import original, tuned
 from benchmarks.peers.unet import torch_unet, tuned_copy
 from jaxseg_xai.explainers.ate.ate import Ate
@@ -88,7 +88,7 @@ def test_nothing_to_visit(reference, models, explain):
     assert not found["ate"].any()
 
 
-@pytest.mark.parametrize("options", [{"perturbation": "mean"}, {"outcome": "soft_dice"}])
+@pytest.mark.parametrize("options", [{"sequential": True}, {"outcome": "soft_dice"}])
 def test_what_the_peers_do_not_know_is_refused(reference, models, options):
     with pytest.raises(ValueError, match="the peers know"):
         tuned(models[tuned], reference.inputs, Ate(**options))
