@@ -14,6 +14,12 @@ MODELS = Registry(
         "segformer": "jaxseg_xai.models.zoo.segformer:SegFormerConfig",
         "unet3d": "jaxseg_xai.models.zoo.unet3d:UNet3DConfig",
         "vmunet": "jaxseg_xai.models.zoo.vmunet:VMUNetConfig",
+        "fcn_resnet50": "jaxseg_xai.models.zoo.fcn:FCNConfig",
+        "deeplabv3_resnet50": "jaxseg_xai.models.zoo.deeplabv3:DeepLabV3ResNetConfig",
+        "deeplabv3_mobilenet_v3_large": (
+            "jaxseg_xai.models.zoo.deeplabv3:DeepLabV3MobileNetConfig"
+        ),
+        "lraspp_mobilenet_v3_large": "jaxseg_xai.models.zoo.lraspp:LRASPPConfig",
     },
     base=Architecture,
 )

@@ -130,6 +130,35 @@ def pad_to(x: jax.Array, size: Sequence[int]) -> jax.Array:
     return jnp.pad(x, [(0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)])
 
 
+def max_pool(x: jax.Array, size: int, *, stride: int, padding: int = 0) -> jax.Array:
+    """Max-pooling over windows that may overlap, along every axis, as in PyTorch.
+
+    Made and differentiated as `max_pool_2`.
+
+    Args:
+      x: images or volumes [B, *S, C].
+      size: of a window.
+      stride: from one window to the next.
+      padding: pixels around, which are never the largest; at most half a window.
+
+    Returns:
+      [B, (S + 2 padding - size) // stride + 1, C].
+    """
+    for axis in range(x.ndim - 2, 0, -1):
+        around = [((ends := padding * (d == axis)), ends, 0) for d in range(x.ndim)]
+        padded = lax.pad(x, jnp.full((), -jnp.inf, x.dtype), around)
+        last = (padded.shape[axis] - size) // stride * stride
+        taps = [
+            lax.slice_in_dim(padded, i, last + i + 1, stride=stride, axis=axis) for i in range(size)
+        ]
+        x = functools.reduce(_first_larger, taps)
+    return x
+
+
+def _first_larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(a >= b, a, b)
+
+
 def upsample_2x_nearest(x: jax.Array) -> jax.Array:
     """Nearest-neighbour up-sampling by two: [B, H, W, C] -> [B, 2H, 2W, C]."""
     b, h, w, c = x.shape

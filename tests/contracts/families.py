@@ -45,6 +45,24 @@ class Family:
     golden: tuple[Golden, ...] = ()
 
 
+def published(name: str) -> Golden:
+    """The only case of torchvision's networks, of 21 classes."""
+    return Golden(name=name, config={"num_logits": 21}, case="published", slow=True)
+
+
+#: Backbones of torchvision's networks.
+RESNET = {"stem_channels": 4, "widths": [4, 4, 4], "depths": [1, 1, 1]}
+MOBILENET = {
+    "stem_channels": 4,
+    "kernels": [3, 5],
+    "hidden": [4, 8],
+    "widths": [4, 6],
+    "strides": [2, 2],
+    "dilations": [1, 2],
+    "squeezed": [False, True],
+    "num_relu": 1,
+    "last_channels": 16,
+}
 #: Name in the registry -> entry.
 FAMILIES = {
     "unet": Family(
@@ -113,5 +131,25 @@ FAMILIES = {
             ),
             Golden(name="vmunet", config={"num_logits": 1}, case="published", slow=True),
         ),
+    ),
+    "fcn_resnet50": Family(
+        config=RESNET | {"head_channels": 8},
+        size=(32, 32),
+        golden=(published("torchvision_fcn_resnet50"),),
+    ),
+    "deeplabv3_resnet50": Family(
+        config=RESNET | {"head_channels": 8, "rates": [2]},
+        size=(32, 32),
+        golden=(published("torchvision_deeplabv3_resnet50"),),
+    ),
+    "deeplabv3_mobilenet_v3_large": Family(
+        config=MOBILENET | {"head_channels": 8, "rates": [2]},
+        size=(32, 32),
+        golden=(published("torchvision_deeplabv3_mobilenet_v3_large"),),
+    ),
+    "lraspp_mobilenet_v3_large": Family(
+        config=MOBILENET | {"head_channels": 8},
+        size=(32, 32),
+        golden=(published("torchvision_lraspp_mobilenet_v3_large"),),
     ),
 }

@@ -124,6 +124,21 @@ def test_unpooling_puts_maxima_where_torch_does():
     assert ones.sum() == pooled.size
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_overlapping_max_pool_equals_reduce_window_with_ties(padding):
+    x = jnp.round(jax.random.normal(jax.random.key(0), (2, 8, 7, 3)))
+    around = ((padding, padding),) * 2
+    pools = (
+        lambda x: layers.max_pool(x, 3, stride=2, padding=padding),
+        lambda x: nnx.max_pool(x, (3, 3), (2, 2), around),
+    )
+    cotangent = jax.random.normal(jax.random.key(1), pools[1](x).shape)
+    for found, wanted in zip(
+        *(_value_and_pullback(pool, x, cotangent) for pool in pools), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 def _value_and_pullback(function, x, cotangent):
     value, pullback = jax.vjp(function, x)
     return value, pullback(cotangent)[0]

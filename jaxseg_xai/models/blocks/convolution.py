@@ -1,0 +1,79 @@
+"""Convolution, batch normalisation, activation: what most networks are made of."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxseg_xai.models.norms import norm_layer
+from jaxseg_xai.ops import layers
+
+
+def conv(
+    n_in: int,
+    n_out: int,
+    size: int,
+    rngs: nnx.Rngs,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    **options: Any,
+) -> nnx.Conv:
+    """A convolution of images, `size` x `size`, padded so that stride 1 keeps their size.
+
+    Args:
+      n_in: channels of the input.
+      n_out: channels of the output.
+      size: of the kernel.
+      rngs: of the initial weights.
+      stride: of both axes.
+      dilation: of both axes.
+      **options: further ones of `nnx.Conv`.
+    """
+    usual = {
+        "padding": (size - 1) // 2 * dilation,
+        "conv_general_dilated": layers.conv_general_dilated,
+    }
+    return nnx.Conv(
+        n_in,
+        n_out,
+        (size, size),
+        strides=stride,
+        kernel_dilation=dilation,
+        rngs=rngs,
+        **(usual | options),
+    )
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """What it is given."""
+    return x
+
+
+class ConvNorm(nnx.Module):
+    """Convolution without a bias, batch normalisation, activation."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        size: int,
+        rngs: nnx.Rngs,
+        *,
+        epsilon: float = 1e-5,
+        activation: Callable[[jax.Array], jax.Array] = nnx.relu,
+        **options: Any,
+    ) -> None:
+        self.conv = conv(n_in, n_out, size, rngs, **({"use_bias": False} | options))
+        self.norm = norm_layer("batch", n_out, rngs, epsilon=epsilon)
+        self.activation = activation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, n_in] -> [B, H', W', n_out]."""
+        return self.activation(self.norm(self.conv(x)))
+
+
+def conv_norm_names(theirs: str, ours: str) -> dict[str, str]:
+    """Modules of a `ConvNorm` that is a `torch.nn.Sequential` in PyTorch -> ours."""
+    return {f"{theirs}.0": f"{ours}/conv", f"{theirs}.1": f"{ours}/norm"}
