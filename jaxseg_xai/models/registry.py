@@ -20,6 +20,7 @@ MODELS = Registry(
             "jaxseg_xai.models.zoo.deeplabv3:DeepLabV3MobileNetConfig"
         ),
         "lraspp_mobilenet_v3_large": "jaxseg_xai.models.zoo.lraspp:LRASPPConfig",
+        "hrnet": "jaxseg_xai.models.zoo.hrnet:HRNetConfig",
     },
     base=Architecture,
 )

@@ -152,4 +152,15 @@ FAMILIES = {
         size=(32, 32),
         golden=(published("torchvision_lraspp_mobilenet_v3_large"),),
     ),
+    "hrnet": Family(
+        config={
+            "stem_channels": 4,
+            "first_width": 2,
+            "widths": [2, 4],
+            "modules": [1],
+            "depth": 1,
+        },
+        size=(32, 32),
+        golden=both("hrnet", {"num_logits": 1}, slow=True),
+    ),
 }
