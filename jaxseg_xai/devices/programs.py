@@ -18,8 +18,22 @@ _lock = threading.Lock()
 cleared_by(_programs.clear)
 
 
+class _Program:
+    """A compiled program of 32 bits: JAX is told so where it is compiled and where it is called."""
+
+    def __init__(self, lower: Callable[..., Any], arguments: tuple, static: dict[str, Any]) -> None:
+        with jax.enable_x64(False):
+            self._run = lower(*arguments, **static).compile()
+
+    def __call__(self, *arguments: Any) -> Any:
+        with jax.enable_x64(False):
+            return self._run(*arguments)
+
+
 def compiled(lower: Callable[..., Any], *arguments: Any, **static: Any) -> tuple[Callable, float]:
     """The compiled program for arguments of these shapes, and the seconds spent compiling it.
+
+    It computes in 32 bits, whatever `jax_enable_x64` says.
 
     Args:
       lower: `lower` of a jitted function (or a function around it), asked where the program is new.
@@ -37,7 +51,7 @@ def compiled(lower: Callable[..., Any], *arguments: Any, **static: Any) -> tuple
             _programs.move_to_end(key)
             return _programs[key], 0.0
     start = time.perf_counter()
-    program = lower(*arguments, **static).compile()
+    program = _Program(lower, arguments, static)
     seconds = time.perf_counter() - start
     with _lock:
         _programs[key] = program

@@ -26,8 +26,8 @@ _REMEMBERED = 16
 def explain(explainer: Explainer, problem: Problem, batch: Batch, *, mesh: Mesh) -> Explanation:
     """Explain a batch with any method, compiled once per shape and static setting.
 
-    Everything is computed in 32 bits, whatever `jax_enable_x64` says: it is for other work, and would
-    give other numbers.
+    Everything is computed in 32 bits, whatever `jax_enable_x64` says: it is for other work, and
+    would give other numbers.
 
     Args:
       explainer: the method and its settings.
