@@ -14,6 +14,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
+from jaxseg_xai.models.blocks.patch_embed import PatchEmbed
 from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.ops import layers
 
@@ -174,19 +175,6 @@ def _conv(n_in: int, n_out: int, size: int, rngs: nnx.Rngs, **options: Any) -> n
     return nnx.Conv(n_in, n_out, (size, size), rngs=rngs, **options)
 
 
-class PatchEmbed(nnx.Module):
-    """Overlapping patches as features: a strided convolution and a LayerNorm."""
-
-    def __init__(self, n_in: int, n_out: int, first: bool, rngs: nnx.Rngs) -> None:
-        size, stride = (7, 4) if first else (3, 2)
-        self.proj = _conv(n_in, n_out, size, rngs, strides=stride, padding=size // 2)
-        self.norm = nnx.LayerNorm(n_out, epsilon=1e-5, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, n_in] -> [B, ceil(H / 2), ceil(W / 2), n_out]; the first one: of 4."""
-        return self.norm(self.proj(x))
-
-
 class Attention(nnx.Module):
     """Self-attention of all pixels to a coarser grid of them."""
 
@@ -251,12 +239,13 @@ class Stage(nnx.Module):
 
     def __init__(self, config: SegFormerConfig, stage: int, n_in: int, rngs: nnx.Rngs) -> None:
         dim = config.embed_dims[stage]
-        self.embed = PatchEmbed(n_in, dim, stage == 0, rngs)
+        size, stride = (3, 2) if stage else (7, 4)
+        self.embed = PatchEmbed(n_in, dim, rngs, size=size, stride=stride)
         self.blocks = nnx.List([Block(config, stage, rngs) for _ in range(config.depths[stage])])
         self.norm = nnx.LayerNorm(dim, epsilon=config.block_epsilon, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """What the stage before found, or the image -> [B, H', W', dim]; see `PatchEmbed`."""
+        """What the stage before found, or the image -> half or a quarter of the sides, dim."""
         x = self.embed(x)
         for block in self.blocks:
             x = block(x)
