@@ -174,11 +174,11 @@ def load_model(
     except (ModelError, ConfigError) as error:
         raise ModelError(f"{folder / _CARD}: {error}") from None
     arrays, names = weights.read_weights(folder / card.weights), card.name_map
-    if names is None:
-        config = config.for_weights(arrays)
-        card = dataclasses.replace(card, config=dataclasses.asdict(config))
-        arrays, names = config.translate(arrays), config.torch_names()
     try:
+        if names is None:
+            config = config.for_weights(arrays)
+            card = dataclasses.replace(card, config=dataclasses.asdict(config))
+            arrays, names = config.translate(arrays), config.torch_names()
         model = weights.build_with_weights(config.build, arrays, names)
     except ModelError as error:
         raise ModelError(f"{folder / card.weights}: {error}") from None

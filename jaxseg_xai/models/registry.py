@@ -11,6 +11,8 @@ MODELS = Registry(
     {
         "unet": "jaxseg_xai.models.zoo.unet:UNetConfig",
         "segnet": "jaxseg_xai.models.zoo.segnet:SegNetConfig",
+        "unext": "jaxseg_xai.models.zoo.unext:UNeXtConfig",
+        "ukan": "jaxseg_xai.models.zoo.ukan:UKANConfig",
         "segformer": "jaxseg_xai.models.zoo.segformer:SegFormerConfig",
         "unet3d": "jaxseg_xai.models.zoo.unet3d:UNet3DConfig",
         "vmunet": "jaxseg_xai.models.zoo.vmunet:VMUNetConfig",

@@ -182,7 +182,7 @@ def _shares(size: int, axis: int, like: jax.Array) -> tuple[jax.Array, jax.Array
     return jnp.asarray(before, like.dtype), jnp.asarray(before[::-1], like.dtype)
 
 
-def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
+def shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
     """x[i + by] along an axis; 0 past the ends."""
     return lax.pad(
         x, jnp.zeros((), x.dtype), [(-by * (d == axis), by * (d == axis), 0) for d in range(x.ndim)]
@@ -194,8 +194,8 @@ def _rise(x: jax.Array, axis: int) -> jax.Array:
     """Up-sampling of one axis, without its zeros."""
     before, after = _shares(x.shape[axis], axis, x)
     pair = (
-        (1 - before) * x + before * _shifted(x, -1, axis),
-        (1 - after) * x + after * _shifted(x, 1, axis),
+        (1 - before) * x + before * shifted(x, -1, axis),
+        (1 - after) * x + after * shifted(x, 1, axis),
     )
     return jnp.stack(pair, axis + 1).reshape(
         *x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :]
@@ -213,8 +213,8 @@ def _rise_bwd(axis: int, _: None, cotangent: jax.Array) -> tuple[jax.Array]:
     return (
         (1 - before) * even
         + (1 - after) * odd
-        + _shifted(before * even, 1, axis)
-        + _shifted(after * odd, -1, axis),
+        + shifted(before * even, 1, axis)
+        + shifted(after * odd, -1, axis),
     )
 
 

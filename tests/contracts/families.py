@@ -79,6 +79,51 @@ FAMILIES = {
         size=(16, 16),
         golden=both("segnet", {"num_logits": 1}, slow=True),
     ),
+    "unext": Family(
+        config={"encoder_channels": [4], "token_channels": [10], "depths": [1]},
+        size=(16, 16),
+        golden=(
+            *both("unext", {"num_logits": 1}, slow=True),
+            Golden(
+                name="unext",
+                config={
+                    "num_logits": 2,
+                    "encoder_channels": [8, 16, 32],
+                    "token_channels": [64, 128],
+                },
+                case="small_s",
+                slow=True,
+            ),
+        ),
+    ),
+    "ukan": Family(
+        config={
+            "encoder_channels": [4],
+            "token_channels": [6],
+            "depths": [1],
+            "num_kans": 1,
+        },
+        size=(16, 16),
+        golden=(
+            Golden(
+                name="ukan",
+                config={
+                    "num_logits": 2,
+                    "encoder_channels": [4, 8, 32],
+                    "token_channels": [40, 64],
+                },
+                within=3e-4,
+                slow=True,
+            ),
+            Golden(
+                name="ukan",
+                config={"num_logits": 1},
+                case="published",
+                within=3e-4,
+                slow=True,
+            ),
+        ),
+    ),
     "segformer": Family(
         config={
             "embed_dims": [8, 16],
