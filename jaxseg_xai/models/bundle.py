@@ -19,8 +19,8 @@ from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.core.segmenter import Dtype, Segmenter
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.adapters.nnx import NNXAdapter
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.registry import MODELS
-from jaxseg_xai.models.zoo import Architecture
 
 _CARD, _WEIGHTS = "model.json", "weights.safetensors"
 

@@ -2,7 +2,7 @@
 
 from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.models.adapters import Adapter
-from jaxseg_xai.models.zoo import Architecture
+from jaxseg_xai.models.architecture import Architecture
 
 #: Name in `model.json` -> the settings of a family, an `Architecture`.
 MODELS = Registry(
