@@ -10,6 +10,7 @@ MODELS = Registry(
     "architecture",
     {
         "unet": "jaxseg_xai.models.zoo.unet:UNetConfig",
+        "unetpp": "jaxseg_xai.models.zoo.unetpp:UNetPPConfig",
         "segnet": "jaxseg_xai.models.zoo.segnet:SegNetConfig",
         "unext": "jaxseg_xai.models.zoo.unext:UNeXtConfig",
         "ukan": "jaxseg_xai.models.zoo.ukan:UKANConfig",

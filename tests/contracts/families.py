@@ -74,6 +74,11 @@ FAMILIES = {
             Golden(name="unet_milesial_bilinear", config={"num_logits": 2}, slow=True),
         ),
     ),
+    "unetpp": Family(
+        config={"channels": [4, 6, 8], "depths": [1, 1]},
+        size=(16, 16),
+        golden=both("unetpp", {"num_logits": 1}, slow=True),
+    ),
     "segnet": Family(
         config={"channels": [4, 8], "depths": [1, 2]},
         size=(16, 16),
