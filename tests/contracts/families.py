@@ -14,6 +14,8 @@ class Golden:
       config: settings of that network.
       case: which of the file's cases; "published" has 256 x 256 pixels.
       within: how far a logit may be from PyTorch's, in standard deviations of them.
+      beyond: share of the logits that may be further off in single precision: where values go to
+        the place of a maximum, rounding moves some to the next pixel. In double precision, none.
       slow: whether compiling it takes too long for every run of the tests.
     """
 
@@ -21,6 +23,7 @@ class Golden:
     config: Mapping[str, Any]
     case: str = "small"
     within: float = 1e-4
+    beyond: float = 0.0
     slow: bool = False
 
 
@@ -82,7 +85,16 @@ FAMILIES = {
     "segnet": Family(
         config={"channels": [4, 8], "depths": [1, 2]},
         size=(16, 16),
-        golden=both("segnet", {"num_logits": 1}, slow=True),
+        golden=(
+            Golden(name="segnet", config={"num_logits": 1}, slow=True),
+            Golden(
+                name="segnet",
+                config={"num_logits": 1},
+                case="published",
+                beyond=0.01,
+                slow=True,
+            ),
+        ),
     ),
     "unext": Family(
         config={"encoder_channels": [4], "token_channels": [10], "depths": [1]},

@@ -263,7 +263,8 @@ def errors_of(name, golden, folder, *, double=False):
 def test_logits_and_input_gradients_are_pytorchs(name, golden, tmp_path):
     error, case = errors_of(name, golden, tmp_path)
     bounds = case["float32_error"]
-    assert error["logits"].max() <= golden.within * bounds["logits"]["ref_std"]
+    far = error["logits"] > golden.within * bounds["logits"]["ref_std"]
+    assert far.mean() <= golden.beyond
     grad, std = bounds["grad"], bounds["grad"]["ref_std"]
     rms, p999 = np.sqrt(np.mean(error["grad"] ** 2)), np.quantile(error["grad"], 0.999)
     assert rms <= max(SLACK * grad["rms"], FLIP * std)
