@@ -34,5 +34,13 @@ def norm_layer(
             return _identity
 
 
+def layer_norm(channels: int, rngs: nnx.Rngs, *, epsilon: float = 1e-5) -> nnx.LayerNorm:
+    """A normalisation of every token by itself.
+
+    Its variance is taken about the mean, as in PyTorch; that of squares is less exact.
+    """
+    return nnx.LayerNorm(channels, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
+
+
 def _identity(x: jax.Array) -> jax.Array:
     return x

@@ -3,78 +3,27 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from jaxseg_xai.models.blocks.patch_embed import PatchEmbed
+from jaxseg_xai.models.blocks.patches import PatchMerge
 from jaxseg_xai.models.blocks.selective_scan import FourScans
-from jaxseg_xai.ops import layers
+from jaxseg_xai.models.norms import layer_norm
 
+#: Pixels along each axis of a patch.
 PATCH = 4
-
-
-def norm(channels: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """A LayerNorm over the channels, epsilon 1e-5."""
-    return nnx.LayerNorm(channels, epsilon=1e-5, rngs=rngs)
-
-
-class PatchEmbed(nnx.Module):
-    """Patches of 4 x 4 pixels as features."""
-
-    def __init__(self, n_in: int, n_out: int, rngs: nnx.Rngs) -> None:
-        self.proj = nnx.Conv(
-            n_in,
-            n_out,
-            (PATCH, PATCH),
-            strides=PATCH,
-            padding="VALID",
-            conv_general_dilated=layers.conv_general_dilated,
-            rngs=rngs,
-        )
-        self.norm = norm(n_out, rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, n_in] -> [B, H / 4, W / 4, n_out]."""
-        return self.norm(self.proj(x))
 
 
 class Block(nnx.Module):
     """Four scans, normalised before and added."""
 
     def __init__(self, dim: int, num_states: int, rngs: nnx.Rngs) -> None:
-        self.ln_1 = norm(dim, rngs)
+        self.ln_1 = layer_norm(dim, rngs)
         self.self_attention = FourScans(dim, rngs, num_states=num_states)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, dim] -> [B, H, W, dim]."""
         return x + self.self_attention(self.ln_1(x))
-
-
-class PatchMerge(nnx.Module):
-    """Four neighbours become one token of twice the channels."""
-
-    def __init__(self, dim: int, rngs: nnx.Rngs) -> None:
-        self.norm = norm(4 * dim, rngs)
-        self.reduction = nnx.Linear(4 * dim, 2 * dim, use_bias=False, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, dim] -> [B, H / 2, W / 2, 2 dim]."""
-        quarters = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(jnp.concatenate(quarters, axis=-1)))
-
-
-class PatchExpand(nnx.Module):
-    """One token becomes factor x factor, each of fewer channels."""
-
-    def __init__(self, dim: int, n_out: int, factor: int, rngs: nnx.Rngs) -> None:
-        self.factor = factor
-        self.expand = nnx.Linear(dim, n_out * factor**2, use_bias=False, rngs=rngs)
-        self.norm = norm(n_out, rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, dim] -> [B, factor H, factor W, n_out]."""
-        b, h, w, _ = x.shape
-        x = self.expand(x).reshape(b, h, w, self.factor, self.factor, -1).swapaxes(2, 3)
-        return self.norm(x.reshape(b, h * self.factor, w * self.factor, -1))
 
 
 class Stage(nnx.Module):
@@ -97,7 +46,7 @@ class Encoder(nnx.Module):
     def __init__(
         self, n_in: int, dim: int, depths: Sequence[int], num_states: int, rngs: nnx.Rngs
     ) -> None:
-        self.patch_embed = PatchEmbed(n_in, dim, rngs)
+        self.patch_embed = PatchEmbed(n_in, dim, rngs, size=PATCH, stride=PATCH)
         last = len(depths) - 1
         self.layers = nnx.List(
             [

@@ -11,7 +11,8 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
-from jaxseg_xai.models.blocks.vss import PATCH, Block, Encoder, PatchExpand
+from jaxseg_xai.models.blocks.patches import PatchExpand
+from jaxseg_xai.models.blocks.vss import PATCH, Block, Encoder
 from jaxseg_xai.ops import layers
 
 
