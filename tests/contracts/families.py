@@ -225,4 +225,30 @@ FAMILIES = {
         size=(32, 32),
         golden=both("hrnet", {"num_logits": 1}, slow=True),
     ),
+    "swinunet": Family(
+        config={
+            "image_size": 32,
+            "embed_dim": 8,
+            "depths": [2, 1],
+            "num_heads": [1, 2],
+            "window_size": 4,
+            "mlp_ratio": 2.0,
+        },
+        size=(32, 32),
+        golden=(
+            Golden(
+                name="swinunet",
+                config={
+                    "num_logits": 2,
+                    "image_size": 64,
+                    "embed_dim": 24,
+                    "num_heads": [1, 2, 3, 4],
+                    "window_size": 4,
+                    "absolute_positions": True,
+                },
+                slow=True,
+            ),
+            Golden(name="swinunet", config={"num_logits": 1}, case="published", slow=True),
+        ),
+    ),
 }

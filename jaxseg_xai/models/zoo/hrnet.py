@@ -12,9 +12,9 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.blocks.convolution import ConvNorm, conv, conv_norm_names, identity
 from jaxseg_xai.models.blocks.resnet import EXPANSION, Bottleneck, bottleneck_names
-from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.ops import layers
 
 

@@ -9,10 +9,10 @@ from flax import nnx
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.blocks.convolution import conv_norm_names
 from jaxseg_xai.models.blocks.mobilenet import BlockShape, MobileNet
 from jaxseg_xai.models.blocks.resnet import ResNet, bottleneck_names
-from jaxseg_xai.models.zoo import Architecture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
