@@ -25,6 +25,7 @@ MODELS = Registry(
         "lraspp_mobilenet_v3_large": "jaxseg_xai.models.zoo.lraspp:LRASPPConfig",
         "hrnet": "jaxseg_xai.models.zoo.hrnet:HRNetConfig",
         "swinunet": "jaxseg_xai.models.zoo.swinunet:SwinUNetConfig",
+        "transunet": "jaxseg_xai.models.zoo.transunet:TransUNetConfig",
     },
     base=Architecture,
 )
