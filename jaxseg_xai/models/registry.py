@@ -26,6 +26,8 @@ MODELS = Registry(
         "hrnet": "jaxseg_xai.models.zoo.hrnet:HRNetConfig",
         "swinunet": "jaxseg_xai.models.zoo.swinunet:SwinUNetConfig",
         "transunet": "jaxseg_xai.models.zoo.transunet:TransUNetConfig",
+        "lightmunet": "jaxseg_xai.models.zoo.lightmunet:LightMUNetConfig",
+        "mcure": "jaxseg_xai.models.zoo.mcure:MCUREConfig",
     },
     base=Architecture,
 )

@@ -291,4 +291,37 @@ FAMILIES = {
             ),
         ),
     ),
+    "lightmunet": Family(
+        config={"width": 4, "depths": [0, 1], "depths_decoder": [1], "num_states": 2},
+        size=(4, 4),
+        golden=(
+            Golden(
+                name="lightmunet",
+                config={
+                    "num_logits": 2,
+                    "width": 16,
+                    "depths": [1] * 4,
+                    "depths_decoder": [1] * 3,
+                },
+                slow=True,
+            ),
+            Golden(name="lightmunet", config={"num_logits": 1}, case="published", slow=True),
+        ),
+    ),
+    "mcure": Family(
+        config={
+            "width": 4,
+            "scan_depths": [0, 0, 1],
+            "num_states": 2,
+            "encoder_channels": [4, 8, 16],
+            "depths": [1, 1, 1],
+            "decoder_channels": 4,
+            "num_groups": 2,
+        },
+        size=(16, 16),
+        golden=(
+            Golden(name="mcure", config={"num_logits": 2, "scan_depths": [1, 1, 1, 1]}, slow=True),
+            Golden(name="mcure", config={"num_logits": 1}, case="published", slow=True),
+        ),
+    ),
 }

@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from jaxseg_xai.models.blocks.convolution import ConvNorm, conv, identity
+from jaxseg_xai.models.blocks.convolution import ConvNorm, conv, conv_norm_names, identity
 from jaxseg_xai.models.norms import norm_layer
 
 
@@ -25,3 +25,17 @@ class BasicBlock(nnx.Module):
         """[B, H, W, n_in] -> [B, ceil(H / stride), ceil(W / stride), n_out]."""
         y = nnx.relu(self.norm1(self.conv1(x)))
         return nnx.relu(self.norm2(self.conv2(y)) + self.downsample(x))
+
+
+def basic_stage(n_in: int, n_out: int, depth: int, rngs: nnx.Rngs, *, stride: int = 1) -> nnx.List:
+    """Blocks of which the first changes channels and resolution."""
+    first = BasicBlock(n_in, n_out, rngs, stride=stride)
+    return nnx.List([first, *(BasicBlock(n_out, n_out, rngs) for _ in range(depth - 1))])
+
+
+def basic_names(theirs: str, ours: str, depth: int) -> dict[str, str]:
+    """Modules of such a stage of torchvision -> ours."""
+    names = {theirs: ours}
+    for i in range(depth):
+        names |= conv_norm_names(f"{theirs}.{i}.downsample", f"{ours}/{i}/downsample")
+    return names

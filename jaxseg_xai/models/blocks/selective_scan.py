@@ -132,7 +132,7 @@ class Mamba(nnx.Module):
             inner,
             inner,
             (width,),
-            padding=[(width - 1, 0)],
+            padding=((width - 1, 0),),
             feature_group_count=inner,
             rngs=rngs,
         )
