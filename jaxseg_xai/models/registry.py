@@ -28,6 +28,7 @@ MODELS = Registry(
         "transunet": "jaxseg_xai.models.zoo.transunet:TransUNetConfig",
         "lightmunet": "jaxseg_xai.models.zoo.lightmunet:LightMUNetConfig",
         "mcure": "jaxseg_xai.models.zoo.mcure:MCUREConfig",
+        "attention_unet": "jaxseg_xai.models.zoo.attention_unet:AttentionUNetConfig",
     },
     base=Architecture,
 )

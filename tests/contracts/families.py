@@ -324,4 +324,14 @@ FAMILIES = {
             Golden(name="mcure", config={"num_logits": 1}, case="published", slow=True),
         ),
     ),
+    "attention_unet": Family(
+        config={"channels": [4, 8, 8], "strides": [2, 2]},
+        size=(16, 16),
+        golden=(
+            Golden(
+                name="attention_unet",
+                config={"num_logits": 2, "channels": [4, 8, 16], "strides": [2, 2]},
+            ),
+        ),
+    ),
 }
