@@ -253,18 +253,18 @@ FAMILIES = {
     ),
     "transunet": Family(
         config={
-            "image_size": 32,
+            "image_size": 16,
             "resnet_width": 4,
-            "resnet_depths": [1, 1, 1],
+            "resnet_depths": [1, 1],
             "num_groups": 2,
             "hidden_size": 8,
             "mlp_dim": 8,
             "num_heads": 2,
             "num_layers": 1,
             "more_channels": 8,
-            "decoder_channels": [8, 4, 4, 4],
+            "decoder_channels": [8, 4, 4],
         },
-        size=(32, 32),
+        size=(16, 16),
         golden=(
             Golden(
                 name="transunet",

@@ -28,16 +28,15 @@ class TransUNetConfig(Architecture):
       in_channels: channels of the image.
       num_logits: channels of the output.
       image_size: height and width of the image, to which the net is bound.
-      resnet_width: of the first convolution; the blocks give 4, 8 and 16 times as many channels.
-      resnet_depths: units of the three blocks, of 1/4, 1/8 and 1/16 of the size.
+      resnet_width: of the first convolution; the blocks give 4, 8, 16, .. times as many channels.
+      resnet_depths: units of every block, two blocks at least, of 1/4, 1/8, 1/16, .. of the size.
       num_groups: of the ResNet's group normalisations.
-      patch_size: features along each axis that become one token.
       hidden_size: width of the transformer.
       mlp_dim: width of its hidden layers.
       num_heads: its attention heads.
       num_layers: its layers.
       more_channels: width of the decoder's first convolution.
-      decoder_channels: width after each of the four up-samplings, coarsest first.
+      decoder_channels: width after every up-sampling, coarsest first, one more than blocks.
 
     References:
       Chen et al., arXiv 2102.04306, section 3.
@@ -50,7 +49,6 @@ class TransUNetConfig(Architecture):
     resnet_width: int = setting(64, at_least=1)
     resnet_depths: tuple[int, ...] = setting((3, 4, 9), at_least=1)
     num_groups: int = setting(32, at_least=1)
-    patch_size: int = setting(1, at_least=1)
     hidden_size: int = setting(768, at_least=1)
     mlp_dim: int = setting(3072, at_least=1)
     num_heads: int = setting(12, at_least=1)
@@ -60,9 +58,13 @@ class TransUNetConfig(Architecture):
 
     def check_together(self) -> None:
         """Raise `ConfigError` where the parts do not match, or do not fit the image."""
-        for field, expected in (("resnet_depths", 3), ("decoder_channels", 4)):
-            if (found := len(getattr(self, field))) != expected:
-                raise ConfigError(f"{field} has {found} entries; it must have {expected}")
+        if (blocks := len(self.resnet_depths)) < 2:
+            raise ConfigError("resnet_depths has fewer than 2 entries; give one per block")
+        if len(self.decoder_channels) != blocks + 1:
+            raise ConfigError(
+                f"decoder_channels has {len(self.decoder_channels)} entries; {blocks} "
+                "resnet_depths need one more than that"
+            )
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"{self.num_heads} heads cannot share hidden_size = {self.hidden_size}; correct "
@@ -73,10 +75,14 @@ class TransUNetConfig(Architecture):
                 f"{self.num_groups} groups cannot share resnet_width = {self.resnet_width}; "
                 "correct num_groups"
             )
-        if self.image_size % (token := 16 * self.patch_size):
+        if self.image_size % self.token():
             raise ConfigError(
-                f"image_size is {self.image_size}; it must be a multiple of {token}, a token"
+                f"image_size is {self.image_size}; it must be a multiple of {self.token()}, a token"
             )
+
+    def token(self) -> int:
+        """Pixels along each axis of a token."""
+        return 2 ** (len(self.resnet_depths) + 1)
 
     def build(self, rngs: nnx.Rngs) -> "TransUNet":
         """The network, randomly initialised."""
@@ -168,32 +174,33 @@ class TransUNet(nnx.Module):
     """
 
     def __init__(self, config: TransUNetConfig, rngs: nnx.Rngs) -> None:
-        width, hidden, patch = config.resnet_width, config.hidden_size, config.patch_size
+        hidden, blocks, width = config.hidden_size, len(config.resnet_depths), config.resnet_width
+        widths = [width, *(4 * width * 2**i for i in range(blocks))]
         self.backbone = ResNetV2(
             config.in_channels, width, config.resnet_depths, config.num_groups, rngs
         )
-        self.embed = conv(16 * width, hidden, patch, rngs, stride=patch, padding=0)
-        tokens = (config.image_size // 16 // patch) ** 2
+        self.embed = conv(widths[-1], hidden, 1, rngs)
+        tokens = (config.image_size // config.token()) ** 2
         self.position_embeddings = nnx.Param(jnp.zeros((1, tokens, hidden)))
         self.layers = nnx.List([Layer(config, rngs) for _ in range(config.num_layers)])
         self.norm = layer_norm(hidden, rngs, epsilon=1e-6)
         self.more = ConvNorm(hidden, config.more_channels, 3, rngs)
         inputs = (config.more_channels, *config.decoder_channels[:-1])
-        skips = (8 * width, 4 * width, width, 0)
+        skips = (*widths[-2::-1], 0)
         sizes = zip(inputs, skips, config.decoder_channels, strict=True)
         self.decoder = nnx.List([Decode(n + s, n_out, rngs) for n, s, n_out in sizes])
         self.head = conv(config.decoder_channels[-1], config.num_logits, 3, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images [B, image_size, image_size, C] -> logits of the same size, num_logits channels."""
-        root, first, second, coarsest = self.backbone(x)
+        root, first, *coarser = self.backbone(x)
         rest = [(0, n // 4 - m) for n, m in zip(x.shape[1:3], first.shape[1:3], strict=True)]
         first = jnp.pad(first, [(0, 0), *rest, (0, 0)])
-        x = self.embed(coarsest)
+        x = self.embed(coarser.pop())
         x += self.position_embeddings[...].reshape(1, *x.shape[1:])
         for layer in self.layers:
             x = layer(x)
         x = self.more(self.norm(x))
-        for block, skip in zip(self.decoder, (second, first, root, None), strict=True):
+        for block, skip in zip(self.decoder, (*coarser[::-1], first, root, None), strict=True):
             x = block(x, skip)
         return self.head(x)
