@@ -53,7 +53,8 @@ class FileReader:
         """Read with a window (lo, hi), or as the formats say; `ConfigError` for a bad window."""
         self._window = check_window(window)
         self._last_volume: tuple[Path, np.ndarray] | None = None
-        self._last_labels: tuple[Path, np.ndarray] | None = None
+        # Of an image and its label map: another image is checked against it anew.
+        self._last_labels: tuple[tuple[Path, Path], np.ndarray] | None = None
 
     def image(self, path: Path, level: int | None) -> np.ndarray:
         """An image file, or an axial slice of a NIfTI file: float32 [H, W] or [H, W, C], scaled.
@@ -96,9 +97,9 @@ class FileReader:
             raise DataError(f"{path}: a NIfTI image needs a NIfTI label map, other images do not")
         if level is None:
             return check_labels(readers.read_labels(path), str(path), size, class_names)
-        if self._last_labels is None or self._last_labels[0] != path:
+        if self._last_labels is None or self._last_labels[0] != (image, path):
             nifti.check_same_grid(image, path)
-            self._last_labels = (path, nifti.read_volume(path))
+            self._last_labels = ((image, path), nifti.read_volume(path))
         volume = self._last_labels[1]
         return check_labels(volume[:, :, level], item_name(path, level), size, class_names)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxseg_xai.core.errors import DataError, MissingExtraError
 from jaxseg_xai.data.pillow_files import native, transparent
@@ -21,13 +22,15 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: np.rot90,
 }
 _ORIENTATION = 274
+#: Compressions whose decoder gives RGB for YCbCr.
+_JPEG = (6, 7)
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, int | None]:
     """What a viewer shows, [H, W] or [H, W, C], and the value that it shows as white.
 
-    Orientation is applied, "white is zero" turned round, a palette or CMYK becomes RGB, and an
-    opaque alpha channel is dropped. White is None where it is the largest value of the dtype.
+    Orientation is applied, "white is zero" turned round, and an opaque alpha channel is dropped;
+    palettes, CMYK and YCbCr become RGB. White is None where it is the largest value of the dtype.
     """
     pixels, page = _read(path)
     from tifffile import PHOTOMETRIC
@@ -38,6 +41,8 @@ def read_picture(path: Path) -> tuple[np.ndarray, int | None]:
     largest = white or (2 ** (8 * pixels.itemsize) - 1 if unsigned else 1)
     if kind == PHOTOMETRIC.PALETTE:
         return np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1), None
+    if kind == PHOTOMETRIC.YCBCR and page.compression not in _JPEG and pixels.dtype == np.uint8:
+        pixels = np.asarray(Image.fromarray(pixels, "YCbCr").convert("RGB"))
     if kind == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
         pixels = pixels ^ pixels.dtype.type(largest)
     if kind in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB, PHOTOMETRIC.ITULAB):

@@ -55,8 +55,8 @@ def test_what_is_left_out_is_said_once(tmp_path, caplog):
     for _ in range(2):
         assert FolderDataset(tmp_path).ids == ("a",)
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path}: 1 broken links left out: gone.png",
-        f"{tmp_path}: 4 sub-folders with images left out: four, one, three, ...",
+        f"{tmp_path}: left out are broken links (1): gone.png",
+        f"{tmp_path}: left out are sub-folders with images (4): four, one, three, ...",
     ]
 
 

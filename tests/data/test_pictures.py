@@ -12,6 +12,7 @@ from PIL import Image
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data import pillow_files
 from jaxseg_xai.data.sources.folder import FolderDataset
+from jaxseg_xai.data.sources.memory import MemorySource
 
 #: Upright: dark at the top left, each row and column another value.
 RAMP = (np.arange(10)[:, None] * 20 + np.arange(12) * 4).astype(np.uint8)
@@ -264,3 +265,28 @@ def test_a_broken_affine_is_named(tmp_path, kind):
         stream.write(bytes(4 + 96))
     with pytest.raises(DataError, match=r"a\.nii: its affine does not say where the voxels lie"):
         FolderDataset(tmp_path)[0]
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "jpeg"])
+def test_tiff_in_video_colours(tmp_path, compression):
+    video = Image.fromarray(COLOURS).convert("YCbCr")
+    if compression == "jpeg":  # as libtiff writes it
+        video.save(tmp_path / "a.tif", compression="jpeg", quality=95)
+    else:
+        tifffile.imwrite(
+            tmp_path / "a.tif", np.asarray(video), photometric="ycbcr", compression=compression
+        )
+    np.testing.assert_allclose(picture(tmp_path), COLOURS / 255, atol=0.02)
+
+
+def test_a_label_map_of_two_images_must_fit_both(tmp_path):
+    values = np.arange(240, dtype=np.int16).reshape(6, 8, 5)
+    for name, count in (("a", 5), ("b", 6), ("truth", 5)):
+        volume = np.concatenate([values, values], axis=2)[:, :, :count]
+        nibabel.save(nibabel.Nifti1Image(volume, AFFINE), tmp_path / f"{name}.nii")
+    truth = tmp_path / "truth.nii"
+    source = MemorySource([tmp_path / "a.nii", tmp_path / "b.nii"], [truth, truth])
+    assert source[4].labels is not None
+    for index in (5, 10):  # the last one has no slice there
+        with pytest.raises(DataError, match=r"6x8x5 voxels, its image \S+b\.nii 6x8x6; resample"):
+            source[index]

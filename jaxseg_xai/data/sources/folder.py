@@ -42,9 +42,9 @@ class FolderDataset:
 
     Label maps have the stem of their image and hold one class index a pixel (of a palette image,
     its index): PNG, TIFF, NPZ (array `label`, or the only one), or for NIfTI images NIfTI on the
-    same grid (affine and shape; the order of the axes does not matter). Without
-    a folder of label maps, an NPZ file may hold `label` beside `image`. An NPZ array of bool
-    [H, W, K] holds one plane a class, for classes that may overlap.
+    same grid (affine and shape; the order of the axes does not matter). Without a folder of label
+    maps, an NPZ file may hold `label` beside `image`. An NPZ array of bool [H, W, K] holds one
+    plane a class, for classes that may overlap.
 
     Attributes:
       class_names: as given, or ().
@@ -167,7 +167,7 @@ def _tell_left_out(folder: Path, labels: Path | None) -> None:
     for what, names in (("broken links", broken), ("sub-folders with images", below)):
         if names:
             more = ", ..." if len(names) > 3 else ""
-            _warn(f"{folder}: {len(names)} {what} left out: {', '.join(names[:3])}{more}")
+            _warn(f"{folder}: left out are {what} ({len(names)}): {', '.join(names[:3])}{more}")
 
 
 def _holds_images(folder: Path) -> bool:
