@@ -34,8 +34,8 @@ MOST_PIXELS = {2: 64**2, 3: 16**3}
 #: Gradients may be off by this many times PyTorch's own distance from float64. Sums in another
 #: order cost one or two of them, another form of GELU 150, other corners 100,000.
 SLACK = 20
-#: Or by as much of their standard deviation as one ReLU or maximum does that rounding has turned
-#: over; in double precision none is.
+#: Where it is known to happen (`Golden.flips`), by as much of their standard deviation as one ReLU
+#: or maximum does that rounding has turned over; in double precision none is.
 FLIP = 5e-3
 
 
@@ -267,8 +267,9 @@ def test_logits_and_input_gradients_are_pytorchs(name, golden, tmp_path):
     assert far.mean() <= golden.beyond
     grad, std = bounds["grad"], bounds["grad"]["ref_std"]
     rms, p999 = np.sqrt(np.mean(error["grad"] ** 2)), np.quantile(error["grad"], 0.999)
-    assert rms <= max(SLACK * grad["rms"], FLIP * std)
-    assert p999 <= max(SLACK * grad["p999_over_std"], 10 * FLIP) * std
+    floor = FLIP if golden.flips else 0.0
+    assert rms <= max(SLACK * grad["rms"], floor * std)
+    assert p999 <= max(SLACK * grad["p999_over_std"], 10 * floor) * std
 
 
 @pytest.mark.parametrize(("name", "golden"), golden_params(pytest.mark.slow))
