@@ -21,7 +21,7 @@ from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.explainers.runner import explain_example
 from jaxseg_xai.metrics import Metric
 from jaxseg_xai.metrics.runner import score_example
-from jaxseg_xai.models.zoo import Architecture
+from jaxseg_xai.models.architecture import Architecture
 from tests.explainers.models import bright_pixels
 from tests.support import batch_of, problem_of
 

@@ -48,7 +48,7 @@ from jaxseg_xai.data.sources.memory import MemorySource
 from jaxseg_xai.explainers.base import Explainer, Meta, Parts
 from jaxseg_xai.metrics.base import Metric, MetricMeta
 from jaxseg_xai.models.adapters import Adapter
-from jaxseg_xai.models.zoo import Architecture
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.outcomes import get_outcome
 from jaxseg_xai.store import MemoryStore
 

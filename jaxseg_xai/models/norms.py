@@ -16,8 +16,7 @@ class GroupNorm(nnx.GroupNorm):
     """As its base, to the last digits: XLA adds up a whole image or volume number by number.
 
     Here the mean of one axis is taken after that of another, and the variance from the distances
-    to the mean. What follows can make an error a hundred times larger, as the LayerNorm of a pixel
-    that is almost zero does.
+    to the mean. What follows can enlarge an error: the LayerNorm of a pixel that is almost zero.
     """
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:

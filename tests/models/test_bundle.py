@@ -15,8 +15,8 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.models import MODELS, load_model
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.bundle import ModelCard, save_model
-from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.program.trace import trace
 

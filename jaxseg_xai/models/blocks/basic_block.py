@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from jaxseg_xai.models.blocks.convolution import ConvNorm, conv, conv_norm_names, identity
+from jaxseg_xai.models.blocks.convolution import conv, conv_norm_names, shortcut
 from jaxseg_xai.models.norms import norm_layer
 
 
@@ -15,11 +15,7 @@ class BasicBlock(nnx.Module):
         self.norm1 = norm_layer("batch", n_out, rngs)
         self.conv2 = conv(n_out, n_out, 3, rngs, use_bias=False)
         self.norm2 = norm_layer("batch", n_out, rngs)
-        self.downsample = (
-            identity
-            if stride == 1 and n_in == n_out
-            else ConvNorm(n_in, n_out, 1, rngs, stride=stride, activation=identity)
-        )
+        self.downsample = shortcut(n_in, n_out, rngs, stride=stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, n_in] -> [B, ceil(H / stride), ceil(W / stride), n_out]."""
@@ -28,7 +24,7 @@ class BasicBlock(nnx.Module):
 
 
 def basic_stage(n_in: int, n_out: int, depth: int, rngs: nnx.Rngs, *, stride: int = 1) -> nnx.List:
-    """Blocks of which the first changes channels and resolution."""
+    """Blocks of which the first changes channels and resolution, each [B, H, W, C] -> the same."""
     first = BasicBlock(n_in, n_out, rngs, stride=stride)
     return nnx.List([first, *(BasicBlock(n_out, n_out, rngs) for _ in range(depth - 1))])
 

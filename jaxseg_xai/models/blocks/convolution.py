@@ -74,6 +74,15 @@ class ConvNorm(nnx.Module):
         return self.activation(self.norm(self.conv(x)))
 
 
+def shortcut(
+    n_in: int, n_out: int, rngs: nnx.Rngs, *, stride: int = 1
+) -> Callable[[jax.Array], jax.Array]:
+    """Past a residual block: the input as it is, or a 1x1 convolution where its shape changes."""
+    if stride == 1 and n_in == n_out:
+        return identity
+    return ConvNorm(n_in, n_out, 1, rngs, stride=stride, activation=identity)
+
+
 def conv_norm_names(theirs: str, ours: str) -> dict[str, str]:
     """Modules of a `ConvNorm` that is a `torch.nn.Sequential` in PyTorch -> ours."""
     return {f"{theirs}.0": f"{ours}/conv", f"{theirs}.1": f"{ours}/norm"}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from jaxseg_xai.models.blocks.convolution import ConvNorm, conv, conv_norm_names, identity
+from jaxseg_xai.models.blocks.convolution import conv, conv_norm_names, shortcut
 from jaxseg_xai.models.norms import norm_layer
 from jaxseg_xai.ops import layers
 
@@ -33,11 +33,7 @@ class Bottleneck(nnx.Module):
         self.norm2 = norm_layer("batch", width, rngs)
         self.conv3 = conv(width, n_out, 1, rngs, use_bias=False)
         self.norm3 = norm_layer("batch", n_out, rngs)
-        self.downsample = (
-            identity
-            if stride == 1 and n_in == n_out
-            else ConvNorm(n_in, n_out, 1, rngs, stride=stride, activation=identity)
-        )
+        self.downsample = shortcut(n_in, n_out, rngs, stride=stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, n_in] -> [B, ceil(H / stride), ceil(W / stride), 4 width]."""

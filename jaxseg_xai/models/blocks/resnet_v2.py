@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseg_xai.models.blocks.convolution import conv, identity
+from jaxseg_xai.models.norms import GroupNorm
 from jaxseg_xai.ops import layers
 
 
@@ -26,12 +27,8 @@ def _conv_standardised(x: jax.Array, kernel: jax.Array, *args: Any, **options: A
 _conv = functools.partial(conv, use_bias=False, conv_general_dilated=_conv_standardised)
 
 
-def _group_norm(
-    channels: int, num_groups: int, rngs: nnx.Rngs, epsilon: float = 1e-6
-) -> nnx.GroupNorm:
-    return nnx.GroupNorm(
-        channels, num_groups=num_groups, epsilon=epsilon, use_fast_variance=False, rngs=rngs
-    )
+def _group_norm(channels: int, num_groups: int, rngs: nnx.Rngs, epsilon: float = 1e-6) -> GroupNorm:
+    return GroupNorm(channels, num_groups=num_groups, epsilon=epsilon, rngs=rngs)
 
 
 class Root(nnx.Module):

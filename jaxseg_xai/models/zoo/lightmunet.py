@@ -1,7 +1,7 @@
 """LightM-UNet (Liao et al., 2024, arXiv 2403.05246): a small U-Net of one-way state spaces."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,10 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
+from jaxseg_xai.models.architecture import Architecture
+from jaxseg_xai.models.blocks.convolution import conv
 from jaxseg_xai.models.blocks.selective_scan import Mamba
-from jaxseg_xai.models.norms import norm_layer
-from jaxseg_xai.models.zoo import Architecture
+from jaxseg_xai.models.norms import layer_norm, norm_layer
 from jaxseg_xai.ops import layers
 
 
@@ -82,11 +83,6 @@ def _separable_names(theirs: str, ours: str) -> dict[str, str]:
     return {f"{theirs}.0.conv": f"{ours}/depthwise", f"{theirs}.1.conv": f"{ours}/pointwise"}
 
 
-def _conv(n_in: int, n_out: int, size: int, rngs: nnx.Rngs, **options: Any) -> nnx.Conv:
-    options["conv_general_dilated"] = layers.conv_general_dilated
-    return nnx.Conv(n_in, n_out, (size, size), rngs=rngs, **options)
-
-
 class Separable(nnx.Module):
     """A convolution of every channel by itself, then one of every pixel by itself."""
 
@@ -94,8 +90,8 @@ class Separable(nnx.Module):
         self, n_in: int, n_out: int, size: int, rngs: nnx.Rngs, *, use_bias: bool = False
     ) -> None:
         options = {"use_bias": use_bias}
-        self.depthwise = _conv(n_in, n_in, size, rngs, feature_group_count=n_in, **options)
-        self.pointwise = _conv(n_in, n_out, 1, rngs, **options)
+        self.depthwise = conv(n_in, n_in, size, rngs, feature_group_count=n_in, **options)
+        self.pointwise = conv(n_in, n_out, 1, rngs, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, n_in] -> [B, H, W, n_out]."""
@@ -106,7 +102,7 @@ class VisionMamba(nnx.Module):
     """A scan over all pixels, row by row, between two LayerNorms that have the same weights."""
 
     def __init__(self, n_in: int, n_out: int, num_states: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(n_in, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+        self.norm = layer_norm(n_in, rngs)
         self.mamba = Mamba(n_in, rngs, num_states=num_states)
         self.skip_scale = nnx.Param(jnp.ones(1))
         self.proj = nnx.Linear(n_in, n_out, rngs=rngs)
@@ -171,7 +167,7 @@ class Up(nnx.Module):
     """The way to one finer resolution, and its blocks."""
 
     def __init__(self, config: LightMUNetConfig, width: int, depth: int, rngs: nnx.Rngs) -> None:
-        self.reduce = _conv(2 * width, width, 1, rngs, use_bias=False)
+        self.reduce = conv(2 * width, width, 1, rngs, use_bias=False)
         self.blocks = nnx.List([UpBlock(config, width, rngs) for _ in range(depth)])
 
     def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:

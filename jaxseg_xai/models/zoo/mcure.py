@@ -1,7 +1,8 @@
 """MCURE, PdCR's own network (arXiv 2602.20511): a ResNet and a VM-UNet's encoder side by side."""
 
 import dataclasses
-from typing import Any, ClassVar
+import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,11 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.blocks.basic_block import basic_names, basic_stage
+from jaxseg_xai.models.blocks.convolution import conv
 from jaxseg_xai.models.blocks.vss import PATCH, Encoder
 from jaxseg_xai.models.norms import norm_layer
-from jaxseg_xai.models.zoo import Architecture
 from jaxseg_xai.ops import layers
 
 #: Levels from here on, counted from 1, are joined with the one two above before they are risen.
@@ -102,9 +104,7 @@ class MCUREConfig(Architecture):
         return ours
 
 
-def _conv(n_in: int, n_out: int, size: int, rngs: nnx.Rngs, **options: Any) -> nnx.Conv:
-    options = {"use_bias": False, "conv_general_dilated": layers.conv_general_dilated} | options
-    return nnx.Conv(n_in, n_out, (size, size), rngs=rngs, **options)
+_conv = functools.partial(conv, use_bias=False)
 
 
 class DecoderBlock(nnx.Module):
@@ -132,8 +132,8 @@ class DilatedBlock(nnx.Module):
         self.conv1 = _conv(n_in, half, 1, rngs, **options)
         self.norm1 = norm_layer("batch", half, rngs)
         self.dila_1 = _conv(half, half, 3, rngs, **options)
-        self.dila_2 = _conv(half, half, 3, rngs, kernel_dilation=2, **options)
-        self.dila_3 = _conv(half, half, 3, rngs, kernel_dilation=4, **options)
+        self.dila_2 = _conv(half, half, 3, rngs, dilation=2, **options)
+        self.dila_3 = _conv(half, half, 3, rngs, dilation=4, **options)
         self.conv3 = _conv(3 * half, n_out, 3, rngs, **options)
         self.norm3 = norm_layer("batch", n_out, rngs)
 
@@ -192,9 +192,7 @@ class MCURE(nnx.Module):
         self.decoder = nnx.List(
             [DecoderBlock(widths[0] + out * i + risen[i], config, rngs) for i in range(levels)]
         )
-        self.heads = nnx.List(
-            [_conv(out, config.num_logits, 1, rngs, use_bias=True) for _ in widths]
-        )
+        self.heads = nnx.List([conv(out, config.num_logits, 1, rngs) for _ in widths])
         self.mix = nnx.Param(jnp.ones(levels))
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -13,8 +13,8 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
-from jaxseg_xai.models.blocks.basic_block import BasicBlock
-from jaxseg_xai.models.blocks.convolution import ConvNorm, conv, conv_norm_names
+from jaxseg_xai.models.blocks.basic_block import basic_names, basic_stage
+from jaxseg_xai.models.blocks.convolution import ConvNorm, conv
 from jaxseg_xai.models.norms import norm_layer
 from jaxseg_xai.ops import layers
 
@@ -64,10 +64,8 @@ class UNetPPConfig(Architecture):
         """PdCR's modules -> ours."""
         ours = {"firstconv": "conv1", "firstbn": "norm1"}
         for i, depth in enumerate(self.depths):
-            ours |= {f"encoder{i + 1}": f"stages/{i}", f"logit{i + 1}": f"logits/{i}"}
-            for j in range(depth):
-                theirs, name = f"encoder{i + 1}.{j}", f"stages/{i}/{j}"
-                ours |= conv_norm_names(f"{theirs}.downsample", f"{name}/downsample")
+            ours[f"logit{i + 1}"] = f"logits/{i}"
+            ours |= basic_names(f"encoder{i + 1}", f"stages/{i}", depth)
             for j in range(1, len(self.channels) - i):
                 for k in range(3):
                     place = f"decoder/{i}/{j - 1}/layers/{k}"
@@ -98,18 +96,12 @@ class UNetPP(nnx.Module):
         widths = config.channels
         self.conv1 = conv(config.in_channels, widths[0], 7, rngs, stride=2, use_bias=False)
         self.norm1 = norm_layer("batch", widths[0], rngs)
-        stages = []
-        for i, (pair, depth) in enumerate(
-            zip(itertools.pairwise(widths), config.depths, strict=True)
-        ):
-            # The max-pooling before the first stage has halved the sides already.
-            options = [{"stride": 2 if i and not j else 1} for j in range(depth)]
-            n_in = (pair[0], *[pair[1]] * (depth - 1))
-            stages.append(
-                nnx.List(
-                    [BasicBlock(n, pair[1], rngs, **o) for n, o in zip(n_in, options, strict=True)]
-                )
-            )
+        # The max-pooling before the first stage has halved the sides already.
+        pairs = zip(itertools.pairwise(widths), config.depths, strict=True)
+        stages = [
+            basic_stage(*pair, depth, rngs, stride=2 if i else 1)
+            for i, (pair, depth) in enumerate(pairs)
+        ]
         self.stages = nnx.List(stages)
         rows = []
         for i in range(len(config.depths)):
