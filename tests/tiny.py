@@ -11,7 +11,8 @@ from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.search import Misure
-from jaxseg_xai.models.bundle import ModelCard, save_model
+from jaxseg_xai.models.bundle import ModelCard
+from jaxseg_xai.models.folder import save_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.sweeps.config import RoiConfig, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig

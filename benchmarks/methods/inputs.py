@@ -19,7 +19,8 @@ from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.data.sources.triangle import TriangleDataset, draw_scene, draw_triangle
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle, load_model
-from jaxseg_xai.models.bundle import ModelCard, save_model
+from jaxseg_xai.models.bundle import ModelCard
+from jaxseg_xai.models.folder import save_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweeps.regions import Region, find_region

@@ -9,7 +9,7 @@ from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.data import SOURCES
 from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.models import MODELS, bundled_models
-from jaxseg_xai.models.bundle import read_card
+from jaxseg_xai.models.folder import read_card
 
 
 def models(arguments: list[str]) -> None:

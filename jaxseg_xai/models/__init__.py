@@ -1,6 +1,7 @@
 """Segmentation models, their weights, and the adapters that make them pure functions."""
 
-from jaxseg_xai.models.bundle import Bundle, bundled_models, load_model
+from jaxseg_xai.models.bundle import Bundle
+from jaxseg_xai.models.folder import bundled_models, load_model
 from jaxseg_xai.models.registry import ADAPTERS, MODELS
 from jaxseg_xai.models.wrap import as_model
 

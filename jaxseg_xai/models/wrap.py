@@ -9,11 +9,10 @@ from typing import Any
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.output_spec import OutputSpec
-from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.core.segmenter import Segmenter, Sites
-from jaxseg_xai.models.adapters import Apply
+from jaxseg_xai.models.adapters import Adapter, Apply
 from jaxseg_xai.models.adapters.callable import ApplyFunction
-from jaxseg_xai.models.bundle import Bundle, ModelCard
+from jaxseg_xai.models.bundle import Bundle, ModelCard, with_fields
 from jaxseg_xai.models.registry import ADAPTERS
 
 #: What a description may say beside the class names, by the part that takes it.
@@ -59,13 +58,6 @@ def as_model(
         of another type.
       ModelError: the description contradicts itself.
     """
-    if isinstance(model, Bundle):
-        if variables is not None or class_names or description:
-            raise ConfigError(
-                f"{model.name} is a model already, with its description; leave out variables, "
-                "class_names and the rest"
-            )
-        return model
     known = [field for part in _PARTS.values() for field in part]
     for field in description:
         if field not in known:
@@ -73,23 +65,58 @@ def as_model(
                 f"unknown field {field!r} of a model's description; it has class_names, name, "
                 f"{', '.join(known)}"
             )
-    apply, variables = _adapt(model, variables)
     tables = {
-        part: {field: _plain(description[field]) for field in fields if field in description}
+        part: {field: description[field] for field in fields if field in description}
         for part, fields in _PARTS.items()
     }
-    output = {"class_names": _plain(class_names)} | tables["output"]
-    segmenter = Segmenter(
+    card = ModelCard(class_names=_plain(class_names), weights="")
+    return wrap(model, variables, card, tables, name)
+
+
+def wrap(
+    model: Any,
+    variables: Any,
+    card: ModelCard,
+    tables: dict[str, dict[str, Any]],
+    name: str = "model",
+) -> Bundle:
+    """A model out of a Python object, with its description in tables; see `as_model`.
+
+    Args:
+      model: see `as_model`.
+      variables: see `as_model`.
+      card: where it comes from, and its class names.
+      tables: fields of `InputSpec` under "input", of `OutputSpec` beside the class names under
+        "output", and likewise "sites" and "segmenter".
+      name: what tables and figures call it.
+
+    Raises:
+      ConfigError: see `as_model`.
+      ModelError: see `as_model`.
+    """
+    if isinstance(model, Bundle):
+        if variables is not None or card.class_names or any(tables.values()):
+            raise ConfigError(
+                f"{model.name} is a model already, with its description; leave out variables, "
+                "class_names and the rest"
+            )
+        return model
+    adapter, apply, variables = _adapt(model, variables)
+    input_spec, output, sites, segmenter = (
+        dict(adapter.usual.get(part, {})) | _plain(tables.get(part, {})) for part in _PARTS
+    )
+    names = {"class_names": card.class_names}
+    made = Segmenter(
         apply=apply,
-        input=from_table(InputSpec, tables["input"]),
-        output=from_table(OutputSpec, output),
-        sites=from_table(Sites, tables["sites"]),
-    ).replace(**tables["segmenter"])
-    card = ModelCard(architecture="", config={}, class_names=segmenter.output.class_names)
-    return Bundle(name=name, card=card, segmenter=segmenter, variables=variables)
+        input=with_fields(InputSpec, {}, "input", input_spec),
+        output=with_fields(OutputSpec, names, "output", output),
+        sites=with_fields(Sites, {}, "sites", sites),
+    ).replace(**segmenter)
+    card = dataclasses.replace(card, class_names=made.output.class_names)
+    return Bundle(name=name, card=card, segmenter=made, variables=variables)
 
 
-def _adapt(model: Any, variables: Any) -> tuple[Apply, Any]:
+def _adapt(model: Any, variables: Any) -> tuple[type[Adapter], Apply, Any]:
     adapters, problems = dict(ADAPTERS.usable()), ADAPTERS.problems()
     kind = type(model) if not isinstance(model, type) else model
     found = f"the class {kind.__name__}" if model is kind else f"a {kind.__name__}"
@@ -110,7 +137,7 @@ def _adapt(model: Any, variables: Any) -> tuple[Apply, Any]:
                 "it belongs to none, give a function instead: lambda inputs: model(inputs)"
             )
         apply, variables = adapter.adapt(model, variables)
-        return _hashable(apply), variables
+        return adapter, _hashable(apply), variables
     raise ConfigError(
         f"{found} is no model; there are adapters for {', '.join(adapters)}"
         f"{''.join(f'; {problem}' for problem in problems)}; wrap it in a JAX function (variables, "
@@ -138,4 +165,6 @@ def _plain(value: Any) -> Any:
     """Arrays and NumPy's numbers as lists and Python's numbers."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return value.tolist() if hasattr(value, "tolist") else value

@@ -20,7 +20,8 @@ from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.devices.mesh import AXIS, device_mesh
 from jaxseg_xai.models.architecture import Architecture
-from jaxseg_xai.models.bundle import ModelCard, bundle_of, load_model, save_model, write_card
+from jaxseg_xai.models.bundle import ModelCard, bundle_of
+from jaxseg_xai.models.folder import load_model, save_model, write_card
 from jaxseg_xai.ops.dice import soft_dice
 from jaxseg_xai.training.batches import training_batches
 from jaxseg_xai.training.checkpoints import Checkpoints

@@ -17,7 +17,8 @@ from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import EXPLAINERS, Problem
 from jaxseg_xai.explainers.runner import explain
-from jaxseg_xai.models.bundle import ModelCard, bundle_of, load_model, write_card
+from jaxseg_xai.models.bundle import ModelCard, bundle_of
+from jaxseg_xai.models.folder import load_model, write_card
 from jaxseg_xai.models.registry import MODELS
 from jaxseg_xai.ops.random import make_key
 from jaxseg_xai.program.sites import find_sites

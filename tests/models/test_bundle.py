@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,15 @@ from jaxseg_xai.core.errors import ModelError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.registry import Registry
-from jaxseg_xai.models import MODELS, load_model
+from jaxseg_xai.models import ADAPTERS, MODELS, load_model
+from jaxseg_xai.models.adapters import Adapter
+from jaxseg_xai.models.adapters.places import import_object
 from jaxseg_xai.models.architecture import Architecture
-from jaxseg_xai.models.bundle import ModelCard, save_model
+from jaxseg_xai.models.bundle import ModelCard
+from jaxseg_xai.models.folder import save_model, write_card
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.program.trace import trace
+from jaxseg_xai.sweeps.run import model_identity
 
 CONFIG = UNetConfig.of_width(2, 1, in_channels=1, num_logits=3, norm="none")
 
@@ -103,12 +108,150 @@ def test_who_loads_a_model_has_the_last_word(folder):
         ({"class_names": ["a", "b"]}, "num_logits = 3 and softmax mean 3, background first"),
         ({"config": {"norm": "layer"}}, "layer"),
         ({"config": {"encoder_channels": [2, 0], "decoder_channels": [2]}}, "encoder_channels is"),
-        ({"architecture": ""}, "a Python object"),
+        (
+            {"architecture": ""},
+            "names no model; give either architecture or one of callable",
+        ),
+        ({"nnx": "a:b"}, "names nnx and architecture; give either architecture or one of callable"),
     ],
 )
 def test_cards_that_contradict_the_architecture(folder, changes, match):
     with pytest.raises(ModelError, match=match) as error:
         load_model(folder(**changes))
+    assert "model.json: " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# Models that a card names by an adapter.
+
+
+def network():
+    return nnx.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0))
+
+
+def scaled(variables, images):
+    return images * variables["scale"]
+
+
+def shifted(variables, images):
+    return images + variables["scale"]
+
+
+def doubled(images):
+    return 2 * images
+
+
+def whole():
+    return load_model("triangle")
+
+
+def failing():
+    raise RuntimeError("out of order\nand more")
+
+
+@pytest.fixture
+def adapted(tmp_path):
+    """A folder whose card names no architecture."""
+
+    def write(arrays=None, **card):
+        if arrays:
+            safetensors.numpy.save_file(arrays, tmp_path / "net.safetensors")
+            card["weights"] = "net.safetensors"
+        (tmp_path / "model.json").write_text(json.dumps({"class_names": ["none", "all"]} | card))
+        return tmp_path
+
+    return write
+
+
+def test_a_card_may_name_a_factory_or_a_function(adapted):
+    images = jax.random.uniform(jax.random.key(0), (1, 6, 5, 1))
+    net = network()
+    folder = adapted(nnx=f"{__name__}:network", input={"channels": 1, "mean": [0.5]})
+    bundle = load_model(folder, pad="edge", dtype="bfloat16")
+    assert (bundle.name, bundle.class_names) == (folder.name, ("none", "all"))
+    assert (bundle.segmenter.input.mean, bundle.segmenter.input.pad) == ((0.5,), "edge")
+    assert (bundle.segmenter.dtype, bundle.card.adapter[0]) == ("bfloat16", "nnx")
+    bundle = load_model(folder)
+    np.testing.assert_array_equal(bundle.segmenter(bundle.variables, images), net(images))
+    assert load_model(folder).segmenter == bundle.segmenter
+    # What is written is read again.
+    write_card(folder, bundle.card)
+    assert load_model(folder).segmenter == bundle.segmenter
+
+    weights = {"weight": np.ones((2, 1, 3, 3), np.float32), "bias": np.zeros(2, np.float32)}
+    bundle = load_model(adapted(weights, nnx=f"{__name__}:network", input={"channels": 1}))
+    net.kernel[...], net.bias[...] = jnp.ones((3, 3, 1, 2)), jnp.zeros(2)
+    np.testing.assert_array_equal(bundle.segmenter(bundle.variables, images), net(images))
+
+    of_two = {"input": {"channels": 2}, "output": {"activation": "sigmoid"}}
+    images = jnp.concatenate([images, images], -1)
+    bundle = load_model(adapted(callable=f"{__name__}:doubled", **of_two))
+    np.testing.assert_array_equal(bundle.segmenter(bundle.variables, images), 2 * images)
+    assert bundle.segmenter.output.activation == "sigmoid"
+    weights = {"scale": np.full(1, 3, np.float32)}
+    bundle = load_model(adapted(weights, callable=f"{__name__}:scaled", **of_two))
+    np.testing.assert_array_equal(bundle.segmenter(bundle.variables, images), 3 * images)
+
+
+def test_an_adapter_may_open_a_whole_model(adapted, monkeypatch):
+    class Whole(Adapter):
+        @staticmethod
+        def open(place, folder, weights):
+            return import_object(place)(), (folder, weights)[1]
+
+    monkeypatch.setattr(f"{__name__}.Whole", Whole, raising=False)
+    registry = Registry(ADAPTERS.group, ADAPTERS.kind, {"whole": f"{__name__}:Whole"})
+    monkeypatch.setattr("jaxseg_xai.models.folder.ADAPTERS", registry)
+    folder = adapted(whole=f"{__name__}:whole", class_names=[])
+    bundle = load_model(folder, pad="edge")
+    assert (bundle.name, bundle.segmenter.input.pad) == (folder.name, "edge")
+    assert bundle.class_names == whole().class_names
+    with pytest.raises(ModelError, match=r"whole: triangle is a model already, .* leave out"):
+        load_model(adapted(whole=f"{__name__}:whole"))
+
+
+def test_models_that_a_card_names_are_told_apart(adapted):
+    """Each by its program and its weights, of which a store keeps checksums."""
+
+    def identity(name, scale):
+        weights = {"scale": np.full(1, scale, np.float32)}
+        folder = adapted(weights, callable=f"{__name__}:{name}", input={"channels": 2})
+        work = types.SimpleNamespace(bundle=load_model(folder), image_shape=(4, 4, 2))
+        return model_identity(work)
+
+    one, same = identity("scaled", 2), identity("scaled", 2)
+    weights, program = identity("scaled", 3), identity("shifted", 2)
+    assert one == same
+    assert one["weights_checksum"] == program["weights_checksum"] != weights["weights_checksum"]
+    assert one["program"] == weights["program"] != program["program"]
+
+
+@pytest.mark.parametrize(
+    ("card", "match"),
+    [
+        ({"nnx": f"{__name__}:network", "callable": "a:b"}, "names callable and nnx; give either"),
+        ({"nx": "a:b"}, "names no model; give either architecture or one of callable, linen, nnx"),
+        ({"nnx": "network"}, "nnx: 'network' is no Python object; give \"package.module:name\""),
+        ({"nnx": 3}, "nnx: 3 is no Python object"),
+        ({"nnx": "nowhere:network"}, "cannot be imported: ModuleNotFoundError: .* PYTHONPATH"),
+        ({"nnx": f"{__name__}:nothing"}, "nothing cannot be imported: AttributeError"),
+        ({"nnx": f"{__name__}:failing"}, r"failing\(\) fails: RuntimeError: out of order; name a"),
+        ({"nnx": f"{__name__}:whole"}, r"whole\(\) returns a Bundle, no model of this kind"),
+        ({"callable": f"{__name__}:CONFIG"}, "callable: a UNetConfig is no model"),
+        ({"linen": "a:b"}, "linen: such models cannot be opened from a folder; use as_model"),
+        ({"nnx": f"{__name__}:network", "weights": "net.npz"}, "net.npz: no such weight file"),
+        ({"nnx": f"{__name__}:network", "config": 3}, "config is 3"),
+        ({"callable": f"{__name__}:doubled", "input": {"men": 1}}, "input: unknown key men"),
+        ({"callable": f"{__name__}:doubled", "class_names": []}, "class_names has 0 entries"),
+        (
+            {"callable": f"{__name__}:doubled", "output": {"class_names": ["a", "b"]}},
+            "name the classes in class_names",
+        ),
+    ],
+)
+def test_cards_whose_adapter_cannot_open_them(adapted, card, match):
+    with pytest.raises(ModelError, match=match) as error:
+        load_model(adapted(**card))
     assert "model.json: " in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -8,7 +8,8 @@ from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.models import weights
-from jaxseg_xai.models.bundle import ModelCard, bundled_models, load_model, save_model
+from jaxseg_xai.models.bundle import ModelCard
+from jaxseg_xai.models.folder import bundled_models, load_model, save_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
 
 CONFIG = UNetConfig.of_width(2, 1, in_channels=1)

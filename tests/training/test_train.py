@@ -13,7 +13,7 @@ from flax import nnx
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.data.sources.triangle import TriangleDataset
-from jaxseg_xai.models.bundle import load_model
+from jaxseg_xai.models.folder import load_model
 from jaxseg_xai.training import loop
 from jaxseg_xai.training.checkpoints import Checkpoints
 from jaxseg_xai.training.config import TrainConfig

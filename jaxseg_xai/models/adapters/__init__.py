@@ -1,7 +1,10 @@
 """Python objects as models, one kind a file; a further one is a line in `models.registry`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
+
+from jaxseg_xai.core.errors import ConfigError
 
 #: Pure function (variables, inputs [B, *S, C]) -> raw output, hashable.
 Apply = Callable[[Any, Any], Any]
@@ -12,9 +15,12 @@ class Adapter:
 
     Attributes:
       general: whether it takes objects that another adapter may know better.
+      usual: what such models' descriptions have unless they say otherwise, by the part that takes
+        it: {"output": {"channels_first": True}}.
     """
 
     general: ClassVar[bool] = False
+    usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @staticmethod
     def matches(model: Any) -> bool:
@@ -38,3 +44,24 @@ class Adapter:
           ConfigError: the weights are missing, or given twice.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def open(place: Any, folder: Path, weights: Path | None) -> tuple[Any, Any]:
+        """The model that a `model.json` names by this adapter: {"name of the adapter": place}.
+
+        Args:
+          place: where it is: "package.module:factory", a file beside the card, or whatever JSON the
+            adapter understands.
+          folder: the card's.
+          weights: the weight file that the card names; None: it names none.
+
+        Returns:
+          (model, variables) as `as_model` takes them; a `Bundle` and None where the place says all
+          that a description does.
+
+        Raises:
+          ConfigError: this kind of model cannot be opened, or not from there.
+          ModelError: its files are absent or damaged.
+        """
+        del place, folder, weights
+        raise ConfigError("such models cannot be opened from a folder; use as_model in Python")

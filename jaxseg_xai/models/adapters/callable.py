@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxseg_xai.models.adapters import Adapter, Apply
+from jaxseg_xai.models.adapters.places import import_object
+from jaxseg_xai.models.weights import read_weights
 
 
 class CallableAdapter(Adapter):
@@ -25,6 +28,12 @@ class CallableAdapter(Adapter):
         if variables is None:
             return ApplyInputs(model), ()
         return ApplyFunction(model), variables
+
+    @staticmethod
+    def open(place: Any, folder: Path, weights: Path | None) -> tuple[Any, Any]:
+        """The function "package.module:name"; a weight file is a dictionary name -> array to it."""
+        del folder
+        return import_object(place), None if weights is None else read_weights(weights)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

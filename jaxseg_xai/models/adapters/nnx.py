@@ -1,6 +1,7 @@
 """Flax NNX modules."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.models.adapters import Adapter, Apply
+from jaxseg_xai.models.adapters.places import call_factory
+from jaxseg_xai.models.weights import load_weights, read_weights
 
 
 class NNXAdapter(Adapter):
@@ -32,6 +35,15 @@ class NNXAdapter(Adapter):
         )
         graphdef, variables = nnx.split(frozen)
         return ApplyNNX(graphdef), variables
+
+    @staticmethod
+    def open(place: Any, folder: Path, weights: Path | None) -> tuple[Any, Any]:
+        """What the factory "package.module:name" returns; a weight file has its own names."""
+        del folder
+        model = call_factory(place, NNXAdapter.matches)
+        if weights is not None:
+            load_weights(model, read_weights(weights))
+        return model, None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""A model on disk: a folder with `model.json` and, often, a weight file beside it.
+
+`model.json` holds the fields of `ModelCard`. A PyTorch state dict needs no conversion: put it
+beside a card that names the architecture (and, for other module names, a `name_map`). A model that
+is Python code, or a file of another library, is named by its adapter.
+"""
+
+import dataclasses
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from jaxseg_xai.core.errors import ConfigError, ModelError
+from jaxseg_xai.core.input_spec import Grey, Pad
+from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.segmenter import Dtype
+from jaxseg_xai.models import weights
+from jaxseg_xai.models.bundle import Bundle, ModelCard, bundle_of
+from jaxseg_xai.models.registry import ADAPTERS
+from jaxseg_xai.models.wrap import wrap
+
+_CARD = "model.json"
+
+
+def bundled_models() -> dict[str, Path]:
+    """Names and folders of the trained models that come with the package."""
+    root = Path(str(importlib.resources.files("jaxseg_xai"))) / "weights"
+    return {card.parent.name: card.parent for card in sorted(root.glob(f"*/{_CARD}"))}
+
+
+def load_model(
+    name: str | Path, *, pad: Pad | None = None, grey: Grey | None = None, dtype: Dtype = "float32"
+) -> Bundle:
+    """Load a model by the name of a bundled one, or from a folder.
+
+    Args:
+      name: a key of `bundled_models()`, or a folder with `model.json`.
+      pad: what to do with sizes that the model does not take, see `InputSpec`; None: as the card
+        says.
+      grey: what to do with images of one channel, see `InputSpec`; None: as the card says.
+      dtype: what the model computes in.
+
+    Raises:
+      ModelError: no such model, a damaged card or weights, or weights of another architecture.
+    """
+    bundled = bundled_models()
+    folder = bundled.get(str(name), Path(name))
+    if not (folder / _CARD).is_file():
+        raise ModelError(
+            f"{name}: no such model; use {', '.join(bundled)}, or a folder with {_CARD} in it"
+        )
+    card = read_card(folder)
+    bundle = _adapted(folder, card) if card.adapter else _built(folder, card)
+    changes = {"pad": pad, "grey": grey, "dtype": dtype}
+    segmenter = bundle.segmenter.replace(**{k: v for k, v in changes.items() if v is not None})
+    return dataclasses.replace(bundle, name=folder.name, segmenter=segmenter)
+
+
+def _built(folder: Path, card: ModelCard) -> Bundle:
+    """A model of one of our architectures."""
+    try:
+        config = card.architecture_config()
+        # A card that contradicts itself is told before weights that do not fit.
+        card.input_spec()
+        card.output_spec()
+    except (ModelError, ConfigError) as error:
+        raise ModelError(f"{folder / _CARD}: {error}") from None
+    arrays, names = weights.read_weights(folder / card.weights), card.name_map
+    try:
+        if names is None:
+            config = config.for_weights(arrays)
+            card = dataclasses.replace(card, config=dataclasses.asdict(config))
+            arrays, names = config.translate(arrays), config.torch_names()
+        model = weights.build_with_weights(config.build, arrays, names)
+    except ModelError as error:
+        raise ModelError(f"{folder / card.weights}: {error}") from None
+    return bundle_of(card, model)
+
+
+def _adapted(folder: Path, card: ModelCard) -> Bundle:
+    """A model that an adapter opens."""
+    kind, place = card.adapter or ("", None)
+    path = folder / card.weights if card.weights else None
+    try:
+        model, variables = ADAPTERS.get(kind).open(place, folder, path)
+        return wrap(model, variables, card, {"input": card.input, "output": card.output})
+    except (ModelError, ConfigError) as error:
+        raise ModelError(f"{folder / _CARD}: {kind}: {error}") from error
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and validate `model.json`."""
+    path = folder / _CARD
+    try:
+        table = json.loads(path.read_text())
+        return from_table(ModelCard, _with_adapter(table) if isinstance(table, dict) else table)
+    except (OSError, ValueError, ConfigError) as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def save_model(folder: Path, model: nnx.Module, card: ModelCard) -> None:
+    """Write a model folder that `load_model` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.write_weights(folder / card.weights, model)
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write `model.json`."""
+    (folder / _CARD).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n")
+
+
+def _with_adapter(table: dict[str, Any]) -> dict[str, Any]:
+    """A card in whose file the name of an adapter is a key: {"nnx": "package.module:factory"}."""
+    kinds = [key for key in ADAPTERS.names() if key in table]
+    found = kinds + [key for key in ("architecture", "adapter") if table.get(key)]
+    if len(found) != 1:
+        raise ConfigError(
+            f"names {' and '.join(found) or 'no model'}; give either architecture or one of "
+            f"{', '.join(ADAPTERS.names())}"
+        )
+    for kind in kinds:
+        rest = {key: value for key, value in table.items() if key != kind}
+        return {"weights": ""} | rest | {"adapter": [kind, table[kind]]}
+    return table
