@@ -1,8 +1,8 @@
 """`python -m benchmarks list | run | accelerator | agree | compare | report`."""
 
+import contextlib
 import dataclasses
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,31 +12,29 @@ import tyro
 
 from benchmarks.harness.settings import Flags
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
-from jaxseg_xai.devices.mesh import use_cpu_cores
+from jaxseg_xai.devices.mesh import cpu_cores, use_cpu_cores
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_BUG = 0, 1, 2, 70
 #: Devices that a CPU of fewer cores may be split into.
 _MOST_VIRTUAL = 16
 #: In place of all the cases' names.
 _ALL = "all"
-_USAGE = """\
-python -m benchmarks COMMAND
 
-  list                     the cases
-  run CASE... [options]    measure and validate (`run all`: every case); run --help: the options
-  accelerator              the set for a GPU or TPU that is at hand for eight minutes
-  agree                    agreement with outputs of published code, as numbers
-  compare A B              what is slower in B than in A, beyond the noise: files, or folders of
-                           the files of several runs, which are pooled
-  report FILE... --out DIR Markdown and an HTML page with plots; --page docs/benchmarks.md
-                           and --readme README.md fill the tables there instead
 
-docs/benchmarks.md tells what each case measures and what the JSON holds."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class List:
+    """The cases."""
+
+    def go(self) -> int:
+        from benchmarks.methods import CASES
+
+        print("\n".join(f"{case.name:22}{case.about}" for case in CASES.values()))
+        return EXIT_OK
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run(Flags):
-    """Measure and validate cases; exit code 1 where a result is wrong.
+    """Measure and validate cases (`run all`: every case); exit code 1 where a result is wrong.
 
     Attributes:
       cases: names, see `list`; `all` for every one.
@@ -49,10 +47,10 @@ class Run(Flags):
     machine: Path | None = None
 
     def go(self) -> int:
-        from benchmarks.harness.phase import show_phases
         from benchmarks.harness.record import write_records
         from benchmarks.harness.report import summary
         from benchmarks.harness.run import prepare, run_case
+        from benchmarks.harness.timing import show_phases
         from benchmarks.methods import CASES
 
         names = tuple(CASES) if _ALL in self.cases else self.cases
@@ -63,8 +61,7 @@ class Run(Flags):
         self.validate()
         show_phases()
         _make_devices(self.devices)
-        flags = Flags(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Flags)})
-        plan = [(CASES[name], prepare(CASES[name], flags)) for name in names]
+        plan = [(CASES[name], prepare(CASES[name], self)) for name in names]
         records = []
         for case, settings in plan:
             records.append(run_case(case, settings, self.machine))
@@ -76,9 +73,9 @@ class Run(Flags):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accelerator:
-    """Cases for an accelerator, by worth, each in a process of its own; exit code 1 if one fails.
+    """Cases for a GPU or TPU of some minutes, each a process; exit code 1 if one fails.
 
-    The same command goes on where it stopped: what has ended is not run again.
+    By worth. The same command goes on where it stopped: what has ended is not run again.
 
     Attributes:
       budget: seconds for all; a case that does not fit into what is left is not started.
@@ -127,7 +124,7 @@ class Agree:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare:
-    """What is slower in the second set than in the first; exit code 1 where something is.
+    """What is slower in the second set, beyond the noise; exit code 1 where something is.
 
     Attributes:
       before: a file that `run --json` wrote, or a folder of such files, which are pooled.
@@ -176,6 +173,9 @@ class Report:
         return EXIT_OK
 
 
+_COMMANDS = {one.__name__.lower(): one for one in (List, Run, Accelerator, Agree, Compare, Report)}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
@@ -184,25 +184,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE)
+        print("python -m benchmarks COMMAND [--help]; docs/benchmarks.md tells more\n")
+        for name, command in _COMMANDS.items():
+            print(f"  {name:12} {(command.__doc__ or '').splitlines()[0]}")
         return EXIT_OK if arguments else EXIT_BAD_INPUT
     name, *rest = arguments
-    commands = {
-        "run": Run,
-        "accelerator": Accelerator,
-        "agree": Agree,
-        "compare": Compare,
-        "report": Report,
-    }
     try:
-        if name == "list":
-            from benchmarks.methods import CASES
-
-            print("\n".join(f"{case.name:22}{case.about}" for case in CASES.values()))
-            return EXIT_OK
-        if name not in commands:
-            raise ConfigError(f"unknown command {name!r}; there is list, {', '.join(commands)}")
-        return tyro.cli(commands[name], args=rest, prog=f"python -m benchmarks {name}").go()
+        if name not in _COMMANDS:
+            raise ConfigError(f"unknown command {name!r}; there is {', '.join(_COMMANDS)}")
+        return tyro.cli(_COMMANDS[name], args=rest, prog=f"python -m benchmarks {name}").go()
     except JaxsegError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -214,12 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _make_devices(wanted: int | None) -> None:
     """On CPUs a device per core, or (up to a limit) as many as are asked for."""
-    usable = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
-    try:
-        use_cpu_cores(max(cores, min(wanted or 1, _MOST_VIRTUAL)))
-    except RuntimeError:  # JAX already runs where Python code calls `main`
-        return
+    with contextlib.suppress(RuntimeError):  # JAX already runs where Python code calls `main`
+        use_cpu_cores(max(cpu_cores(), min(wanted or 1, _MOST_VIRTUAL)))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.harness.phase import phase_of
-from benchmarks.harness.record import read_records, write_records
+from benchmarks.harness.record import Record, read_records, write_records
+from benchmarks.harness.timing import phase_of
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.parse import from_table
 
@@ -55,44 +55,36 @@ class Step:
     why: str = ""
 
 
-def _step(name: str, options: str = "", limit: float = 45.0, *, case: str = "") -> Step:
-    return Step(name=name, command=f"{case or name} {options}".strip(), limit=limit)
-
-
-#: By worth: what is compared with other hardware first, variants last.
-STEPS = (
-    _step("unet-forward", "--lanes 64 --peer compiled", 100),
-    _step("ate", "--blocks 512 --peer compiled", 120),
-    _step("misure", "--peer compiled", 150),
-    _step("ate-512", "--blocks 512 --peer tuned", 90),
-    _step("misure-tensorfloat32", "--dtype tensorfloat32 --peer tuned", 90, case="misure"),
-    _step("occlusion", "--peer tuned", 60),
-    _step("components", "--quick --peer tuned", 60),
-    _step("misure-512", "--quick --peer tuned", 60),
-    _step("sweep", "--quick"),
-    _step("grad-cam", "--peer tuned"),
-    _step("integrated-gradients", "--peer tuned"),
-    _step("confidence", "--peer tuned"),
-    _step("misure-lanes"),
-    _step("ate-wide", "--peer tuned", 60),
-    _step("ate-regions"),
-    _step("ate-screen", "--quick"),
-    _step("misure-quality", "--quick"),
-    _step("scaling", "--quick", 60),
-    _step(
-        "unet-forward-tensorfloat32",
-        "--lanes 128 --dtype tensorfloat32 --peer compiled",
-        case="unet-forward",
-    ),
-    _step(
-        "unet-forward-bfloat16",
-        "--lanes 128 --dtype bfloat16 --peer compiled",
-        case="unet-forward",
-    ),
-    _step("unet-forward-graphs", "--lanes 64 --peer graphs", 60, case="unet-forward"),
-    _step("misure-graphs", "--peer graphs", 90, case="misure"),
-    _step("ate-graphs", "--blocks 512 --peer graphs", 90, case="ate"),
-    _step("unet-forward-autotuned", "--lanes 64 --peer autotuned", 120, case="unet-forward"),
+#: By worth: what is compared with other hardware first, variants last. Name, limit, command.
+_TABLE = """
+unet-forward                100 unet-forward --lanes 64 --peer compiled
+ate                         120 ate --blocks 512 --peer compiled
+misure                      150 misure --peer compiled
+ate-512                      90 ate-512 --blocks 512 --peer tuned
+misure-tensorfloat32         90 misure --dtype tensorfloat32 --peer tuned
+occlusion                    60 occlusion --peer tuned
+components                   60 components --quick --peer tuned
+misure-512                   60 misure-512 --quick --peer tuned
+sweep                        45 sweep --quick
+grad-cam                     45 grad-cam --peer tuned
+integrated-gradients         45 integrated-gradients --peer tuned
+confidence                   45 confidence --peer tuned
+misure-lanes                 45 misure-lanes
+ate-wide                     60 ate-wide --peer tuned
+ate-regions                  45 ate-regions
+ate-screen                   45 ate-screen --quick
+misure-quality               45 misure-quality --quick
+scaling                      60 scaling --quick
+unet-forward-tensorfloat32   45 unet-forward --lanes 128 --dtype tensorfloat32 --peer compiled
+unet-forward-bfloat16        45 unet-forward --lanes 128 --dtype bfloat16 --peer compiled
+unet-forward-graphs          60 unet-forward --lanes 64 --peer graphs
+misure-graphs                90 misure --peer graphs
+ate-graphs                   90 ate --blocks 512 --peer graphs
+unet-forward-autotuned      120 unet-forward --lanes 64 --peer autotuned
+"""
+STEPS = tuple(
+    Step(name=name, limit=float(limit), command=command)
+    for name, limit, command in (line.split(maxsplit=2) for line in _TABLE.strip().splitlines())
 )
 
 
@@ -132,7 +124,7 @@ def show(out: Path, steps: Sequence[Step]) -> list[Path]:
     from benchmarks.harness.plots import pictures
     from benchmarks.harness.report import describe, render
 
-    found = {name: read_records(out / "cases" / f"{name}.json")[0] for name in _ended(steps)}
+    found = _records(out, steps)
     if not found:
         return []
     rows = {name: (record, describe(record)) for name, record in found.items()}
@@ -187,14 +179,14 @@ def _run(step: Step, out: Path, limit: float) -> Step:
     said = log.read_text()
     seconds = round(time.monotonic() - start, 1)
     done = dataclasses.replace(step, seconds=seconds, phase="", why="")
-    if code is None:
-        return dataclasses.replace(
-            done, outcome="timed out", phase=phase_of(said), why=_place_of(said)
-        )
     if code in (0, 1) and _record_file(out, step).is_file():
         return dataclasses.replace(done, outcome="valid" if code == 0 else "not valid")
-    why = next((line for line in reversed(said.splitlines()) if line.strip()), "no output")
-    return dataclasses.replace(done, outcome="failed", phase=phase_of(said), why=why[-300:])
+    if code is None:
+        outcome, why = "timed out", _place_of(said)
+    else:
+        lines = [line for line in said.splitlines() if line.strip()]
+        outcome, why = "failed", (lines or ["no output"])[-1][-300:]
+    return dataclasses.replace(done, outcome=outcome, phase=phase_of(said), why=why)
 
 
 def _environment(out: Path) -> dict[str, str]:
@@ -235,20 +227,20 @@ def _told(step: Step) -> str:
     return f"{step.outcome}{where}{after}{why}"
 
 
-def _ended(steps: Sequence[Step]) -> list[str]:
-    return [step.name for step in steps if step.outcome in ("valid", "not valid")]
-
-
 def _record_file(out: Path, step: Step) -> Path:
     return out / "cases" / f"{step.name}.json"
 
 
+def _records(out: Path, steps: Sequence[Step]) -> dict[str, Record]:
+    """Name -> record, of the steps that have ended."""
+    ended = [step for step in steps if step.outcome in ("valid", "not valid")]
+    return {step.name: read_records(_record_file(out, step))[0] for step in ended}
+
+
 def _write(out: Path, steps: Sequence[Step]) -> None:
-    """State, records, table and picture of what has ended so far."""
+    """State and records of what has ended so far."""
     out.mkdir(parents=True, exist_ok=True)
     state = {"suite": SUITE, "steps": [dataclasses.asdict(step) for step in steps]}
     (out / "set.json").write_text(json.dumps(state, indent=2) + "\n")
-    ended = [out / "cases" / f"{name}.json" for name in _ended(steps)]
-    records = [record for file in ended for record in read_records(file)]
-    if records:
-        write_records(out / "records.json", records)
+    if records := _records(out, steps):
+        write_records(out / "records.json", list(records.values()))

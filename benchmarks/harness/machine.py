@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from benchmarks.harness.record import Machine, Memory
 from benchmarks.harness.timing import compile_apart, timed
 from jaxseg_xai.core.segmenter import Dtype
-from jaxseg_xai.devices.mesh import AXIS, replicate, shard_examples
+from jaxseg_xai.devices.mesh import AXIS, cpu_cores, replicate, shard_examples
 from jaxseg_xai.ops.convolution import textbook
 
 #: Side of the matrices; large enough for the peak, small enough for a fraction of a second each.
@@ -32,7 +32,7 @@ def describe_machine(mesh: Mesh, *, quick: bool = False) -> Machine:
     dtypes = ["float32"] if device.platform == "cpu" else get_args(Dtype)
     return Machine(
         cpu=_cpu_name(),
-        cores=_cores(),
+        cores=cpu_cores(),
         platform=device.platform,
         device_kind=device.device_kind,
         num_devices=mesh.size,
@@ -54,8 +54,7 @@ def gemm_flops(mesh: Mesh, dtype: str, *, quick: bool = False) -> float:
             return (pair[0, 0] @ pair[0, 1])[None]
 
     number = jnp.bfloat16 if dtype == "bfloat16" else jnp.float32
-    pairs = jax.random.uniform(jax.random.key(0), (mesh.size, 2, side, side), number)
-    pairs = jax.device_put(pairs, jax.NamedSharding(mesh, PartitionSpec(AXIS)))
+    pairs = _dealt(jax.random.uniform(jax.random.key(0), (mesh.size, 2, side, side), number), mesh)
     run, _ = compile_apart(jax.jit(shard_examples(multiply, mesh)), None, pairs)
     best = min([timed(run, None, pairs)[1] for _ in range(_TRIES + 1)][1:])
     return mesh.size * 2 * side**3 / best
@@ -71,10 +70,7 @@ def bandwidth(mesh: Mesh, *, quick: bool = False) -> float:
     def triad(shared: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         return shard_examples(lambda s, ab: ab[0] + s * ab[1], mesh)(shared, (a, b))
 
-    rows = jnp.ones((mesh.size, size // 4), jnp.float32)
-    a, b = (
-        jax.device_put(x, jax.NamedSharding(mesh, PartitionSpec(AXIS))) for x in (rows, rows + 1)
-    )
+    a, b = (_dealt(jnp.full((mesh.size, size // 4), x, jnp.float32), mesh) for x in (1, 2))
     scale = replicate(jnp.float32(0.5), mesh)
     run, _ = compile_apart(jax.jit(triad, donate_argnums=1), scale, a, b)
     seconds = []
@@ -82,6 +78,11 @@ def bandwidth(mesh: Mesh, *, quick: bool = False) -> float:
         a, last = timed(run, scale, a, b)
         seconds.append(last)
     return 3 * mesh.size * size / min(seconds[1:])
+
+
+def _dealt(rows: jax.Array, mesh: Mesh) -> jax.Array:
+    """An array with a row for each device."""
+    return jax.device_put(rows, jax.NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 def peak_memory(compiled: Any | None, mesh: Mesh) -> Memory:
@@ -147,8 +148,3 @@ def _cpu_name() -> str:
     lines = _CPUS.read_text().splitlines() if _CPUS.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    usable = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(usable(0)) if usable else os.cpu_count() or 1

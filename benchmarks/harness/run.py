@@ -14,9 +14,9 @@ import jax
 from jax.sharding import Mesh
 
 from benchmarks.harness.machine import describe_machine
-from benchmarks.harness.phase import phase
-from benchmarks.harness.record import SCHEMA, Machine, Measurement, Record, rates
+from benchmarks.harness.record import SCHEMA, Machine, Record, rates
 from benchmarks.harness.settings import Flags, Settings, resolve
+from benchmarks.harness.timing import phase
 from benchmarks.methods.base import Case
 from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.devices.mesh import device_mesh
@@ -34,22 +34,12 @@ def prepare(case: Case, flags: Flags) -> Settings:
 
 
 def run_case(case: Case, settings: Settings, machine_file: Path | None = None) -> Record:
-    """Measure and validate a case; `machine_file` as for `make_record`."""
-    mesh = device_mesh(jax.local_devices()[: settings.devices])
-    return make_record(case.name, settings, case.run(settings, mesh), mesh, machine_file)
-
-
-def make_record(
-    name: str,
-    settings: Settings,
-    found: Measurement,
-    mesh: Mesh,
-    machine_file: Path | None = None,
-) -> Record:
-    """A record of what was measured on a mesh.
+    """Measure and validate a case.
 
     What the machine can do is read from a file, if there is one, and written there otherwise.
     """
+    mesh = device_mesh(jax.local_devices()[: settings.devices])
+    found = case.run(settings, mesh)
     machine = _machine(mesh, machine_file, quick=settings.quick)
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
     if any(not who.startswith("ours") for who in found.timings):
@@ -61,7 +51,7 @@ def make_record(
     return Record(
         **fields,
         schema=SCHEMA,
-        case=name,
+        case=case.name,
         settings={k: v for k, v in dataclasses.asdict(settings).items() if v is not None},
         versions={"python": platform.python_version(), **versions},
         commit=commit,

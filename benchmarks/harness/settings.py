@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.fields import check, setting
 from jaxseg_xai.core.segmenter import Dtype
 
 Peer = Literal["none", "original", "tuned", "all", "compiled", "graphs", "autotuned"]
@@ -34,45 +35,35 @@ class Flags:
     """
 
     model: str | None = None
-    size: int | None = None
-    width: int | None = None
-    lanes: int | None = None
-    blocks: int | None = None
-    devices: int | None = None
+    size: int | None = setting(None, at_least=1)
+    width: int | None = setting(None, at_least=1)
+    lanes: int | None = setting(None, at_least=1)
+    blocks: int | None = setting(None, at_least=1)
+    devices: int | None = setting(None, at_least=1)
     dtype: Dtype = "float32"
     peer: Peer = "none"
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    repetitions: int = 5
+    repetitions: int = setting(5, at_least=1)
 
     def validate(self) -> None:
         """Raise `ConfigError` naming the first value out of its range."""
-        for name in ("size", "width", "lanes", "blocks", "devices", "repetitions"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name} is {value}; it must be at least 1")
+        check(self)
         if self.width is not None and self.model not in (None, "random"):
             raise ConfigError(f"--width is for --model random, not for {self.model}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Defaults:
-    """What a case takes where a flag is left out; `width` is that of the random model."""
-
-    model: str
-    size: int
-    lanes: int
-    width: int = 16
-    blocks: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Flags):
-    """`Flags` with the case's defaults filled in; `width` is None where the model has its own."""
+    """All of a case; as its defaults, `width` is that of the random model.
+
+    Else it is None where the model has its own.
+    """
 
     model: str = ""
     size: int = 0
     lanes: int = 0
-    devices: int = 0
+    width: int | None = 16
+    devices: int = 1
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -83,25 +74,28 @@ class Settings(Flags):
 
 
 def resolve(
-    flags: Flags, defaults: Defaults, num_devices: int, *, split_lanes: bool = True
+    flags: Flags, defaults: Settings, num_devices: int, *, split_lanes: bool = True
 ) -> Settings:
     """Fill in the defaults of a case on a machine of so many devices.
 
     With `split_lanes` the images are dealt out to the devices, equally many to each.
     """
     flags.validate()
-    chosen: dict[str, Any] = dataclasses.asdict(defaults) | {"devices": num_devices}
+    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Flags)}
+    chosen: dict[str, Any] = {"devices": num_devices}
+    chosen |= {name: value for name, value in given.items() if value is not None}
     if flags.width is not None:
         chosen["model"] = "random"
-    chosen |= {k: v for k, v in dataclasses.asdict(flags).items() if v is not None}
-    if chosen["model"] != "random":
-        chosen["width"] = None
-    devices, lanes = chosen["devices"], chosen["lanes"]
-    if devices > num_devices:
-        raise ConfigError(f"--devices is {devices}; there are {num_devices}")
-    if split_lanes and lanes % devices:
+    found = dataclasses.replace(defaults, **chosen)
+    if found.devices > num_devices:
+        raise ConfigError(f"--devices is {found.devices}; there are {num_devices}")
+    lanes = found.lanes
+    if split_lanes and lanes % found.devices:
         # Asked for lanes are kept to; defaults are for any number of devices.
         if flags.lanes is not None:
-            raise ConfigError(f"--lanes is {lanes}; make it a multiple of the {devices} devices")
-        chosen["lanes"] = -(-lanes // devices) * devices
-    return Settings(**chosen)
+            raise ConfigError(
+                f"--lanes is {lanes}; make it a multiple of the {found.devices} devices"
+            )
+        lanes = -(-lanes // found.devices) * found.devices
+    width = found.width if found.model == "random" else None
+    return dataclasses.replace(found, lanes=lanes, width=width)

@@ -1,14 +1,15 @@
 """Repetitions that take turns, so that a machine that drifts does not decide who is faster."""
 
 import dataclasses
+import functools
+import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
-from benchmarks.harness.energy import joules
-from benchmarks.harness.phase import phase
 from benchmarks.harness.record import Timing
 
 #: Seconds before another contender's turn: threads of the one before (OpenMP's in PyTorch) keep
@@ -18,6 +19,28 @@ _PAUSE = 0.3
 _MIN_REPETITIONS = 3
 #: Energy is read off a counter that moves every 0.1 s: over less than this it is not reported.
 _METERED_SECONDS = 1.0
+_LOG = logging.getLogger("benchmarks")
+#: Begins what `phase` says; `phase_of` looks for it.
+_MARK = "phase: "
+
+
+def phase(what: str) -> None:
+    """Say what begins now, on standard error: a run that is stopped has said where it was."""
+    _LOG.info("%s%s", _MARK, what)
+
+
+def show_phases() -> None:
+    """Print what `phase` says, with the time of day."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    _LOG.handlers = [handler]
+    _LOG.setLevel(logging.INFO)
+
+
+def phase_of(output: str) -> str:
+    """The last phase that some output names; "starting" where it names none."""
+    said = [line.partition(_MARK)[2] for line in output.splitlines() if _MARK in line]
+    return said[-1] if said else "starting"
 
 
 def timed(function: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[Any, float]:
@@ -27,12 +50,10 @@ def timed(function: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[
     return result, time.perf_counter() - start
 
 
-def compile_apart(function: Any, *arguments: Any, **named: Any) -> tuple[Any, float]:
+def compile_apart(function: Any, *arguments: Any) -> tuple[Any, float]:
     """A jitted function compiled for these arguments, and the seconds that took."""
     phase("compiling")
-    start = time.perf_counter()
-    compiled = function.lower(*arguments, **named).compile()
-    return compiled, time.perf_counter() - start
+    return timed(lambda: function.lower(*arguments).compile())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,3 +131,30 @@ class _Meter:
         """What was found."""
         known = joules() is not None and self.total >= _METERED_SECONDS
         return Timing.of(self.seconds, self.energy / self.calls if known else None)
+
+
+def joules() -> float | None:
+    """Energy that the GPUs of JAX have used since their driver was loaded; None where not known."""
+    read = _energy_counter()
+    return None if read is None else read()
+
+
+@functools.cache
+def _energy_counter() -> Callable[[], float] | None:
+    """Reads NVIDIA's counters (`pip install nvidia-ml-py`)."""
+    if jax.default_backend() != "gpu":
+        return None
+    try:
+        import pynvml  # pyright: ignore[reportMissingImports]
+
+        pynvml.nvmlInit()
+        numbers = [device.local_hardware_id or 0 for device in jax.local_devices()]
+        counters = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
+
+        def read() -> float:
+            return sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, counters)) / 1000
+
+        read()
+    except Exception:  # no library, no driver, or GPUs without a counter
+        return None
+    return read

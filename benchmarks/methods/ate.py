@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.agree.kind import Kind, Ours
 from benchmarks.arrays import Inputs
 from benchmarks.harness.record import PeerSample
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.methods.base import MethodCase, Prepared, Ran, fewer_flops
 from benchmarks.methods.inputs import BOX_SIDE, channels_of, choose_images, inputs_of, make_pool
 from jaxseg_xai.devices.mesh import device_mesh
@@ -153,8 +153,8 @@ ATE = AteCase(
     name="ate",
     about="PdCR's ATE of 8x8 blocks on a region of side 32",
     compiles=True,
-    defaults=Defaults(model="reference", size=256, lanes=1, blocks=256),
-    quick=Defaults(model="reference", size=128, lanes=1, blocks=8),
+    defaults=Settings(model="reference", size=256, lanes=1, blocks=256),
+    quick=Settings(model="reference", size=128, lanes=1, blocks=8),
     explainer=_EXPLAINER,
     references=("ate",),
 )
@@ -163,21 +163,21 @@ ATE_512 = dataclasses.replace(
     name="ate-512",
     about="the same on images four times as large",
     defaults=dataclasses.replace(ATE.defaults, size=512),
-    quick=Defaults(model="random", size=512, lanes=1, width=4, blocks=8),
+    quick=Settings(model="random", size=512, lanes=1, width=4, blocks=8),
 )
 ATE_WIDE = dataclasses.replace(
     ATE,
     name="ate-wide",
     about="the same with a U-Net of width 64",
-    defaults=Defaults(model="random", size=256, lanes=1, width=64, blocks=32),
-    quick=Defaults(model="random", size=128, lanes=1, width=32, blocks=4),
+    defaults=Settings(model="random", size=256, lanes=1, width=64, blocks=32),
+    quick=Settings(model="random", size=128, lanes=1, width=32, blocks=4),
 )
 OCCLUSION = dataclasses.replace(
     ATE,
     name="occlusion",
     about="occlusion: all 8x8 blocks replaced by 0, once each",
-    defaults=Defaults(model="reference", size=256, lanes=1),
-    quick=Defaults(model="reference", size=128, lanes=1),
+    defaults=Settings(model="reference", size=256, lanes=1),
+    quick=Settings(model="reference", size=128, lanes=1),
     explainer=dataclasses.replace(_EXPLAINER, perturbation="zero"),
     references=("occlusion",),
     peer_blocks=256,

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Validation, all_of, explained
 from benchmarks.arrays import Inputs
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.methods.ate import AteCase, even, plan_of, pooled
 from benchmarks.methods.base import Prepared, Ran
 from benchmarks.methods.inputs import BOX_SIDE, choose_images, inputs_of, predictor
@@ -130,8 +130,8 @@ def _region(tree: Any, number: int) -> Any:
 REGIONS = RegionsCase(
     name="ate-regions",
     about="the ATE on four regions in one pass and region by region, on some of the blocks",
-    defaults=Defaults(model="reference", size=128, lanes=1, blocks=16),
-    quick=Defaults(model="reference", size=128, lanes=1, blocks=4),
+    defaults=Settings(model="reference", size=128, lanes=1, blocks=16),
+    quick=Settings(model="reference", size=128, lanes=1, blocks=4),
     explainer=Ate(),
     # Screening is one more program to compile, for each of the two.
     shorter={"num_screen": 0, "num_patches": 10},

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Bound, Validation, all_of, explained, judge
 from benchmarks.harness.record import Row
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.methods.ate import AteCase, chosen_blocks, plan_of
 from benchmarks.methods.base import Prepared, Ran
 from benchmarks.methods.inputs import BOX_SIDE
@@ -140,8 +140,8 @@ def _points(values: np.ndarray, ate: Ate, weight: float) -> dict[str, tuple[floa
 SCREEN = ScreenCase(
     name="ate-screen",
     about="the ATE's gradient and PdCR's random patches as screens for the exact ATE",
-    defaults=Defaults(model="reference", size=128, lanes=2),
-    quick=Defaults(model="triangle", size=64, lanes=2),
+    defaults=Settings(model="reference", size=128, lanes=2),
+    quick=Settings(model="triangle", size=64, lanes=2),
     explainer=Ate(num_screen=0, num_patches=_PATCHES, region_side=BOX_SIDE),
     shorter={"num_patches": _QUICK_PATCHES},
     flops_of="convolutions and products in the windows of every intervention of the exact ATE, "

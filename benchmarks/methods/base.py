@@ -13,10 +13,9 @@ from benchmarks.agree.kind import Ours, check
 from benchmarks.agree.verdict import Validation, all_of
 from benchmarks.arrays import Arrays, Inputs
 from benchmarks.harness.machine import peak_memory
-from benchmarks.harness.phase import phase
 from benchmarks.harness.record import Measurement, PeerSample, Row, Timing
-from benchmarks.harness.settings import COMPILED, Defaults, Settings
-from benchmarks.harness.timing import Pace, interleave, timed
+from benchmarks.harness.settings import COMPILED, Settings
+from benchmarks.harness.timing import Pace, interleave, phase, timed
 from benchmarks.methods.inputs import choose_images, inputs_of, open_model
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.explainers import Explainer
@@ -43,8 +42,8 @@ class Case:
 
     name: str
     about: str
-    defaults: Defaults
-    quick: Defaults
+    defaults: Settings
+    quick: Settings
     has_peers: bool = True
     compiles: bool = False
     split_lanes: bool = True

@@ -11,7 +11,7 @@ from benchmarks.agree.kind import Ours
 from benchmarks.arrays import Arrays, Inputs
 from benchmarks.harness.machine import flops_of
 from benchmarks.harness.record import PeerSample, Row
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.methods.base import MethodCase, Prepared, Ran, fewer_flops, peer_model
 from benchmarks.methods.inputs import choose_images, inputs_of
 from jaxseg_xai.explainers.parts.components import ComponentAte
@@ -100,8 +100,8 @@ def _flops(ran: Ran) -> tuple[float | None, list[Row]]:
 COMPONENTS = ComponentCase(
     name="components",
     about="the ATE of a network's layers, channels and skip connections",
-    defaults=Defaults(model="reference", size=128, lanes=1),
-    quick=Defaults(model="triangle", size=64, lanes=1),
+    defaults=Settings(model="reference", size=128, lanes=1),
+    quick=Settings(model="triangle", size=64, lanes=1),
     # The soft Dice, which rounding does not flip.
     explainer=ComponentAte(outcome="soft_dice", num_others=_NUM_OTHERS),
     references=("components",),

@@ -12,7 +12,7 @@ from benchmarks.agree.frozen import compare_logits, frozen_logits
 from benchmarks.agree.verdict import all_of
 from benchmarks.harness.machine import flops_of, peak_memory
 from benchmarks.harness.record import Measurement
-from benchmarks.harness.settings import COMPILED, Defaults, Settings
+from benchmarks.harness.settings import COMPILED, Settings
 from benchmarks.harness.timing import compile_apart, interleave
 from benchmarks.methods.base import Case, pace, peer_model, ratios
 from benchmarks.methods.inputs import Pictures, channels_of, open_model
@@ -93,6 +93,6 @@ FORWARD = ForwardCase(
     name="unet-forward",
     about="logits of a batch of images",
     compiles=True,
-    defaults=Defaults(model="reference", size=256, lanes=16),
-    quick=Defaults(model="reference", size=128, lanes=8),
+    defaults=Settings(model="reference", size=256, lanes=16),
+    quick=Settings(model="reference", size=128, lanes=8),
 )

@@ -4,7 +4,7 @@ import jax
 
 from benchmarks.agree.kind import Ours
 from benchmarks.harness.machine import flops_of
-from benchmarks.harness.settings import Defaults
+from benchmarks.harness.settings import Settings
 from benchmarks.methods.base import MethodCase
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
@@ -38,12 +38,12 @@ _FLOPS_OF = (
     "forward passes, and backward passes of all or of the layers above Grad-CAM's; of confidence, "
     "a forward pass a view"
 )
-_QUICK = Defaults(model="reference", size=128, lanes=4)
+_QUICK = Settings(model="reference", size=128, lanes=4)
 
 GRAD_CAM = MethodCase(
     name="grad-cam",
     about="Seg-Grad-CAM at the bottleneck",
-    defaults=Defaults(model="reference", size=128, lanes=32),
+    defaults=Settings(model="reference", size=128, lanes=32),
     quick=_QUICK,
     explainer=GradCam(),
     references=("grad_cam",),
@@ -53,7 +53,7 @@ GRAD_CAM = MethodCase(
 INTEGRATED_GRADIENTS = MethodCase(
     name="integrated-gradients",
     about="integrated gradients from a black image, 50 nodes",
-    defaults=Defaults(model="reference", size=128, lanes=16),
+    defaults=Settings(model="reference", size=128, lanes=16),
     quick=_QUICK,
     explainer=IntegratedGradients(),
     shorter={"num_nodes": 8},
@@ -67,7 +67,7 @@ INTEGRATED_GRADIENTS = MethodCase(
 CONFIDENCE = MethodCase(
     name="confidence",
     about="entropy, and agreement of the segments of eight views",
-    defaults=Defaults(model="reference", size=128, lanes=32),
+    defaults=Settings(model="reference", size=128, lanes=32),
     quick=_QUICK,
     explainer=Confidence(),
     references=("confidence",),

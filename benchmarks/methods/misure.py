@@ -14,7 +14,7 @@ from benchmarks.agree.verdict import Validation, all_of, explained
 from benchmarks.arrays import Arrays, Inputs, some
 from benchmarks.harness.machine import flops_of
 from benchmarks.harness.record import Row
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.methods.base import MethodCase, Prepared, Ran, images_done, peer_model
 from benchmarks.methods.inputs import inputs_of, small_objects
 from jaxseg_xai.explainers.misure.paper import MisurePaper
@@ -168,8 +168,8 @@ MISURE = MisureCase(
     name="misure",
     about="MiSuRe, 100 iterations",
     compiles=True,
-    defaults=Defaults(model="reference", size=128, lanes=32),
-    quick=Defaults(model="reference", size=128, lanes=4),
+    defaults=Settings(model="reference", size=128, lanes=32),
+    quick=Settings(model="reference", size=128, lanes=4),
     explainer=MisurePaper(),
     shorter={"num_iterations": 5},
     references=("misure_paper",),
@@ -177,8 +177,8 @@ MISURE = MisureCase(
 MISURE_512 = SmallObjectCase(
     name="misure-512",
     about="the same of a small object in a large image, through windows, 20 iterations",
-    defaults=Defaults(model="reference", size=512, lanes=4),
-    quick=Defaults(model="random", size=256, lanes=2, width=4),
+    defaults=Settings(model="reference", size=512, lanes=4),
+    quick=Settings(model="random", size=256, lanes=2, width=4),
     explainer=MisurePaper(num_iterations=20),
     shorter={"num_iterations": 5},
     references=("misure_paper",),

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from benchmarks.agree.verdict import Bound, Validation, all_of, judge
 from benchmarks.harness.record import Row
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.methods.base import MethodCase, Prepared, Ran, images_done
 from benchmarks.methods.misure import MisureCase, seconds_of
 from jaxseg_xai.devices.lanes import LaneUse, run_lanes
@@ -144,8 +144,8 @@ def _count(steps: jax.Array) -> LaneUse:
 QUALITY = QualityCase(
     name="misure-quality",
     about="area, iterations and seconds of MiSuRe's settings",
-    defaults=Defaults(model="reference", size=128, lanes=8),
-    quick=Defaults(model="triangle", size=64, lanes=2),
+    defaults=Settings(model="reference", size=128, lanes=8),
+    quick=Settings(model="triangle", size=64, lanes=2),
     explainer=MisurePaper(),
     references=("misure", "misure_paper"),
     compared=_PAPER,
@@ -153,8 +153,8 @@ QUALITY = QualityCase(
 LANES = LanesCase(
     name="misure-lanes",
     about="how busy the lanes are with images that need different numbers of steps",
-    defaults=Defaults(model="triangle", size=64, lanes=256),
-    quick=Defaults(model="triangle", size=64, lanes=8),
+    defaults=Settings(model="triangle", size=64, lanes=256),
+    quick=Settings(model="triangle", size=64, lanes=8),
     explainer=Misure(lanes=_LANES),
     shorter={"num_iterations": 10, "patience": 3},
     references=("misure",),

@@ -13,7 +13,7 @@ from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Bound, judge
 from benchmarks.harness.machine import bytes_of, device_memory, flops_of, peak_memory, program_bytes
 from benchmarks.harness.record import Measurement, Row, Timing
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import compile_apart, interleave
 from benchmarks.methods.ate import ATE, even, outside, pooled
 from benchmarks.methods.base import Case, pace
@@ -242,7 +242,7 @@ def _doubling(most: int) -> list[int]:
 SCALING = ScalingCase(
     name="scaling",
     about="devices, lanes, image size, number of blocks; memory; roofline",
-    defaults=Defaults(model="reference", size=128, lanes=16),
-    quick=Defaults(model="random", size=64, lanes=4, width=8),
+    defaults=Settings(model="reference", size=128, lanes=16),
+    quick=Settings(model="random", size=64, lanes=4, width=8),
     has_peers=False,
 )

@@ -15,7 +15,7 @@ from benchmarks.agree.reference import REFERENCE
 from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
-from benchmarks.harness.settings import Defaults, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import timed
 from benchmarks.methods.base import Case
 from benchmarks.methods.inputs import write_random_model
@@ -145,8 +145,8 @@ def _programs_kept(folder: Path) -> Iterator[None]:
 SWEEP = SweepCase(
     name="sweep",
     about="images to a store on disk, end to end",
-    defaults=Defaults(model="reference", size=128, lanes=8),
-    quick=Defaults(model="triangle", size=64, lanes=4),
+    defaults=Settings(model="reference", size=128, lanes=8),
+    quick=Settings(model="triangle", size=64, lanes=4),
     has_peers=False,
     all_devices=True,
 )

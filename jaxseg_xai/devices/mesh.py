@@ -12,16 +12,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 AXIS = "example"
 
 
+def cpu_cores() -> int:
+    """How many cores of the host this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
 def use_cpu_cores(count: int | None = None) -> None:
     """Make one JAX device per CPU core; call before the first JAX computation.
 
     A CPU device runs small convolutions on one core only. With one device per core, a batch that is
     split over the devices uses all cores. GPUs and TPUs are not affected.
     """
-    if count is None:
-        usable = getattr(os, "sched_getaffinity", None)  # Linux only
-        count = len(usable(0)) if usable else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", count)
+    jax.config.update("jax_num_cpu_devices", cpu_cores() if count is None else count)
 
 
 def device_mesh(devices: Sequence[Any] | None = None) -> Mesh:

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.harness import accelerator
 from benchmarks.harness.accelerator import SUITE, Step, run_set, show
-from benchmarks.harness.phase import phase_of
 from benchmarks.harness.record import write_records
+from benchmarks.harness.timing import phase_of
 from benchmarks.methods import CASES
 from jaxseg_xai.core.errors import ConfigError
 from tests.benchmarks import made_up
