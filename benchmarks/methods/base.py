@@ -66,7 +66,7 @@ class Case:
         if settings.peers and self.has_peers:
             if importlib.util.find_spec("torch") is None:
                 raise MissingExtraError(f"--peer {settings.peer}", "peers")
-            from benchmarks.peers.device import torch_device  # PyTorch only where it is needed
+            from benchmarks.peers.running import torch_device  # PyTorch only where it is needed
 
             if torch_device().type != "cpu" and settings.devices > 1:
                 raise ConfigError(
@@ -250,7 +250,7 @@ def fewer_flops(forward: float, intervention: float) -> Row:
 
 def peer_model(bundle: Bundle) -> Any:
     """The bundle's model in PyTorch, on the device and in the dtype of ours."""
-    from benchmarks.peers.device import place
+    from benchmarks.peers.running import place
     from benchmarks.peers.unet import torch_unet
 
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)

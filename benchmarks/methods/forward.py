@@ -58,7 +58,7 @@ def _peers(settings: Settings, bundle: Bundle, images: np.ndarray) -> dict[str, 
         return {}
     import torch
 
-    from benchmarks.peers.device import finished, tuned_convolutions
+    from benchmarks.peers.running import finished, tuned_convolutions
     from benchmarks.peers.unet import (
         channels_first,
         channels_last,

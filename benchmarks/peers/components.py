@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from benchmarks.arrays import Arrays, Inputs, join, part_name
-from benchmarks.peers.batches import one_by_one, together
 from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
+from benchmarks.peers.running import one_by_one, ways
 from benchmarks.peers.unet import DoubleConv, TorchUNet, channels_first
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers.parts.components import ComponentAte
@@ -69,16 +69,6 @@ def find_sites(model: TorchUNet) -> list[Site]:
     return layers
 
 
-def original(model: TorchUNet, inputs: Inputs, settings: ComponentAte, every: int = 1) -> Arrays:
-    """One intervention at a time."""
-    return one_by_one(_effects, model, inputs, settings, every=every)
-
-
-def tuned(folded: TorchUNet, inputs: Inputs, settings: ComponentAte, every: int = 1) -> Arrays:
-    """The same with interventions on a site batched."""
-    return together(_effects, folded, inputs, settings, num_images=1, every=every)
-
-
 def first_order(model: TorchUNet, inputs: Inputs) -> np.ndarray:
     """Gradient x difference of all parts, from one backward pass per image: float64 [N, parts]."""
     return one_by_one(_first_order, model, inputs, None)["first_order"]
@@ -102,7 +92,7 @@ def _first_order(model: TorchUNet, x, inputs: Inputs, settings: None, size: int)
 
 @torch.inference_mode()
 def _effects(
-    model: TorchUNet, x, inputs: Inputs, settings: ComponentAte, size: int, every: int
+    model: TorchUNet, x, inputs: Inputs, settings: ComponentAte, size: int, every: int = 1
 ) -> Arrays:
     """Of one image."""
     assert inputs.others is not None
@@ -172,3 +162,7 @@ def _hooked(
     finally:
         for handle in handles:
             handle.remove()
+
+
+#: One intervention at a time; those on a site batched.
+original, tuned = ways(_effects, tuned={"num_images": 1})

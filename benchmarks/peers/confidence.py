@@ -7,26 +7,18 @@ import torch
 from torch.nn import functional
 
 from benchmarks.arrays import Arrays, Inputs
-from benchmarks.peers.batches import one_by_one, together
-from benchmarks.peers.misure_stage_2 import hard_dice, soft_dice
-from benchmarks.peers.unet import TorchUNet, class_logits
+from benchmarks.peers.running import ways
+from benchmarks.peers.unet import TorchUNet, class_logits, dice
 from jaxseg_xai.explainers.uncertainty.confidence import Confidence
 from jaxseg_xai.ops.dilation import ellipse
 
 
-def original(model: TorchUNet, inputs: Inputs, settings: Confidence) -> Arrays:
-    """One view of one image at a time."""
-    return one_by_one(_explain, model, inputs, settings)
-
-
-def tuned(folded: TorchUNet, inputs: Inputs, settings: Confidence) -> Arrays:
-    """Views of many images together."""
-    return together(_explain, folded, inputs, settings)
-
-
 @torch.inference_mode()
 def _explain(model: TorchUNet, images, inputs: Inputs, settings: Confidence, size: int) -> Arrays:
-    """Scores are measured image by image, which on a CPU is little beside the network."""
+    """Of images [N, C, H, W]: their views together, their scores image by image.
+
+    The latter is little beside the network on a CPU.
+    """
     turns = _turns(settings, images.shape[2] == images.shape[3])
     turned = [(torch.rot90(images, quarters, (2, 3)), flip) for quarters, flip in turns]
     # [N, V, C, H, W]: quarter turns are of square images only, so all views have one shape.
@@ -73,7 +65,11 @@ def _measure(
         "entropy": entropy[segment].mean(),
         "confidence_band": surest[band].mean(),
         "entropy_band": entropy[band].mean(),
-        "soft_dice_confidence": soft_dice(probabilities[wanted][None], segment[None])[0],
-        "tta_disagreement": 1 - hard_dice(segments[1:], segment[None]).mean(),
-        "tta_pairwise": 1 - hard_dice(segments[first], segments[second]).mean(),
+        "soft_dice_confidence": dice(probabilities[wanted][None], segment[None])[0],
+        "tta_disagreement": 1 - dice(segments[1:], segment[None]).mean(),
+        "tta_pairwise": 1 - dice(segments[first], segments[second]).mean(),
     }
+
+
+#: One view of one image at a time; the views of many images together.
+original, tuned = ways(_explain)

@@ -12,39 +12,25 @@ from numpy.polynomial.legendre import leggauss
 from torch.nn import functional
 
 from benchmarks.arrays import Arrays, Inputs
-from benchmarks.peers.batches import classes_of, one_by_one, together
 from benchmarks.peers.pdcr import soft_outcomes_of, truth_of
-from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
+from benchmarks.peers.running import ALL, classes_of, ways
+from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, segment_of
 from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from jaxseg_xai.ops.blocks import tile_patches
 
-Method = GradCam | IntegratedGradients | AteGradient
-
-
-def original(model: TorchUNet, inputs: Inputs, settings: Method) -> Arrays:
-    """As libraries do them.
-
-    Grad-CAM (of the last encoder block) as pytorch-grad-cam does it: a hook keeps the layer's
-    output, and `backward` computes the gradients of all weights, too. Integrated gradients as
-    Captum does them: all points of the path are one batch.
-    """
-    size = settings.num_nodes if isinstance(settings, IntegratedGradients) else 1
-    return one_by_one(_METHODS[type(settings)], model, inputs, settings, size)
-
-
-def tuned(folded: TorchUNet, inputs: Inputs, settings: Method) -> Arrays:
-    """Many inputs together; Grad-CAM goes back no further than to its layer."""
-    return together(_METHODS[type(settings)], folded, inputs, settings)
-
 
 def _grad_cam(model: TorchUNet, x, inputs: Inputs, settings: GradCam, size: int) -> Arrays:
-    """With the gradients of the whole network, or, of a frozen one, only of the layer's output."""
+    """Of the last encoder block, as pytorch-grad-cam does it: a hook keeps the layer's output.
+
+    `backward` computes the gradients of all weights, too; of a frozen network, as the tuned way
+    has, only that of the layer's output.
+    """
     whole = model.head.weight.requires_grad
     with _kept(model, whole) as kept:
         logits, wanted = class_logits(model(x)), classes_of(inputs, model.device)
-        segment = _segment(logits, wanted)
+        segment = segment_of(logits, wanted)
         summed = _summed(logits, wanted, segment)
         if whole:
             model.zero_grad()
@@ -80,7 +66,7 @@ def _integrate(
     """Along the paths from 0 to images [N, C, H, W], so many points of them at a time."""
     classes, count = classes_of(inputs, model.device), settings.num_nodes
     with torch.inference_mode():
-        segments = _segment(class_logits(model(images)), classes)
+        segments = segment_of(model(images), classes)
     segments = segments.clone()  # no longer of the inference mode
     places, weights = (torch.from_numpy(v).to(images) / 2 for v in leggauss(count))
     total = torch.zeros_like(images)
@@ -124,17 +110,13 @@ def _ate_gradient(model: TorchUNet, x, inputs: Inputs, settings: AteGradient, si
         mean = sum(float(weight) * slope(x + float(place) * step) for place, weight in nodes)
         effects.append(functional.avg_pool2d((mean * step).sum(1), side) * side**2)
     with torch.no_grad():
-        segment = (class_logits(model(x)).argmax(1) == truth.class_index) & truth.region
+        segment = segment_of(model(x), classes_of(inputs, x.device)) & truth.region
     return _result(_painted(torch.stack(effects).mean(0), side), segment)
 
 
 def _painted(blocks: torch.Tensor, side: int) -> torch.Tensor:
     """[N, rows, columns] -> [N, H, W]."""
     return blocks.repeat_interleave(side, 1).repeat_interleave(side, 2)
-
-
-def _segment(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    return logits.argmax(1) == wanted[:, None, None]
 
 
 def _summed(logits: torch.Tensor, wanted: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
@@ -152,3 +134,11 @@ _METHODS = {
     IntegratedGradients: _integrate,
     AteGradient: _ate_gradient,
 }
+
+
+def _explain(model: TorchUNet, x, inputs: Inputs, settings: Any, size: int) -> Arrays:
+    return _METHODS[type(settings)](model, x, inputs, settings, size)
+
+
+#: As Captum and pytorch-grad-cam do them, all points of a path as one batch; many inputs together.
+original, tuned = ways(_explain, original={"size": ALL})

@@ -11,37 +11,11 @@ import torch
 
 from benchmarks.agree.differences import masks_off, shaken, steady
 from benchmarks.arrays import Arrays, Inputs
-from benchmarks.peers.batches import classes_of, one_by_one, together
-from benchmarks.peers.misure_stage_2 import (
-    dilated,
-    hard_dice,
-    minimal_masks,
-    minimal_regions,
-    segment_of,
-)
-from benchmarks.peers.unet import TorchUNet, channels_first, channels_last
+from benchmarks.peers.misure_stage_2 import dilated, minimal_masks, minimal_regions
+from benchmarks.peers.running import classes_of, ways
+from benchmarks.peers.unet import TorchUNet, channels_first, channels_last, dice, segment_of
 from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.explainers.misure.search import Misure
-
-
-def original(model: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper) -> Arrays:
-    """AdamW on a leaf mask.
-
-    The paper's code is not public; this is what a plain reading of it gives. Nothing freezes the
-    network, so every backward pass computes the gradients of its weights too, as it does wherever
-    `requires_grad_(False)` is forgotten.
-    """
-    return one_by_one(_explain, model, inputs, settings)
-
-
-def tuned(
-    folded: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper, batch_size: int | None = None
-) -> Arrays:
-    """Many images together.
-
-    One AdamW moves all masks: a mask's gradient and moments are its own, so the losses are summed.
-    """
-    return together(_explain, folded, inputs, settings, batch_size)
 
 
 def rounding(folded: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper) -> Arrays:
@@ -95,7 +69,7 @@ def _sufficient_regions(model, images, wanted, regions, settings) -> tuple[torch
     """
     device = images.device
     with torch.no_grad():
-        segment = segment_of(model, images, wanted) & regions
+        segment = segment_of(model(images), wanted) & regions
     region = segment.clone()
     dilations = torch.zeros(len(images), dtype=torch.int32, device=device)
     trace = torch.full((len(images), settings.max_dilations + 1), torch.nan, device=device)
@@ -106,13 +80,20 @@ def _sufficient_regions(model, images, wanted, regions, settings) -> tuple[torch
         filled = active[torch.arange(size, device=device) % len(active)]
         with torch.no_grad():
             kept = images[filled] * region[filled, None]
-            found = segment_of(model, kept, wanted[filled]) & regions[filled]
-            dice = hard_dice(found, segment[filled])[: len(active)]
-        trace[active, count] = dice
+            found = segment_of(model(kept), wanted[filled]) & regions[filled]
+            reached = dice(found, segment[filled])[: len(active)]
+        trace[active, count] = reached
         dilations[active] = count
-        grows = (dice < settings.tau) & segment[active].any((1, 2))
+        grows = (reached < settings.tau) & segment[active].any((1, 2))
         active = active[grows]
         if len(active) == 0 or count == settings.max_dilations:
             break
         region[active] = dilated(region[active], settings.element_size)
     return segment, region, dilations, trace
+
+
+#: AdamW on a leaf mask. The paper's code is not public; this is what a plain reading of it gives.
+#: Nothing freezes the network, so every backward pass computes the gradients of its weights too, as
+#: it does wherever `requires_grad_(False)` is forgotten. Tuned, one AdamW moves the masks of many
+#: images: a mask's gradient and moments are its own, so the losses are summed.
+original, tuned = ways(_explain)

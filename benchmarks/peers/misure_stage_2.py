@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from benchmarks.arrays import Arrays
-from benchmarks.peers.unet import TorchUNet, class_logits
+from benchmarks.peers.unet import class_logits, segment_of
+from benchmarks.peers.unet import dice as dice_of
 from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.ops.dilation import ellipse
@@ -40,8 +41,8 @@ def minimal_masks(model, images, wanted, regions, stage_1, settings: MisurePaper
     with torch.no_grad():
         final = mask * sufficient
         final = torch.where(final >= settings.cut, final, 0.0)
-        minimal = segment_of(model, images * final[:, None], wanted) & regions
-        dice = hard_dice(minimal, segment)
+        minimal = segment_of(model(images * final[:, None]), wanted) & regions
+        dice = dice_of(minimal, segment)
     found = segment.any(2).any(1)
     return _result(
         stage_1,
@@ -55,8 +56,8 @@ def _loss(mask, logits, segment, wanted, regions, settings: MisurePaper) -> torc
     """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
     each = torch.arange(len(wanted), device=wanted.device)
     probability = torch.softmax(logits, 1)[each, wanted]
-    miss_c = 1 - soft_dice(probability * regions, segment)
-    miss_0 = 1 - soft_dice((1 - probability) * regions, ~segment & regions)
+    miss_c = 1 - dice_of(probability * regions, segment)
+    miss_0 = 1 - dice_of((1 - probability) * regions, ~segment & regions)
     loss = settings.foreground_weight * miss_c
     loss = loss + settings.background_weight * (miss_0 + miss_c) / 2
     return loss + settings.l1_weight * mask.abs().mean((1, 2))
@@ -92,11 +93,11 @@ def _search(
         hard = (level > 0.5).to(image).requires_grad_(True)
         logits = class_logits(model(image * hard))
         probability = torch.softmax(logits, 1)[:, wanted] * region
-        miss = 1 - soft_dice(probability, segment[None])[0]
+        miss = 1 - dice_of(probability, segment[None])[0]
         loss = multiplier * miss + hard.sum() / sufficient.sum()
         gradient = torch.autograd.grad(loss, hard)[0] * sufficient
         inside = (logits.argmax(1) == wanted) & region
-        enough = bool(hard_dice(inside, segment[None])[0] >= settings.tau)
+        enough = bool(dice_of(inside, segment[None])[0] >= settings.tau)
         area = float(hard.detach().sum())
         areas[step - 1] = area / segment.sum()
 
@@ -124,8 +125,8 @@ def _search(
             level = (level - rate * direction).clamp(0, 1)
     with torch.no_grad():
         kept = image * (best > 0.5)
-        found = segment_of(model, kept, wanted[None]) & region
-        return best, areas, hard_dice(found, segment[None])[0]
+        found = segment_of(model(kept), wanted[None]) & region
+        return best, areas, dice_of(found, segment[None])[0]
 
 
 def _first_level(
@@ -150,25 +151,7 @@ def _result(stage_1: tuple[torch.Tensor, ...], **stage_2: torch.Tensor) -> Array
     return {name: value.cpu().numpy() for name, value in results.items()}
 
 
-def segment_of(model: TorchUNet, images: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Where the class is predicted, bool [N, H, W]."""
-    return class_logits(model(images)).argmax(1) == wanted[:, None, None]
-
-
 def dilated(regions: torch.Tensor, element_size: int) -> torch.Tensor:
     """Regions bool [N, H, W] dilated once."""
     kernel = torch.from_numpy(ellipse(element_size)).to(regions.device).float()[None, None]
     return functional.conv2d(regions[:, None].float(), kernel, padding="same")[:, 0] > 0.5
-
-
-def hard_dice(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Of masks bool [N, H, W]; float32 [N]."""
-    both = (a & b).sum((1, 2)).float()
-    return 2 * both / (a.sum((1, 2)) + b.sum((1, 2))).float().clamp(min=1)
-
-
-def soft_dice(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Of probabilities [N, H, W] in [0, 1] and masks; [N]."""
-    both = (probability * target).sum((1, 2))
-    total = probability.sum((1, 2)) + target.sum((1, 2))
-    return 2 * both / total.clamp(min=1e-7)

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 
 from benchmarks.arrays import Arrays, Inputs, stack
-from benchmarks.peers.batches import one_by_one, together
-from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
+from benchmarks.peers.running import ALL, ways
+from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, dice
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.ops.blocks import grid_shape
 
 #: Row and column of a block.
 _Place = tuple[int, int]
-#: More blocks, or inputs of a call, than there are.
-_ALL = 2**30
 
 
 class Truth(NamedTuple):
@@ -30,34 +28,6 @@ class Truth(NamedTuple):
     reference: torch.Tensor
 
 
-def original(
-    model: TorchUNet, inputs: Inputs, settings: Ate, blocks: np.ndarray | None = None
-) -> Arrays:
-    """Block after block, as `occlusion_sensitivity_optimized` of PdCR.
-
-    One call holds the screening patches of a block (if there are any); if one of them has an
-    effect, a second call holds all its patches.
-    """
-    return one_by_one(_explain, model, inputs, settings, _ALL, num_blocks=1, blocks=blocks)
-
-
-def tuned(
-    folded: TorchUNet,
-    inputs: Inputs,
-    settings: Ate,
-    blocks: np.ndarray | None = None,
-    batch_size: int | None = None,
-) -> Arrays:
-    """Interventions of all blocks of an image in calls of one size.
-
-    First all screening interventions, then those on the blocks that pass; only the last call of
-    each round is smaller.
-    """
-    return together(
-        _explain, folded, inputs, settings, batch_size, 1, num_blocks=_ALL, blocks=blocks
-    )
-
-
 @torch.inference_mode()
 def _explain(
     model: TorchUNet,
@@ -66,7 +36,7 @@ def _explain(
     settings: Ate,
     size: int,
     num_blocks: int,
-    blocks: np.ndarray | None,
+    blocks: np.ndarray | None = None,
 ) -> Arrays:
     """So many blocks of one image together, in calls of at most `size` inputs."""
     if settings.outcome != "dice" or settings.sequential:
@@ -132,13 +102,20 @@ def truth_of(inputs: Inputs, device: torch.device) -> Truth:
 
 def outcomes_of(logits: torch.Tensor, truth: Truth) -> torch.Tensor:
     """Dice points [N] in the region of logits [N, K, H, W]."""
-    segment = (class_logits(logits).argmax(1) == truth.class_index) & truth.region
-    both, a = ((segment & truth.reference).sum((1, 2)).float(), segment.sum((1, 2)).float())
-    return 100 * (2 * both / (a + truth.reference.sum() + 1e-10))
+    segment = class_logits(logits).argmax(1) == truth.class_index
+    return 100 * dice(segment & truth.region, truth.reference)
 
 
 def soft_outcomes_of(logits: torch.Tensor, truth: Truth) -> torch.Tensor:
     """The same with probabilities in the place of the segment."""
-    probability = torch.softmax(class_logits(logits), 1)[:, truth.class_index] * truth.region
-    both = (probability * truth.reference).sum((1, 2))
-    return 100 * 2 * both / (probability.sum((1, 2)) + truth.reference.sum() + 1e-10)
+    probability = torch.softmax(class_logits(logits), 1)[:, truth.class_index]
+    return 100 * dice(probability * truth.region, truth.reference)
+
+
+#: Block after block, as `occlusion_sensitivity_optimized` of PdCR: one call holds the screening
+#: patches of a block (if there are any); if one of them has an effect, a second all its patches.
+#: Tuned, interventions of all blocks of an image in calls of one size: first all screening ones,
+#: then those on the blocks that pass; only the last call of each round is smaller.
+original, tuned = ways(
+    _explain, {"size": ALL, "num_blocks": 1}, {"num_images": 1, "num_blocks": ALL}
+)

@@ -140,6 +140,17 @@ def class_logits(logits: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
+def segment_of(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Where logits [N, K, H, W] predict the classes [N], bool [N, H, W]."""
+    return class_logits(logits).argmax(1) == wanted[:, None, None]
+
+
+def dice(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Of masks or probabilities [N, H, W], and one mask [H, W] or one for each; [N]."""
+    both = (found * expected).sum((-2, -1))
+    return 2 * both / (found.sum((-2, -1)) + expected.sum((-2, -1))).clamp(min=1e-7)
+
+
 def channels_first(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """NumPy [N, H, W, C] -> contiguous tensor [N, C, H, W] on a device."""
     return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from benchmarks.arrays import Arrays, Inputs, stack
-from benchmarks.peers.batches import one_by_one
 from benchmarks.peers.pdcr import outcomes_of, truth_of
-from benchmarks.peers.unet import TorchUNet, channels_first, class_logits
+from benchmarks.peers.running import classes_of, one_by_one
+from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, segment_of
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 
@@ -32,7 +32,7 @@ def _integrate(model, x, inputs: Inputs, settings: IntegratedGradients, size: in
 
     wanted = int(inputs.targets.class_index[0])
     with torch.no_grad():
-        segment = class_logits(model(x)).argmax(1) == wanted
+        segment = segment_of(model(x), classes_of(inputs, x.device))
 
     def summed(points: torch.Tensor) -> torch.Tensor:
         return (class_logits(model(points))[:, wanted] * segment).sum((1, 2))

@@ -5,7 +5,7 @@ import torch
 from torch.backends import cuda, cudnn
 
 from benchmarks.methods.base import peer_model
-from benchmarks.peers.device import finished, inputs_per_call, torch_device, tuned_convolutions
+from benchmarks.peers.running import finished, inputs_per_call, torch_device, tuned_convolutions
 from benchmarks.peers.unet import channels_first, channels_last, class_logits, tuned_copy
 from jaxseg_xai.models import load_model
 from tests.benchmarks.threads import one_thread  # noqa: F401

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.agree.frozen import KINDS
 from benchmarks.agree.kind import Subject, logits_of
 from benchmarks.agree.reference import load
-from benchmarks.peers import batches, components, gradients, with_captum
+from benchmarks.peers import components, gradients, running, with_captum
 from benchmarks.peers.unet import TorchUNet, torch_unet, tuned_copy
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.models import load_model
@@ -47,7 +47,7 @@ def passes(reference, found):
 def test_the_tuned_peer_finds_the_same(name, inputs, model, monkeypatch):
     reference = load(name)
     peer = KINDS[name].module()
-    monkeypatch.setattr(batches, "inputs_per_call", lambda *_: inputs)
+    monkeypatch.setattr(running, "inputs_per_call", lambda *_: inputs)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = peer.tuned(tuned_copy(model), reference.inputs, reference.explainer)
     assert passes(reference, found)
@@ -83,7 +83,7 @@ def test_captums_occlusion_is_the_zero_perturbation(model):
 @pytest.mark.parametrize("inputs", [32, 5])
 def test_the_tuned_peer_of_components_finds_the_same(inputs, model, monkeypatch):
     reference = load("components")
-    monkeypatch.setattr(batches, "inputs_per_call", lambda *_: inputs)
+    monkeypatch.setattr(running, "inputs_per_call", lambda *_: inputs)
     one = reference.inputs.one(0)
     found = components.tuned(tuned_copy(model), one, reference.explainer, every=16)
     assert found["asked"].sum() == 58

@@ -83,7 +83,7 @@ def test_original_equals_tuned(small, options):
     first = original(model, inputs, settings)
     assert first["segment"].any((1, 2)).sum() > 1
     for batch_size in (2, 8):
-        again = tuned(tuned_copy(model), inputs, settings, batch_size=batch_size)
+        again = tuned(tuned_copy(model), inputs, settings, size=batch_size)
         same_stage_1(again, first)
         np.testing.assert_allclose(again["trace"], first["trace"], rtol=1e-4)
         np.testing.assert_allclose(again["mask"], first["mask"], rtol=0, atol=1e-2)

@@ -1,12 +1,21 @@
-"""Where the PyTorch peers run and how they compute: on the device and in the dtype of ours."""
+"""How the peers run: on the device and in the dtype of ours, image by image or many together.
+
+A peer is `explain(model, x, inputs, settings, size, **options)`: it is given some of the inputs,
+their images as a tensor x [N, C, H, W] on the model's device, and how many inputs a call of the
+network shall have.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 import torch
 
-from benchmarks.peers.unet import TorchUNet
+from benchmarks.arrays import Arrays, Inputs, join
+from benchmarks.peers.unet import TorchUNet, channels_first, channels_last
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.segmenter import Dtype
 
@@ -17,6 +26,52 @@ _CPU_INPUTS = 8
 #: Pixels of all inputs of one call on a GPU, 64 images of 256x256. On an H100 larger batches are
 #: faster by 2 %, a quarter of it is slower by 8 %.
 _GPU_PIXELS = 2**22
+#: More inputs of a call, or blocks, than there are.
+ALL = 2**30
+
+Explain = Callable[..., Arrays]
+
+
+def ways(
+    explain: Explain, original: Mapping[str, Any] | None = None, tuned: Mapping | None = None
+) -> tuple[Explain, Explain]:
+    """The published way and the tuned one through the same function, each with these options."""
+    return (
+        functools.partial(one_by_one, explain, **(original or {})),
+        functools.partial(together, explain, **(tuned or {})),
+    )
+
+
+def one_by_one(
+    explain: Explain, model: TorchUNet, inputs: Inputs, settings: Any, size: int = 1, **options: Any
+) -> Arrays:
+    """One image at a time, eagerly, channels first."""
+    found = []
+    for i in range(len(inputs.images)):
+        x = channels_first(inputs.images[[i]], model.device)
+        found.append(explain(model, x, inputs.one(i), settings, size, **options))
+    model.zero_grad(set_to_none=True)
+    return join(found)
+
+
+def together(
+    explain: Explain,
+    folded: TorchUNet,
+    inputs: Inputs,
+    settings: Any,
+    size: int | None = None,
+    num_images: int | None = None,
+    **options: Any,
+) -> Arrays:
+    """Many images at a time, channels last; by default as many as one call of the network has."""
+    size, found = size or inputs_per_call(folded.device, *inputs.images.shape[1:3]), []
+    step = num_images or size
+    with tuned_convolutions():
+        for start in range(0, len(inputs.images), step):
+            some = inputs.some(slice(start, start + step))
+            x = channels_last(some.images, folded.device)
+            found.append(explain(folded, x, some, settings, size, **options))
+    return join(found)
 
 
 def torch_device() -> torch.device:
@@ -74,3 +129,8 @@ def finished(result: torch.Tensor) -> torch.Tensor:
     if result.is_cuda:
         torch.cuda.synchronize(result.device)
     return result
+
+
+def classes_of(inputs: Inputs, device: torch.device) -> torch.Tensor:
+    """Of each image, int64 [N]."""
+    return torch.from_numpy(np.asarray(inputs.targets.class_index, np.int64)).to(device)
