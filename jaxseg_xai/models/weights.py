@@ -27,7 +27,7 @@ _LEAVES = {
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Read a flat name -> array dictionary from `.npz`, `.safetensors`, `.pth` or `.pt`.
 
-    Only the last two need PyTorch (extra `peers`).
+    Only the last two need PyTorch (extra `torch`).
 
     Raises:
       ModelError: the file is absent, damaged, of an unknown kind, or no flat state dict.
@@ -67,7 +67,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError(f"reading {path} (or save it as .safetensors)", "peers") from error
+        raise MissingExtraError(f"reading {path} (or save it as .safetensors)", "torch") from error
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(hasattr(v, "numpy") for v in state.values()):

@@ -311,7 +311,7 @@ class Toy(nnx.Module):
 
 @pytest.fixture
 def toy_folder(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    torch = pytest.importorskip("torch", reason="torch (extra torch) is the reference")
     registry = Registry(MODELS.group, MODELS.kind, {"toy": f"{__name__}:ToyConfig"})
     monkeypatch.setattr("jaxseg_xai.models.bundle.MODELS", registry)
     torch.manual_seed(0)

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import jax
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from jaxseg_xai.core.errors import ConfigError, ModelError
+from jaxseg_xai.core.errors import ConfigError, MissingExtraError, ModelError
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.bundle import ModelCard
 from jaxseg_xai.models.folder import bundled_models, load_model, save_model
@@ -78,7 +79,7 @@ def test_every_file_format_gives_the_same_model(tmp_path, suffix):
     elif suffix == "safetensors":
         safetensors.numpy.save_file(state, path)
     else:
-        torch = pytest.importorskip("torch", reason="only .pth files need torch (extra peers)")
+        torch = pytest.importorskip("torch", reason="only .pth files need torch (extra torch)")
         torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
     (tmp_path / "model.json").write_text(
         json.dumps(vars(make_card(weights=path.name, name_map=None)))
@@ -88,7 +89,7 @@ def test_every_file_format_gives_the_same_model(tmp_path, suffix):
 
 
 def test_transposed_convolutions_are_imported_as_torch_applies_them():
-    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    torch = pytest.importorskip("torch", reason="torch (extra torch) is the reference")
     theirs = torch.nn.ConvTranspose2d(3, 5, 2, stride=2)
     ours = nnx.Dict(
         up=nnx.ConvTranspose(3, 5, (2, 2), strides=(2, 2), padding="VALID", rngs=nnx.Rngs(0))
@@ -168,7 +169,7 @@ def test_bundled_models_load_small_licensed_and_say_how_they_were_made():
 
 @pytest.mark.parametrize("norm", ["batch", "group", "instance"])
 def test_norms_are_those_of_torch_even_where_the_image_is_nearly_flat(norm):
-    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    torch = pytest.importorskip("torch", reason="torch (extra torch) is the reference")
     config = UNetConfig.of_width(8, 1, norm=norm, num_groups=4)
     ours = config.build(nnx.Rngs(0)).encoder[0].norm1
     ours.eval()
@@ -201,9 +202,16 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 def test_parameters_that_require_a_gradient_can_be_read(tmp_path):
-    torch = pytest.importorskip("torch", reason="only .pth files need torch (extra peers)")
+    torch = pytest.importorskip("torch", reason="only .pth files need torch (extra torch)")
     torch.save(dict(torch.nn.Linear(2, 3).named_parameters()), tmp_path / "net.pth")
     assert weights.read_weights(tmp_path / "net.pth")["weight"].shape == (3, 2)
+
+
+def test_a_pth_file_without_pytorch_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'jaxseg-xai\[torch\]'") as error:
+        weights.read_weights(tmp_path / "net.pth")
+    assert "save it as .safetensors" in str(error.value)
 
 
 def test_a_class_named_twice_is_refused(folder):

@@ -111,7 +111,7 @@ def test_max_pool_equals_reduce_window_with_ties(size):
 
 
 def test_unpooling_puts_maxima_where_torch_does():
-    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    torch = pytest.importorskip("torch", reason="torch (extra torch) is the reference")
     x = np.maximum(0, np.random.default_rng(0).normal(size=(2, 6, 8, 3)).round()).astype(np.float32)
     pooled, choices = layers.max_pool_2_choices(x)
     functional = torch.nn.functional
@@ -145,7 +145,7 @@ def _value_and_pullback(function, x, cotangent):
 
 
 def test_upsampling_equals_torch():
-    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    torch = pytest.importorskip("torch", reason="torch (extra torch) is the reference")
     x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
     nchw = torch.from_numpy(x.transpose(0, 3, 1, 2))
     bilinear = torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)(nchw)
@@ -162,7 +162,7 @@ def test_upsampling_equals_torch():
     ("size", "wanted"), [((5, 7), (20, 9)), ((1, 4), (3, 4)), ((3, 2, 4), (6, 5, 8))]
 )
 def test_linear_resizing_equals_torch(size, wanted, align_corners):
-    torch = pytest.importorskip("torch", reason="torch (extra peers) is the reference")
+    torch = pytest.importorskip("torch", reason="torch (extra torch) is the reference")
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
     theirs = torch.nn.functional.interpolate(
         torch.from_numpy(np.moveaxis(x, -1, 1).copy()),
