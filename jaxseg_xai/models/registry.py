@@ -29,6 +29,7 @@ MODELS = Registry(
         "lightmunet": "jaxseg_xai.models.zoo.lightmunet:LightMUNetConfig",
         "mcure": "jaxseg_xai.models.zoo.mcure:MCUREConfig",
         "attention_unet": "jaxseg_xai.models.zoo.attention_unet:AttentionUNetConfig",
+        "nnunet": "jaxseg_xai.models.zoo.nnunet:NNUNetConfig",
     },
     base=Architecture,
 )

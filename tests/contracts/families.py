@@ -69,6 +69,23 @@ MOBILENET = {
     "num_relu": 1,
     "last_channels": 16,
 }
+
+
+def nnunet(rank: int, **depths: list[int]) -> dict[str, Any]:
+    """What nnU-Net's networks of `tests/reference/zoo/nnunet_torch.py` have in common."""
+    kernels, strides = [[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2]]
+    return {
+        "rank": rank,
+        "in_channels": 2,
+        "num_logits": 3,
+        "features_per_stage": [4, 6, 8],
+        "kernel_sizes": [sides[-rank:] for sides in kernels],
+        "strides": [sides[-rank:] for sides in strides],
+        "n_conv_per_stage_decoder": [1, 2],
+        **depths,
+    }
+
+
 #: Name in the registry -> entry.
 FAMILIES = {
     "unet": Family(
@@ -340,6 +357,28 @@ FAMILIES = {
             Golden(
                 name="attention_unet",
                 config={"num_logits": 2, "channels": [4, 8, 16], "strides": [2, 2]},
+            ),
+        ),
+    ),
+    "nnunet": Family(
+        config={
+            "rank": 2,
+            "features_per_stage": [4, 6],
+            "kernel_sizes": [[3, 3], [3, 3]],
+            "strides": [[1, 1], [2, 2]],
+            "n_blocks_per_stage": [1, 1],
+            "n_conv_per_stage_decoder": [1],
+        },
+        size=(16, 16),
+        golden=(
+            Golden(name="nnunet_plain", config=nnunet(2, n_conv_per_stage=[2, 1, 2])),
+            *(
+                Golden(name=f"nnunet_{name}", config=nnunet(rank, **depths), slow=True)
+                for name, rank, depths in (
+                    ("plain_3d", 3, {"n_conv_per_stage": [2, 1, 2]}),
+                    ("residual", 2, {"n_blocks_per_stage": [1, 3, 2]}),
+                    ("residual_3d", 3, {"n_blocks_per_stage": [1, 2, 1]}),
+                )
             ),
         ),
     ),

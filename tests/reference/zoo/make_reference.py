@@ -38,13 +38,27 @@ def image_of(shape, seed):
     return recipe.image(stacked, seed).reshape(shape)
 
 
+def once(network):
+    """The state dict, of a tensor with several names only the first."""
+    places, found = set(), {}
+    for name, value in network.state_dict().items():
+        place = (value.data_ptr(), tuple(value.shape))
+        if value.numel() == 0 or place not in places:
+            found[name] = value
+        places.add(place)
+    return found
+
+
 def load(network, arrays):
     """Set the weights; what the recipe leaves out stays as it is."""
     import torch  # here, so that what needs only NumPy can be had without
 
     state = {name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()}
     missing, unexpected = network.load_state_dict(state, strict=False)
-    kept = [name for name in missing if name.rsplit(".", 1)[-1] not in recipe.KEEP]
+    named = once(network)
+    kept = [
+        name for name in missing if name in named and name.rsplit(".", 1)[-1] not in recipe.KEEP
+    ]
     assert not kept, kept
     assert not unexpected, unexpected
 
@@ -86,7 +100,7 @@ def statistics(values):
 def make(place, shape, *, seed=2, salt=""):
     """The case "small" of a network, and its arrays."""
     network = network_of(place).eval()
-    shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
+    shapes = {name: list(value.shape) for name, value in once(network).items()}
     arrays, image = recipe.weights(shapes, salt), image_of(shape, seed)
     load(network, arrays)
     single, again = run(network, image), run(network, image)
