@@ -13,6 +13,18 @@ class ModelError(JaxsegError):
     """A model folder, checkpoint or weight file that cannot be used."""
 
 
+class MismatchError(ModelError):
+    """Weights that are not those of the network.
+
+    Attributes:
+      details: all names that do not fit, a line each; the message has the first ones.
+    """
+
+    def __init__(self, message: str, details: str) -> None:
+        super().__init__(message)
+        self.details = details
+
+
 class ConfigError(JaxsegError):
     """A flag, a configuration key or a value out of its range."""
 

@@ -31,8 +31,9 @@ class ModelCard:
       output: fields of `OutputSpec` beside the class names, {"activation": "sigmoid"}.
       weights: name of the weight file, relative to the card; "": the model has its weights, as an
         adapter's usually has.
-      name_map: module of the weight file -> module of the model; {} means that the names are ours,
-        None that they are the architecture's usual PyTorch names.
+      name_map: module of the weight file -> module of the model, or None: left out; {} means that
+        the names are ours, None that they are the architecture's usual PyTorch names, and so does a
+        map that only leaves out.
       about: free text or numbers: data, command, seed, held-out Dice, licence.
     """
 
@@ -43,7 +44,7 @@ class ModelCard:
     input: dict[str, Any] = dataclasses.field(default_factory=dict)
     output: dict[str, Any] = dataclasses.field(default_factory=dict)
     weights: str = "weights.safetensors"
-    name_map: dict[str, str] | None = None
+    name_map: dict[str, str | None] | None = None
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -8,16 +8,19 @@ is Python code, or a file of another library, is named by its adapter.
 import dataclasses
 import importlib.resources
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
-from jaxseg_xai.core.errors import ConfigError, ModelError
+from jaxseg_xai.core.errors import ConfigError, MismatchError, ModelError
 from jaxseg_xai.core.input_spec import Grey, Pad
 from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.models import weights
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.bundle import Bundle, ModelCard, bundle_of
 from jaxseg_xai.models.registry import ADAPTERS
 from jaxseg_xai.models.wrap import wrap
@@ -44,7 +47,8 @@ def load_model(
       dtype: what the model computes in.
 
     Raises:
-      ModelError: no such model, a damaged card or weights, or weights of another architecture.
+      ModelError: no such model, a damaged card or weights, or weights of another architecture
+        (`MismatchError`, whose `details` list all names that do not fit).
     """
     bundled = bundled_models()
     folder = bundled.get(str(name), Path(name))
@@ -68,16 +72,35 @@ def _built(folder: Path, card: ModelCard) -> Bundle:
         card.output_spec()
     except (ModelError, ConfigError) as error:
         raise ModelError(f"{folder / _CARD}: {error}") from None
-    arrays, names = weights.read_weights(folder / card.weights), card.name_map
+    path = folder / card.weights
+    arrays = weights.read_weights(path)
     try:
-        if names is None:
-            config = config.for_weights(arrays)
-            card = dataclasses.replace(card, config=dataclasses.asdict(config))
-            arrays, names = config.translate(arrays), config.torch_names()
-        model = weights.build_with_weights(config.build, arrays, names)
+        return _with_weights(card, config, arrays)
     except ModelError as error:
-        raise ModelError(f"{folder / card.weights}: {error}") from None
-    return bundle_of(card, model)
+        raise _in_file(path, error) from None
+
+
+def _with_weights(
+    card: ModelCard, config: Architecture, arrays: Mapping[str, np.ndarray]
+) -> Bundle:
+    """The network, and the card with the settings that its weights show."""
+    name_map = card.name_map or {}
+    names = {theirs: ours for theirs, ours in name_map.items() if ours is not None}
+    left_out = [theirs for theirs, ours in name_map.items() if ours is None]
+    usual = card.name_map is None or (bool(left_out) and not names)
+    errors = []
+    for reading in weights.readings(arrays, left_out):
+        try:
+            if not usual:
+                return bundle_of(card, weights.build_with_weights(config.build, reading, names))
+            shown = config.for_weights(reading)
+            model = weights.build_with_weights(
+                shown.build, shown.translate(reading), shown.torch_names()
+            )
+            return bundle_of(dataclasses.replace(card, config=dataclasses.asdict(shown)), model)
+        except MismatchError as error:
+            errors.append(error)
+    raise min(errors, key=lambda error: error.details.count("\n"))
 
 
 def _adapted(folder: Path, card: ModelCard) -> Bundle:
@@ -88,7 +111,15 @@ def _adapted(folder: Path, card: ModelCard) -> Bundle:
         model, variables = ADAPTERS.get(kind).open(place, folder, path)
         return wrap(model, variables, card, {"input": card.input, "output": card.output})
     except (ModelError, ConfigError) as error:
-        raise ModelError(f"{folder / _CARD}: {kind}: {error}") from error
+        raise _in_file(f"{folder / _CARD}: {kind}", error) from error
+
+
+def _in_file(place: Path | str, error: Exception) -> ModelError:
+    """An error that says where it is."""
+    text = f"{place}: {error}"
+    return (
+        MismatchError(text, error.details) if isinstance(error, MismatchError) else ModelError(text)
+    )
 
 
 def read_card(folder: Path) -> ModelCard:

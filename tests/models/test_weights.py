@@ -1,5 +1,5 @@
 import json
-import sys
+import re
 
 import jax
 import numpy as np
@@ -7,10 +7,11 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from jaxseg_xai.core.errors import ConfigError, MissingExtraError, ModelError
+from jaxseg_xai.core.errors import ConfigError, MismatchError, ModelError
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.bundle import ModelCard
 from jaxseg_xai.models.folder import bundled_models, load_model, save_model
+from jaxseg_xai.models.zoo.segnet import SegNetConfig
 from jaxseg_xai.models.zoo.unet import UNetConfig
 
 CONFIG = UNetConfig.of_width(2, 1, in_channels=1)
@@ -79,7 +80,7 @@ def test_every_file_format_gives_the_same_model(tmp_path, suffix):
     elif suffix == "safetensors":
         safetensors.numpy.save_file(state, path)
     else:
-        torch = pytest.importorskip("torch", reason="only .pth files need torch (extra torch)")
+        torch = pytest.importorskip("torch", reason="only it writes .pth files")
         torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
     (tmp_path / "model.json").write_text(
         json.dumps(vars(make_card(weights=path.name, name_map=None)))
@@ -106,13 +107,117 @@ def test_names_are_checked_both_ways():
     del state["d1.conv1.bias"]
     state["u9.conv1.weight"] = np.zeros((1, 1, 1, 1), np.float32)
     state["out.weight"] = state["out.weight"][:, :1]
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(MismatchError) as error:
         weights.load_weights(CONFIG.build(nnx.Rngs(0)), state, CONFIG.torch_names())
-    message = str(error.value)
-    assert "missing: encoder/1/conv1/bias" in message
-    assert "unexpected: u9.conv1.weight" in message
-    assert "another shape: out.weight" in message
-    assert "\n" not in message
+    assert str(error.value) == (
+        "the weights do not fit: another version of the architecture, or names that need a "
+        "name_map; 1 missing: encoder/1/conv1/bias; 1 unexpected: u9.conv1.weight; 1 of another "
+        "shape: out.weight (1, 1, 1, 1) for (1, 1, 2, 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "match"),
+    [
+        (UNetConfig.of_width(2, 1, in_channels=1, num_logits=3), "another class count: the file"),
+        (UNetConfig.of_width(2, 1, in_channels=3), "other channels of the image: the file has 3"),
+        (UNetConfig.of_width(3, 1, in_channels=1), "another width; [0-9]+ of another shape"),
+        (UNetConfig.of_width(2, 2, in_channels=1), "(?s)null in the name_map.*[0-9]+ unexpected"),
+        (
+            SegNetConfig(channels=(2, 2), depths=(1, 1)),
+            "another architecture, or names that need a name_map",
+        ),
+    ],
+)
+def test_another_network_is_a_short_line_with_the_likely_cause(folder, theirs, match):
+    weights.write_weights(folder / "weights.safetensors", theirs.build(nnx.Rngs(0)))
+    with pytest.raises(MismatchError, match=match) as error:
+        load_model(folder)
+    line, details = str(error.value), error.value.details
+    assert "\n" not in line
+    assert len(line.removeprefix(str(folder))) <= 400
+    kinds = re.findall("([0-9]+) (missing|unexpected|of another shape)", line)
+    assert sum(int(count) for count, _ in kinds) == len(details.splitlines())
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "net.", "model.module.", "_orig_mod.", "net._orig_mod."]
+)
+def test_prefixes_of_wrappers_are_left_away(folder, prefix):
+    state = torch_state(CONFIG)
+    arrays = {f"{prefix}{name}": value for name, value in state.items()}
+    arrays |= {"loss.weight": np.ones(3, np.float32)}
+    safetensors.numpy.save_file(arrays, folder / "weights.safetensors")
+    edit_card(folder, name_map=None)
+    with pytest.raises(MismatchError, match=r"1 unexpected: loss\.weight"):
+        load_model(folder)
+    edit_card(folder, name_map={"loss": None})
+    kernel = load_model(folder).variables["encoder"][1]["conv2"]["kernel"][...]
+    np.testing.assert_array_equal(kernel, state["d1.conv2.weight"].transpose(2, 3, 1, 0))
+
+
+def test_names_are_tried_as_they_are_first():
+    """MONAI's networks call a part of their own `model`."""
+    found = list(weights.readings({"module.model.0.weight": np.ones(1)}))
+    assert [list(reading) for reading in found] == [
+        ["module.model.0.weight"],
+        ["model.0.weight"],
+        ["0.weight"],
+    ]
+
+
+@pytest.mark.parametrize("left_out", ["aux", "net.aux", "net.aux.0"])
+def test_null_in_a_name_map_leaves_a_module_out(folder, left_out):
+    arrays = {f"net.{name}": value for name, value in torch_state(CONFIG).items()}
+    arrays["net.aux.0.weight"] = np.ones((3, 3), np.float32)
+    safetensors.numpy.save_file(arrays, folder / "weights.safetensors")
+    edit_card(folder, name_map={left_out: None})
+    load_model(folder)
+    own = {"net.inc": "encoder/0", "net.d1": "encoder/1", "net.u1": "decoder/0", "net.out": "head"}
+    edit_card(folder, name_map=own | {left_out: None})
+    load_model(folder)
+
+
+def test_null_for_a_module_that_is_not_there_is_refused(folder):
+    edit_card(folder, name_map={"auxiliary": None})
+    with pytest.raises(
+        ModelError, match="leaves out 'auxiliary', which is not in the file; it has"
+    ):
+        load_model(folder)
+
+
+def test_layers_of_one_name_may_all_be_without_bias():
+    state = torch_state(CONFIG)
+    bare = {name: value for name, value in state.items() if not re.search(r"conv1\.bias", name)}
+    model = CONFIG.build(nnx.Rngs(0))
+    weights.load_weights(model, bare, CONFIG.torch_names())
+    assert not np.any(model.encoder[1].conv1.bias[...])
+    np.testing.assert_array_equal(model.encoder[1].conv2.bias[...], state["d1.conv2.bias"])
+    del bare["out.bias"]
+    with pytest.raises(MismatchError, match="1 missing: head/bias"):
+        weights.load_weights(model, bare, CONFIG.torch_names())
+
+
+def test_volumes_embeddings_and_fused_projections_have_pytorchs_layout():
+    rng, rngs = np.random.default_rng(0), nnx.Rngs(0)
+    model = nnx.Dict(
+        conv=nnx.Conv(2, 3, (1, 2, 4), rngs=rngs),
+        embed=nnx.Embed(5, 5, rngs=rngs),
+        qkv=nnx.Linear(4, 12, rngs=rngs),
+    )
+    shapes = {
+        "conv.weight": (3, 2, 1, 2, 4),
+        "conv.bias": (3,),
+        "embed.weight": (5, 5),
+        "qkv.weight": (12, 4),
+        "qkv.bias": (12,),
+    }
+    state = {k: rng.normal(size=shape).astype(np.float32) for k, shape in shapes.items()}
+    weights.load_weights(model, state)
+    turned = state["conv.weight"].transpose(2, 3, 4, 1, 0)
+    np.testing.assert_array_equal(model["conv"].kernel[...], turned)
+    np.testing.assert_array_equal(model["embed"].embedding[...], state["embed.weight"])
+    np.testing.assert_array_equal(model["qkv"].kernel[...], state["qkv.weight"].T)
 
 
 def test_nothing_is_set_when_a_name_is_wrong():
@@ -202,16 +307,9 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 def test_parameters_that_require_a_gradient_can_be_read(tmp_path):
-    torch = pytest.importorskip("torch", reason="only .pth files need torch (extra torch)")
+    torch = pytest.importorskip("torch", reason="only it writes .pth files")
     torch.save(dict(torch.nn.Linear(2, 3).named_parameters()), tmp_path / "net.pth")
     assert weights.read_weights(tmp_path / "net.pth")["weight"].shape == (3, 2)
-
-
-def test_a_pth_file_without_pytorch_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'jaxseg-xai\[torch\]'") as error:
-        weights.read_weights(tmp_path / "net.pth")
-    assert "save it as .safetensors" in str(error.value)
 
 
 def test_a_class_named_twice_is_refused(folder):

@@ -136,15 +136,6 @@ class UNetConfig(Architecture):
                     ours[f"{theirs.format(i + 1)}.{part}"] = f"{name.format(level)}/{ending}"
         return ours
 
-    def translate(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Convolutions without a bias, as milesial's are, get one of 0."""
-        found = dict(arrays)
-        for name, kernel in arrays.items():
-            if re.search(r"double_conv\.[03]\.weight$", name):
-                bias = name.replace(".weight", ".bias")
-                found.setdefault(bias, np.zeros(len(kernel), kernel.dtype))
-        return found
-
     def for_weights(self, arrays: Mapping[str, np.ndarray]) -> "UNetConfig":
         """With what PdCR's or milesial's names and shapes show of the settings left at defaults."""
         widths = _widths(arrays)

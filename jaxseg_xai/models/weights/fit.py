@@ -1,18 +1,16 @@
-"""Weight files, ours and PyTorch's, into a Flax model; every name checked both ways."""
+"""Arrays by PyTorch's names, or ours, as the weights of a Flax NNX model."""
 
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from jaxseg_xai.core.errors import MissingExtraError, ModelError
+from jaxseg_xai.core.errors import ModelError
+from jaxseg_xai.models.weights.mismatch import Mismatch
 
 #: What of a model's state is trained, and so stands in a file.
 _WEIGHTS = (nnx.Param, nnx.BatchStat)
@@ -22,57 +20,6 @@ _LEAVES = {
     "running_mean": ("mean",),
     "running_var": ("var",),
 }
-
-
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Read a flat name -> array dictionary from `.npz`, `.safetensors`, `.pth` or `.pt`.
-
-    Only the last two need PyTorch (extra `torch`).
-
-    Raises:
-      ModelError: the file is absent, damaged, of an unknown kind, or no flat state dict.
-    """
-    readers = {
-        ".npz": _read_npz,
-        ".safetensors": safetensors.numpy.load_file,
-        ".pth": _read_torch,
-        ".pt": _read_torch,
-    }
-    if path.suffix not in readers:
-        raise ModelError(f"{path}: unknown kind of weight file; use one of {', '.join(readers)}")
-    try:
-        return readers[path.suffix](path)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such weight file") from None
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        safetensors.SafetensorError,
-    ) as error:
-        reason = str(error).split("\n")[0]
-        raise ModelError(f"{path}: damaged weight file ({reason}); copy it again") from error
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    # Opened here, since np.load leaves a damaged file open.
-    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError(f"reading {path} (or save it as .safetensors)", "torch") from error
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping) or not all(hasattr(v, "numpy") for v in state.values()):
-        raise ModelError(f"{path}: not a state dict; save model.state_dict()")
-    return {name: value.detach().float().numpy() for name, value in state.items()}
 
 
 def write_weights(path: Path, model: nnx.Module) -> None:
@@ -114,7 +61,7 @@ def load_weights(
     An array called `weight` is taken as PyTorch's. Where the model has a kernel for it, its axes
     are turned to ours, for any number of axes (OIHW to HWIO, OIDHW to DHWIO, OI to IO), and those
     of a transposed convolution flipped too. `bn1` may stand for `norm1`; `num_batches_tracked` is
-    dropped.
+    dropped. Layers whose biases are all absent, as before norms, get biases of 0.
 
     Args:
       model: the Flax NNX model to fill.
@@ -123,8 +70,8 @@ def load_weights(
         counts. Without an entry a module keeps its name, with "/" for ".".
 
     Raises:
-      ModelError: names missing or unexpected, shapes that differ, or values that are not finite,
-        all listed.
+      MismatchError: names are missing or unexpected, or shapes differ.
+      ModelError: values are not finite.
     """
     state = _flat_state(model)
     transposed = {
@@ -132,7 +79,7 @@ def load_weights(
         for path, module in nnx.iter_modules(model)
         if isinstance(module, nnx.ConvTranspose)
     }
-    found, unexpected, misshapen, broken = {}, [], [], []
+    found, sources, unexpected, misshapen = {}, {}, [], {}
     for name, value in arrays.items():
         if name.endswith("num_batches_tracked"):
             continue
@@ -143,26 +90,42 @@ def load_weights(
         module, _, leaf = target.rpartition("/")
         if leaf == "kernel" and name.endswith("weight"):
             value = _from_torch(value, module in transposed)
-        found[target] = value
-        if not np.isfinite(value).all():
-            broken.append(name)
+        found[target], sources[target] = value, name
         if value.shape != state[target].shape:
-            misshapen.append(f"{name} {value.shape} for {target} {state[target].shape}")
+            misshapen[name] = (value.shape, state[target].shape)
+    found |= _zero_biases(state, found)
     missing = sorted(state.keys() - found.keys())
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    if any(problems.values()):
-        listed = "; ".join(
-            f"{kind}: {', '.join(items)}" for kind, items in problems.items() if items
-        )
-        raise ModelError(
-            f"the weights are those of another architecture, or need a name map; {listed}"
-        )
+    if missing or unexpected or misshapen:
+        fitting = len(found) - len(misshapen)
+        raise Mismatch(
+            missing=missing, unexpected=unexpected, misshapen=misshapen, num_fitting=fitting
+        ).error()
+    broken = [
+        sources.get(target, target) for target, v in found.items() if not np.isfinite(v).all()
+    ]
     if broken:
-        raise ModelError(
-            f"NaN or infinity in {', '.join(broken)}; train again, or copy the file again"
-        )
+        listed = ", ".join(broken[:4]) + (f" and {len(broken) - 4} more" if broken[4:] else "")
+        raise ModelError(f"NaN or infinity in {listed}; train again, or copy the file again")
     for target, value in found.items():
         state[target].set_value(jnp.asarray(value, state[target].dtype))
+
+
+def _zero_biases(
+    state: Mapping[str, nnx.Variable], found: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Biases of layers that have none in the file.
+
+    One that is absent alone was lost: all layers of its name (`conv1` of every block), and more
+    than one, must be without.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in state:
+        module, _, leaf = name.rpartition("/")
+        if leaf == "bias" and f"{module}/kernel" in found:
+            words = [part for part in module.split("/") if not part.isdigit()]
+            groups.setdefault(words[-1] if words else "", []).append(name)
+    bare = [g for g in groups.values() if len(g) > 1 and not any(name in found for name in g)]
+    return {name: np.zeros(state[name].shape, np.float32) for group in bare for name in group}
 
 
 def _flat_state(model: nnx.Module) -> dict[str, nnx.Variable]:
