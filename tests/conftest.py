@@ -8,7 +8,9 @@ import jax
 import pytest
 
 from jaxseg_xai.devices.mesh import use_cpu_cores
+from tests.compiled import compiled_programs_kept, use_quick_kernels
 
+use_quick_kernels()
 NUM_DEVICES = 4
 use_cpu_cores(NUM_DEVICES)
 
@@ -23,10 +25,10 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="module")
 def _optimised(request):
-    """Modules marked `optimised` run the programs that a user runs.
+    """Modules marked `optimised` run programs that LLVM optimises as it does for a user.
 
-    The others run what XLA compiles quickly: compiling takes most of the time of the tests, and
-    without most optimisations a third less.
+    The others run what it compiles quickly: without most optimisations, in two thirds of the time.
+    The benchmarks' validation in `.ci/run` runs just what a user runs.
     """
     quick = request.node.get_closest_marker("optimised") is None
     jax.config.update("jax_disable_most_optimizations", quick)
@@ -37,8 +39,6 @@ def _optimised(request):
 @pytest.fixture(autouse=True, scope="session")
 def _programs(tmp_path_factory):
     """What one test has compiled, no other test of this session has to, in either worker."""
-    from tests.compiled import compiled_programs_kept
-
     jax.config.update("jax_disable_most_optimizations", True)
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
