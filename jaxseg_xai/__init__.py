@@ -35,6 +35,7 @@ _PLACES = {
     "sweep": "jaxseg_xai.facade",
     "open_store": "jaxseg_xai.facade",
     "as_model": "jaxseg_xai.models",
+    "from_torch": "jaxseg_xai.models",
     "load_model": "jaxseg_xai.models",
     "bundled_models": "jaxseg_xai.models",
     "open_dataset": "jaxseg_xai.data",

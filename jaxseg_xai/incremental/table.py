@@ -126,7 +126,7 @@ def _row(plan: "Plan", step: "Step") -> PlanRow | None:
     windows = {axis: step.window[axis] for axis in sorted(whole, reverse=True)}  # y, x
     name = str(step.equation.primitive.name)
     return PlanRow(
-        layer=step.equation.name.removesuffix("/kernel"),
+        layer=step.equation.name.removesuffix("/kernel").removesuffix("/weight"),
         operation="interpolation" if step.rule.contracted else _OPERATIONS.get(name, name),
         size=tuple(whole[axis] for axis in windows) or None,
         window=tuple(window.size for window in windows.values()) or None,

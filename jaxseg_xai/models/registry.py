@@ -43,6 +43,7 @@ ADAPTERS = Registry(
         "callable": "jaxseg_xai.models.adapters.callable:CallableAdapter",
         "linen": "jaxseg_xai.models.adapters.linen:LinenAdapter",
         "nnx": "jaxseg_xai.models.adapters.nnx:NNXAdapter",
+        "torch": "jaxseg_xai.models.adapters.torch:TorchAdapter",
     },
     base=Adapter,
 )

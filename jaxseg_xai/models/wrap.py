@@ -12,6 +12,7 @@ from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.segmenter import Segmenter, Sites
 from jaxseg_xai.models.adapters import Adapter, Apply
 from jaxseg_xai.models.adapters.callable import ApplyFunction
+from jaxseg_xai.models.adapters.torch import TorchAdapter
 from jaxseg_xai.models.bundle import Bundle, ModelCard, with_fields
 from jaxseg_xai.models.registry import ADAPTERS
 
@@ -42,8 +43,9 @@ def as_model(
     (1, 2, 2, 2)
 
     Args:
-      model: a Flax NNX module; a Linen module; a function (variables, inputs [B, *S, C]) -> output,
-        or (inputs) -> output where `variables` is None; or a `Bundle`, which is returned as it is.
+      model: a Flax NNX module; a Linen module; a PyTorch module (see `from_torch`); a function
+        (variables, inputs [B, *S, C]) -> output, or (inputs) -> output where `variables` is None;
+        or a `Bundle`, which is returned as it is.
         Arrays that a function captures are constants to it, read when it is compiled for a size of
         images: call `as_model` again after changing them, or give them as `variables`.
       variables: the weights, where the object does not hold them.
@@ -71,6 +73,31 @@ def as_model(
     }
     card = ModelCard(class_names=_plain(class_names), weights="")
     return wrap(model, variables, card, tables, name)
+
+
+def from_torch(
+    module: Any, *, class_names: Sequence[str], name: str = "model", **description: Any
+) -> Bundle:
+    """Make a model out of a PyTorch module (extra `torch`).
+
+    Images [B, *S, C] are shown to it as [B, C, *S], its output is turned likewise. It runs in
+    evaluation mode, in JAX: PyTorch is needed to trace it, and no longer when it is compiled. Its
+    weights are copied; the module stays as it is.
+
+    Args:
+      module: a `torch.nn.Module`, in whatever mode, on whatever device.
+      class_names: one per class; of a softmax model the first is the background.
+      name: what tables and figures call it.
+      **description: see `as_model`; `select` leads to the logits in a dict or tuple.
+
+    Raises:
+      ConfigError: it is no PyTorch module; see also `as_model`.
+      ModelError: it cannot be copied, or the description contradicts itself.
+      MissingExtraError: without the extra `torch`.
+    """
+    if not TorchAdapter.matches(module):
+        raise ConfigError(f"a {type(module).__name__} is no torch.nn.Module; use as_model")
+    return as_model(module, class_names=class_names, name=name, **description)
 
 
 def wrap(

@@ -145,14 +145,38 @@ def max_pool(x: jax.Array, size: int, *, stride: int, padding: int = 0) -> jax.A
       [B, (S + 2 padding - size) // stride + 1, C].
     """
     for axis in range(x.ndim - 2, 0, -1):
-        around = [((ends := padding * (d == axis)), ends, 0) for d in range(x.ndim)]
-        padded = lax.pad(x, jnp.full((), -jnp.inf, x.dtype), around)
-        last = (padded.shape[axis] - size) // stride * stride
-        taps = [
-            lax.slice_in_dim(padded, i, last + i + 1, stride=stride, axis=axis) for i in range(size)
-        ]
+        taps = window_taps(x, axis, size, stride, (padding, padding))
         x = functools.reduce(_first_larger, taps)
     return x
+
+
+def window_taps(
+    x: jax.Array,
+    axis: int,
+    size: int,
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int = 1,
+    outside: float = -jnp.inf,
+) -> list[jax.Array]:
+    """The first, second, ... pixel of every window along an axis.
+
+    Args:
+      x: any array.
+      axis: along which windows lie.
+      size: of a window.
+      stride: from one window to the next.
+      padding: pixels (before, after) the axis.
+      dilation: from one pixel of a window to the next.
+      outside: value of the padding.
+    """
+    around = [(*padding, 0) if d == axis else (0, 0, 0) for d in range(x.ndim)]
+    padded = lax.pad(x, jnp.full((), outside, x.dtype), around)
+    last = (padded.shape[axis] - (size - 1) * dilation - 1) // stride * stride
+    return [
+        lax.slice_in_dim(padded, i, last + i + 1, stride=stride, axis=axis)
+        for i in range(0, size * dilation, dilation)
+    ]
 
 
 def _first_larger(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -171,14 +195,28 @@ def upsample_2x_bilinear(x: jax.Array) -> jax.Array:
     `torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)`. Reverse mode only.
     """
     if textbook.value:
-        rows, columns = (_linear(n, 2 * n, True).astype(x.dtype) for n in x.shape[1:3])
+        rows, columns = (linear_matrix(n, 2 * n, True).astype(x.dtype) for n in x.shape[1:3])
         return jnp.einsum("ph,bhwc,qw->bpqc", rows, x, columns)
-    return _rise(_rise(x, 1), 2)
+    return _rise(_rise(x, 1, True), 2, True)
 
 
-def _shares(size: int, axis: int, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+def upsample_2x_linear(x: jax.Array, axis: int, *, align_corners: bool = False) -> jax.Array:
+    """Linear up-sampling of one axis by two, of any array. Reverse mode only."""
+    if textbook.value:
+        size = x.shape[axis]
+        return along_axis(x, linear_matrix(size, 2 * size, align_corners), axis)
+    return _rise(x, axis, align_corners)
+
+
+def _shares(
+    size: int, axis: int, align_corners: bool, like: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Of its matrix: what output 2i takes of input i - 1, and output 2i + 1 of input i + 1."""
-    before = (np.arange(size) / (2 * size - 1)).reshape(-1, *[1] * (like.ndim - 1 - axis))
+    if align_corners:
+        before = np.arange(size) / (2 * size - 1)
+    else:
+        before = np.where(np.arange(size) > 0, 0.25, 0.0)
+    before = before.reshape(-1, *[1] * (like.ndim - 1 - axis))
     return jnp.asarray(before, like.dtype), jnp.asarray(before[::-1], like.dtype)
 
 
@@ -189,10 +227,10 @@ def shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _rise(x: jax.Array, axis: int) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _rise(x: jax.Array, axis: int, align_corners: bool) -> jax.Array:
     """Up-sampling of one axis, without its zeros."""
-    before, after = _shares(x.shape[axis], axis, x)
+    before, after = _shares(x.shape[axis], axis, align_corners, x)
     pair = (
         (1 - before) * x + before * shifted(x, -1, axis),
         (1 - after) * x + after * shifted(x, 1, axis),
@@ -202,13 +240,13 @@ def _rise(x: jax.Array, axis: int) -> jax.Array:
     )
 
 
-def _rise_fwd(x: jax.Array, axis: int) -> tuple[jax.Array, None]:
-    return _rise(x, axis), None
+def _rise_fwd(x: jax.Array, axis: int, align_corners: bool) -> tuple[jax.Array, None]:
+    return _rise(x, axis, align_corners), None
 
 
-def _rise_bwd(axis: int, _: None, cotangent: jax.Array) -> tuple[jax.Array]:
+def _rise_bwd(axis: int, align_corners: bool, _: None, cotangent: jax.Array) -> tuple[jax.Array]:
     size = cotangent.shape[axis] // 2
-    before, after = _shares(size, axis, cotangent)
+    before, after = _shares(size, axis, align_corners, cotangent)
     even, odd = (lax.slice_in_dim(cotangent, i, None, stride=2, axis=axis) for i in (0, 1))
     return (
         (1 - before) * even
@@ -235,13 +273,17 @@ def resize_linear(x: jax.Array, size: Sequence[int], *, align_corners: bool = Fa
     """
     for axis, wanted in enumerate(size, 1):
         if x.shape[axis] != wanted:
-            matrix = _linear(x.shape[axis], wanted, align_corners).astype(x.dtype)
-            # To the end and back: a matrix product of the one axis, whatever the rank.
-            x = jnp.moveaxis(jnp.matmul(jnp.moveaxis(x, axis, -1), matrix.T), -1, axis)
+            x = along_axis(x, linear_matrix(x.shape[axis], wanted, align_corners), axis)
     return x
 
 
-def _linear(size: int, wanted: int, align_corners: bool) -> np.ndarray:
+def along_axis(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
+    """A constant matrix [wanted, size] applied to an axis of any array."""
+    # To the end and back: a matrix product of the one axis, whatever the rank.
+    return jnp.moveaxis(jnp.matmul(jnp.moveaxis(x, axis, -1), matrix.astype(x.dtype).T), -1, axis)
+
+
+def linear_matrix(size: int, wanted: int, align_corners: bool) -> np.ndarray:
     """Interpolation matrix [wanted, size]."""
     if align_corners:
         position = np.linspace(0.0, size - 1.0, wanted)

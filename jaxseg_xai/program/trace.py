@@ -28,6 +28,9 @@ _INLINED = (
     "custom_vjp_call_jaxpr",
 )
 
+#: What a weight goes through before it is used.
+_SAME_WEIGHT = ("reshape", "convert_element_type", "broadcast_in_dim", "transpose", "rev")
+
 #: A value of the program: its number, or (constants) the value itself.
 Atom = int | Array
 
@@ -215,7 +218,7 @@ class _Flattener:
         name = next((self.names[a] for a in inputs if isinstance(a, int) and a in self.names), "")
         primitive, params = (replacement, {}) if replacement else (eqn.primitive, eqn.params)
         self.equations.append(Equation(primitive, params, tuple(inputs), outputs, name))
-        if eqn.primitive.name in ("reshape", "convert_element_type", "broadcast_in_dim") and name:
+        if eqn.primitive.name in _SAME_WEIGHT and name:
             self.names[outputs[0]] = name
         return list(outputs)
 
