@@ -37,6 +37,7 @@ _PLACES = {
     "as_model": "jaxseg_xai.models",
     "from_torch": "jaxseg_xai.models",
     "load_model": "jaxseg_xai.models",
+    "from_nnunet": "jaxseg_xai.models",
     "bundled_models": "jaxseg_xai.models",
     "open_dataset": "jaxseg_xai.data",
     "use_cpu_cores": "jaxseg_xai.devices.mesh",

@@ -8,6 +8,8 @@ from jaxseg_xai.core.fields import use_tuples
 
 Pad = Literal["refuse", "edge", "reflect", "constant"]
 Grey = Literal["refuse", "repeat"]
+Crop = Literal["none", "nonzero"]
+Normalize = Literal["none", "zscore", "zscore_nonzero", "minmax"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,8 +22,19 @@ class InputSpec:
       multiple_of: every side must be a multiple of this.
       fixed_size: the only size the model takes, one number per axis; other images are resized to it
         (linearly) and maps brought back. None: any size.
-      value_range: what the values 0 and 1 of a sample become, before `mean` and `std`.
-      mean: subtracted from every channel, after the range; () subtracts nothing.
+      spacing: millimetres per pixel of each axis, to which images are resampled (by cubic splines,
+        after the scaling) and from which maps are brought back; None leaves an axis. (): pixels are
+        taken as they are, whatever their size.
+      crop: "nonzero" leaves out what is around the pixels that are not 0 in some channel, where
+        maps and segmentations are then 0; "none" takes the whole image.
+      value_range: what the values 0 and 1 of a sample become, before all that follows.
+      clip: (low, high) of every channel, to which its values are limited; None leaves a channel, ()
+        all of them.
+      normalize: by what numbers of its own an image is scaled, for every channel: "zscore" (less
+        its mean, by its standard deviation), "zscore_nonzero" (of the pixels that are not 0 in
+        some channel, in volumes with the holes among them; others stay), "minmax" (to [0, 1]) or
+        "none"; () is "none" for all.
+      mean: subtracted from every channel; () subtracts nothing.
       std: every channel is divided by it; () divides by nothing.
       pad: what to do with a size that is no multiple: "refuse" (an error), or pad at the end of
         each axis as `numpy.pad` does in that mode. Padding is never part of a region.
@@ -32,7 +45,11 @@ class InputSpec:
     channels: int = 3
     multiple_of: int = 1
     fixed_size: tuple[int, ...] | None = None
+    spacing: tuple[float | None, ...] = ()
+    crop: Crop = "none"
     value_range: tuple[float, float] = (0.0, 1.0)
+    clip: tuple[tuple[float, float] | None, ...] = ()
+    normalize: tuple[Normalize, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pad: Pad = "refuse"
@@ -55,7 +72,8 @@ class InputSpec:
                 f"input: fixed_size {self.fixed_size} is not made of multiples of multiple_of = "
                 f"{self.multiple_of}; correct one of the two"
             )
-        for name in ("mean", "std"):
+        self._check_spacing()
+        for name in ("mean", "std", "clip", "normalize"):
             if len(getattr(self, name)) not in (0, self.channels):
                 raise ModelError(
                     f"input: {name} has {len(getattr(self, name))} values for {self.channels} "
@@ -63,12 +81,35 @@ class InputSpec:
                 )
         if any(value == 0 for value in self.std):
             raise ModelError("input: std holds 0, by which nothing can be divided")
-        for name, choices in (("pad", Pad), ("grey", Grey)):
-            if getattr(self, name) not in get_args(choices):
-                raise ModelError(
-                    f"input: {name} is {getattr(self, name)!r}; use {', '.join(get_args(choices))}"
-                )
+        for name, choices in (("pad", Pad), ("grey", Grey), ("crop", Crop)):
+            _check_choice(name, getattr(self, name), get_args(choices))
+        for value in self.normalize:
+            _check_choice("normalize", value, get_args(Normalize))
+        for limits in self.clip:
+            if limits is not None and not limits[0] < limits[1]:
+                raise ModelError(f"input: clip holds {limits}; the low one must be below the high")
+
+    def _check_spacing(self) -> None:
+        if self.spacing and (
+            len(self.spacing) != self.rank or any(n is not None and n <= 0 for n in self.spacing)
+        ):
+            raise ModelError(
+                f"input: spacing {self.spacing} for images of rank {self.rank}; give millimetres "
+                "above 0, or null, for every axis"
+            )
+        if self.spacing and self.fixed_size:
+            raise ModelError("input: spacing and fixed_size both say the size; leave one out")
+
+    @property
+    def resizes(self) -> bool:
+        """Whether a pixel of a prepared image may be none of the sample's."""
+        return self.fixed_size is not None or bool(self.spacing)
 
     def example_size(self) -> tuple[int, ...]:
         """The smallest size that the model takes, as far as is known."""
         return self.fixed_size or (self.multiple_of,) * self.rank
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ModelError(f"input: {name} is {value!r}; use {', '.join(choices)}")

@@ -11,7 +11,11 @@ from scipy import ndimage
 
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.input_spec import InputSpec
+from jaxseg_xai.core.resampling import axis_apart, resize, size_at
 from jaxseg_xai.core.types import Sample
+
+#: What is divided by at least.
+_TINY = 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +26,16 @@ class Grid:
       sample: size of the sample, one number per axis.
       resized: size after the resizing; the same where there is none.
       prepared: size after the padding at the end of each axis.
+      box: the part of the sample that is taken, (first, past the last) of each axis; (): all.
+      apart: an axis that is resampled apart on the way there, and one on the way back, see
+        `resampling.resize`.
     """
 
     sample: tuple[int, ...]
     resized: tuple[int, ...]
     prepared: tuple[int, ...]
+    box: tuple[tuple[int, int], ...] = ()
+    apart: tuple[int | None, int | None] = (None, None)
 
     @property
     def valid(self) -> np.ndarray:
@@ -35,12 +44,17 @@ class Grid:
         valid[tuple(slice(size) for size in self.resized)] = True
         return valid
 
+    @property
+    def changes(self) -> bool:
+        """Whether the sample's pixels are not those of the prepared grid."""
+        return bool(self.box) or self.sample != self.prepared
+
     def forward(self, labels: np.ndarray) -> np.ndarray:
         """Labels, masks or planes [*S, ...] of the sample on the prepared grid.
 
         Nearest neighbours where sizes differ; 0 in the padding.
         """
-        found = _resize(labels, self.resized, order=0)
+        found = resize(labels[self._taken], self.resized, order=0, apart=self.apart[0])
         extra = [(0, b - a) for a, b in zip(self.resized, self.prepared, strict=True)]
         return np.pad(found, extra + [(0, 0)] * (labels.ndim - len(extra)))
 
@@ -48,10 +62,21 @@ class Grid:
         """A map [*S, ...] of the prepared grid on the sample's.
 
         Padding is cut off. Where the sample was resized, floats are interpolated linearly and
-        everything else takes its nearest neighbour.
+        everything else takes its nearest neighbour. 0 where the sample was left out.
         """
         values = np.asarray(values)[tuple(slice(size) for size in self.resized)]
-        return _resize(values, self.sample, order=int(values.dtype.kind == "f"))
+        order = int(values.dtype.kind == "f")
+        size = tuple(b - a for a, b in self.box) or self.sample
+        values = resize(values, size, order=order, apart=self.apart[1])
+        if not self.box:
+            return values
+        whole = np.zeros((*self.sample, *values.shape[len(size) :]), values.dtype)
+        whole[self._taken] = values
+        return whole
+
+    @property
+    def _taken(self) -> tuple[slice, ...]:
+        return tuple(slice(*ends) for ends in self.box)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +108,15 @@ def pixels_of(sample: Sample) -> np.ndarray:
 
 
 def prepare(sample: Sample, spec: InputSpec) -> Prepared:
-    """Resize, scale, normalise and pad a sample for a model.
+    """Crop, resize, scale, normalise and pad a sample for a model.
 
     Args:
       sample: image float32 [*S, C].
       spec: what the model takes.
 
     Raises:
-      DataError: pixels that are no floats, another rank, other channels, or a size that the model
-        does not take; the message names the sample and the remedy.
+      DataError: pixels that are no floats, another rank, other channels, a size that the model does
+        not take, or no spacing where one is needed; the message names the sample and the remedy.
     """
     image = pixels_of(sample)
     if image.ndim != spec.rank + 1:
@@ -112,16 +137,18 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
                 f"{sample.id}: {image.shape[-1]} channels, the model takes {spec.channels}; "
                 f"{remedy}"
             )
-    size = image.shape[:-1]
-    resized = spec.fixed_size or size
-    image = _resize(image, resized, order=1)
-    low, high = spec.value_range
-    if (low, high) != (0.0, 1.0):
-        image = low + image * (high - low)
-    if spec.mean:
-        image = image - np.asarray(spec.mean, np.float32)
-    if spec.std:
-        image = image / np.asarray(spec.std, np.float32)
+    size, box, inside = image.shape[:-1], (), None
+    if spec.crop != "none" or "zscore_nonzero" in spec.normalize:
+        inside = _nonzero(image)
+        if spec.crop != "none":
+            box = tuple((s.start, s.stop) for s in ndimage.find_objects(inside.astype(int))[0])
+            image, inside = (x[tuple(slice(*ends) for ends in box)] for x in (image, inside))
+    resized, apart = _resized(sample, image.shape[:-1], spec)
+    if not spec.spacing:
+        image = resize(image, resized, order=1)
+    image = _scaled(image, inside, spec)
+    if spec.spacing:
+        image = resize(image, resized, order=3, apart=apart[0])
     extra = tuple(-n % spec.multiple_of for n in resized)
     if any(extra):
         if spec.pad == "refuse":
@@ -130,7 +157,8 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
                 f"{spec.multiple_of}; set pad to edge, reflect or constant, or resize the image"
             )
         image = np.pad(image, [(0, n) for n in extra] + [(0, 0)], mode=spec.pad)
-    grid = Grid(size, resized, tuple(n + e for n, e in zip(resized, extra, strict=True)))
+    padded = tuple(n + e for n, e in zip(resized, extra, strict=True))
+    grid = Grid(size, resized, padded, box, apart)
     labels = sample.labels
     if labels is not None and labels.shape[: spec.rank] != size:
         raise DataError(
@@ -140,17 +168,65 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
     return Prepared(image=np.ascontiguousarray(image, np.float32), grid=grid)
 
 
-def _resize(values: np.ndarray, size: tuple[int, ...], order: int) -> np.ndarray:
-    """[*S, ...] to another S, pixel centres at halves; as it is where that is the same."""
-    if values.shape[: len(size)] == tuple(size):
-        return values
-    rest = (1.0,) * (values.ndim - len(size))
-    zoom = tuple(new / old for new, old in zip(size, values.shape, strict=False))
-    found = ndimage.zoom(
-        values.astype(np.float32 if order else np.int32),
-        (*zoom, *rest),
-        order=order,
-        mode="nearest",
-        grid_mode=True,
+def _nonzero(image: np.ndarray) -> np.ndarray:
+    """Pixels that are not 0 in some channel, in volumes with the holes among them: bool [*S].
+
+    All pixels of an image that has none.
+    """
+    found = (image != 0).any(-1)
+    if found.ndim == 3:  # nnU-Net takes an image for a volume of one slice, which has no holes
+        found = np.asarray(ndimage.binary_fill_holes(found))
+    return found if found.any() else np.ones_like(found)
+
+
+def _resized(
+    sample: Sample, size: tuple[int, ...], spec: InputSpec
+) -> tuple[tuple[int, ...], tuple[int | None, int | None]]:
+    """Size after the resizing, and `Grid.apart`."""
+    if not spec.spacing:
+        return spec.fixed_size or size, (None, None)
+    if sample.spacing is None or len(sample.spacing) != spec.rank or min(sample.spacing) <= 0:
+        wanted = " x ".join("any" if n is None else f"{n:.4g}" for n in spec.spacing)
+        raise DataError(
+            f"{sample.id}: its spacing is {sample.spacing}, and the model takes {wanted} mm; give a"
+            f" Sample with {spec.rank} numbers as spacing"
+        )
+    here = tuple(map(float, sample.spacing))
+    there = tuple(a if b is None else b for a, b in zip(here, spec.spacing, strict=True))
+    resized = size_at(size, here, there)
+    if min(resized) < 1:
+        raise DataError(f"{sample.id}: nothing is left of {size} at {there} mm; check its spacing")
+    return resized, (axis_apart(here, there), axis_apart(there, here))
+
+
+def _scaled(image: np.ndarray, inside: np.ndarray | None, spec: InputSpec) -> np.ndarray:
+    """Range, limits and normalisation of every channel; `inside` as `_nonzero` found it."""
+    low, high = spec.value_range
+    if (low, high) != (0.0, 1.0):
+        image = low + image * (high - low)
+    if any(spec.clip) or spec.normalize:
+        channels = [image[..., i] for i in range(spec.channels)]
+        for i, limits in enumerate(spec.clip):
+            channels[i] = channels[i] if limits is None else np.clip(channels[i], *limits)
+        for i, kind in enumerate(spec.normalize):
+            channels[i] = _normalized(channels[i], inside, kind)
+        image = np.stack(channels, axis=-1)
+    if spec.mean:
+        image = image - np.asarray(spec.mean, np.float32)
+    if spec.std:
+        image = image / np.asarray(spec.std, np.float32)
+    return image
+
+
+def _normalized(channel: np.ndarray, inside: np.ndarray | None, kind: str) -> np.ndarray:
+    if kind == "none":
+        return channel
+    if kind == "minmax":
+        low, high = channel.min(), channel.max()
+        return (channel - low) / max(high - low, _TINY)
+    where = (
+        inside if kind == "zscore_nonzero" and inside is not None else np.ones_like(channel, bool)
     )
-    return np.asarray(found, values.dtype)
+    values = channel[where].astype(np.float64)
+    scaled = (channel - values.mean()) / max(values.std(), _TINY)
+    return np.where(where, scaled, channel).astype(np.float32)

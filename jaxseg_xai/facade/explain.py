@@ -51,7 +51,7 @@ def explain(
       model: name of a bundled model ("brain"), a folder with model.json, or what
         `jaxseg_xai.as_model` returns for a Flax module or a JAX function of your own.
       images: one image [H, W, C] (or volume [D, H, W, C]), many of them [N, H, W, C], the path of
-        a file or folder, a list of arrays or paths, or a `Source`.
+        a file or folder, a `Sample` (which may say its spacing), a list of these, or a `Source`.
       classes: what is explained: a class's name or number, or several.
       method: name of a method ("ate"), or an explainer with its settings (`jaxseg_xai.Ate()`).
       labels: ground truth for the images: label maps [H, W], or planes [H, W, K] of classes that

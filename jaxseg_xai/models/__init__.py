@@ -2,7 +2,17 @@
 
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.models.folder import bundled_models, load_model
+from jaxseg_xai.models.nnunet import from_nnunet
 from jaxseg_xai.models.registry import ADAPTERS, MODELS
 from jaxseg_xai.models.wrap import as_model, from_torch
 
-__all__ = ["ADAPTERS", "MODELS", "Bundle", "as_model", "bundled_models", "from_torch", "load_model"]
+__all__ = [
+    "ADAPTERS",
+    "MODELS",
+    "Bundle",
+    "as_model",
+    "bundled_models",
+    "from_nnunet",
+    "from_torch",
+    "load_model",
+]

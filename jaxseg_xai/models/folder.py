@@ -40,7 +40,8 @@ def load_model(
     """Load a model by the name of a bundled one, or from a folder.
 
     Args:
-      name: a key of `bundled_models()`, or a folder with `model.json`.
+      name: a key of `bundled_models()`, or a folder with `model.json`, or a results folder of
+        nnU-Net v2.
       pad: what to do with sizes that the model does not take, see `InputSpec`; None: as the card
         says.
       grey: what to do with images of one channel, see `InputSpec`; None: as the card says.
@@ -52,15 +53,23 @@ def load_model(
     """
     bundled = bundled_models()
     folder = bundled.get(str(name), Path(name))
-    if not (folder / _CARD).is_file():
+    card = read_card(folder) if (folder / _CARD).is_file() else _card_of(folder)
+    if card is None:
         raise ModelError(
             f"{name}: no such model; use {', '.join(bundled)}, or a folder with {_CARD} in it"
         )
-    card = read_card(folder)
     bundle = _adapted(folder, card) if card.adapter else _built(folder, card)
     changes = {"pad": pad, "grey": grey, "dtype": dtype}
     segmenter = bundle.segmenter.replace(**{k: v for k, v in changes.items() if v is not None})
     return dataclasses.replace(bundle, name=folder.name, segmenter=segmenter)
+
+
+def _card_of(folder: Path) -> ModelCard | None:
+    """The card of a folder that needs none: another library's, told by a file in it."""
+    for kind, adapter in ADAPTERS.usable():
+        if adapter.marker and (folder / adapter.marker).is_file():
+            return ModelCard(adapter=(kind, "."), weights="")
+    return None
 
 
 def _built(folder: Path, card: ModelCard) -> Bundle:
@@ -75,15 +84,23 @@ def _built(folder: Path, card: ModelCard) -> Bundle:
     path = folder / card.weights
     arrays = weights.read_weights(path)
     try:
-        return _with_weights(card, config, arrays)
+        return with_weights(card, config, arrays)
     except ModelError as error:
-        raise _in_file(path, error) from None
+        raise in_file(path, error) from None
 
 
-def _with_weights(
-    card: ModelCard, config: Architecture, arrays: Mapping[str, np.ndarray]
-) -> Bundle:
-    """The network, and the card with the settings that its weights show."""
+def with_weights(card: ModelCard, config: Architecture, arrays: Mapping[str, np.ndarray]) -> Bundle:
+    """A network of one of our architectures with the weights of a file.
+
+    Args:
+      card: of the model; in what is returned it has the settings that the weights show.
+      config: its settings.
+      arrays: what the file holds.
+
+    Raises:
+      MismatchError: they are another network's.
+      ModelError: the card contradicts itself, or values are not finite.
+    """
     name_map = card.name_map or {}
     names = {theirs: ours for theirs, ours in name_map.items() if ours is not None}
     left_out = [theirs for theirs, ours in name_map.items() if ours is None]
@@ -111,10 +128,10 @@ def _adapted(folder: Path, card: ModelCard) -> Bundle:
         model, variables = ADAPTERS.get(kind).open(place, folder, path)
         return wrap(model, variables, card, {"input": card.input, "output": card.output})
     except (ModelError, ConfigError) as error:
-        raise _in_file(f"{folder / _CARD}: {kind}", error) from error
+        raise in_file(f"{folder / _CARD}: {kind}", error) from error
 
 
-def _in_file(place: Path | str, error: Exception) -> ModelError:
+def in_file(place: Path | str, error: Exception) -> ModelError:
     """An error that says where it is."""
     text = f"{place}: {error}"
     return (

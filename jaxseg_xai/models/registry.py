@@ -44,6 +44,7 @@ ADAPTERS = Registry(
         "linen": "jaxseg_xai.models.adapters.linen:LinenAdapter",
         "nnx": "jaxseg_xai.models.adapters.nnx:NNXAdapter",
         "torch": "jaxseg_xai.models.adapters.torch:TorchAdapter",
+        "nnunet": "jaxseg_xai.models.nnunet.adapter:NNUNetAdapter",
     },
     base=Adapter,
 )

@@ -264,7 +264,7 @@ class Engine:
         target: SegmentTarget,
     ) -> None:
         grid = item.prepared.grid
-        if grid.sample != grid.prepared:
+        if grid.changes:
             explanation, target = _back(grid, explanation), _back(grid, target)
         self._store.write(label, row, explanation, target)
         self._progress.update()

@@ -127,8 +127,7 @@ class Work:
         """The job's explainer; one that knows how to need not look beyond the region's box."""
         region = self.region_of(job)
         # A box counts the sample's pixels: what it measures in a resized image differs by image.
-        resized = self.bundle.segmenter.input.fixed_size is not None
-        known = region.kind == "box" and not resized
+        known = region.kind == "box" and not self.bundle.segmenter.input.resizes
         return job.explainer.in_box(region.side) if known else job.explainer
 
     def plan(self) -> dict[str, list[PlanRow]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.errors import DataError, ModelError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.types import Sample
@@ -134,3 +134,109 @@ def test_samples_that_a_model_does_not_take(given, fields, match):
         prepare(given, InputSpec(**({"channels": 2} | fields)))
     assert str(error.value).startswith("scan 3: ")
     assert "\n" not in str(error.value)
+
+
+def volume(spacing=None):
+    """Two channels; numbers other than 0 in the middle only, and a hole in there."""
+    image = np.zeros((6, 8, 10, 2), np.float32)
+    image[1:4, 2:7, 3:9] = np.random.default_rng(1).random((3, 5, 6, 2)) + 0.5
+    image[2, 4, 5] = 0
+    labels = (image[..., 0] > 0).astype(np.int32)
+    return Sample(id="scan 3", image=image, labels=labels, spacing=spacing)
+
+
+def test_what_is_around_the_nonzero_pixels_is_left_out_and_comes_back_as_zeros():
+    given = volume()
+    found = prepare(given, spec(3, crop="nonzero", multiple_of=4, pad="constant"))
+    assert found.image.shape == (4, 8, 8, 2)
+    np.testing.assert_array_equal(found.image[:3, :5, :6], given.image[1:4, 2:7, 3:9])
+    np.testing.assert_array_equal(found.grid.back(found.image), given.image)
+    labels = found.grid.forward(given.labels)
+    assert labels.sum() == given.labels.sum()
+    np.testing.assert_array_equal(found.grid.back(labels), given.labels)
+    assert found.grid.back(np.ones((4, 8, 8), bool)).sum() == 3 * 5 * 6
+    assert found.grid.changes
+    empty = Sample(id="scan 3", image=np.zeros((4, 4, 2), np.float32))
+    assert prepare(empty, spec(2, crop="nonzero")).image.shape == (4, 4, 2)
+
+
+def test_channels_are_limited_and_scaled_by_numbers_of_their_own():
+    given = volume()
+    inside = np.zeros(given.image.shape[:3], bool)
+    inside[1:4, 2:7, 3:9] = True  # the hole is filled
+    one, other = np.moveaxis(given.image.astype(np.float64), -1, 0)
+    fields = {"clip": ((0.6, 1.2), None), "normalize": ("zscore", "zscore_nonzero")}
+    found = prepare(given, spec(3, **fields, mean=(1.0, 0.0), std=(2.0, 1.0))).image
+    limited = np.clip(one, 0.6, 1.2)
+    wanted = ((limited - limited.mean()) / limited.std() - 1) / 2
+    np.testing.assert_allclose(found[..., 0], wanted, atol=1e-5)
+    values = other[inside]
+    wanted = np.where(inside, (other - values.mean()) / values.std(), 0)
+    np.testing.assert_allclose(found[..., 1], wanted, atol=1e-5)
+    # By what is left after the crop.
+    found = prepare(given, spec(3, crop="nonzero", normalize=("zscore", "minmax"))).image
+    values = one[1:4, 2:7, 3:9]
+    np.testing.assert_allclose(found[..., 0], (values - values.mean()) / values.std(), atol=1e-5)
+    assert (found[..., 1].min(), found[..., 1].max()) == (0, 1)
+    constant = Sample(id="scan 3", image=np.full((4, 4, 2), 3, np.float32))
+    for kind in ("zscore", "minmax"):
+        assert not prepare(constant, spec(2, normalize=(kind, kind))).image.any()
+
+
+def test_images_are_resampled_to_a_spacing_and_maps_brought_back():
+    given = sample(3)
+    given = Sample(id="scan 3", image=given.image, spacing=(2.0, 1.0, 0.7))
+    found = prepare(given, spec(3, spacing=(1.0, None, 1.4)))
+    assert found.image.shape == (10, 6, 4, 2)  # round(4.5) is 4
+    assert found.image.min() >= given.image.min()
+    assert found.image.max() <= given.image.max()
+    back = found.grid.back(np.full(found.grid.prepared, 0.25, np.float32))
+    np.testing.assert_array_equal(back, np.full((5, 6, 9), 0.25, np.float32))
+    # A cubic spline is exact for a straight line, away from the ends.
+    line = np.broadcast_to(np.arange(40.0)[:, None, None], (40, 1, 1)).astype(np.float32)
+    given = Sample(id="scan 3", image=line, spacing=(1.0, 1.0))
+    halves = prepare(given, InputSpec(channels=1, spacing=(0.5, 1.0))).image[:, 0, 0]
+    np.testing.assert_allclose(halves[20:60], (np.arange(20, 60) + 0.5) / 2 - 0.5, atol=1e-5)
+
+
+def test_a_coarse_axis_is_resampled_by_its_nearest_slice():
+    image = np.random.default_rng(2).random((4, 6, 5, 1), np.float32)
+    given = Sample(id="scan 3", image=image, spacing=(5.0, 1.0, 1.0))
+    found = prepare(given, InputSpec(rank=3, channels=1, spacing=(2.5, 1.0, 1.0)))
+    np.testing.assert_array_equal(found.image, np.repeat(image, 2, axis=0))
+    assert found.grid.apart == (0, 0)
+    turned = prepare(given, InputSpec(rank=3, channels=1, spacing=(1.0, 1.0, 5.0)))
+    assert turned.grid.apart == (0, 2)
+    found = prepare(given, InputSpec(rank=3, channels=1, spacing=(5.0, 0.5, 1.0)))
+    assert found.image.shape == (4, 12, 5, 1)
+    alone = prepare(
+        Sample(id="scan 3", image=image[2], spacing=(1.0, 1.0)),
+        InputSpec(channels=1, spacing=(0.5, 1.0)),
+    )
+    np.testing.assert_allclose(found.image[2], alone.image, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [None, (1.0, 1.0), (1.0, 0.0, 1.0)])
+def test_a_volume_without_the_spacing_that_a_model_needs(spacing):
+    match = r"scan 3: its spacing is .*, and the model takes any x 1.2 x 0.5 mm; give a Sample"
+    with pytest.raises(DataError, match=match):
+        prepare(volume(spacing), spec(3, spacing=(None, 1.2, 0.5)))
+    with pytest.raises(DataError, match="nothing is left of"):
+        prepare(volume((0.1, 1.0, 1.0)), spec(3, spacing=(10.0, 1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"spacing": (1.0,)}, r"spacing \(1.0,\) for images of rank 2"),
+        ({"spacing": (1.0, -1.0)}, "give millimetres above 0"),
+        ({"spacing": (1.0, 1.0), "fixed_size": (4, 4)}, "leave one out"),
+        ({"crop": "all"}, "crop is 'all'; use none, nonzero"),
+        ({"normalize": ("zscore",)}, "normalize has 1 values for 2 channels"),
+        ({"normalize": ("zscore", "z")}, "normalize is 'z'; use none, zscore, "),
+        ({"clip": (None, (1.0, 1.0))}, r"clip holds \(1.0, 1.0\); the low one must be below"),
+    ],
+)
+def test_descriptions_of_inputs_that_contradict_themselves(fields, match):
+    with pytest.raises(ModelError, match=match):
+        InputSpec(channels=2, **fields)

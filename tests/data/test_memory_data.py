@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data import MemorySource, as_source, open_dataset
 from jaxseg_xai.data.sources.folder import FolderDataset
 
@@ -58,6 +59,20 @@ def test_volumes():
     assert source[1].image.shape == (4, 5, 6, 1)
     assert source[1].labels.shape == (4, 5, 6)
     assert len(as_source(volumes[0, ..., 0], rank=3)) == 1
+
+
+def test_a_sample_keeps_what_it_says_of_itself():
+    given = Sample(id="scan 7", image=np.arange(60.0).reshape(3, 4, 5, 1), spacing=(2.0, 1.0, 1.0))
+    truth = np.ones((3, 4, 5), np.int32)
+    for images, labels in ((given, truth), ([given, np.eye(4)[None]], [truth, None])):
+        source = as_source(images, labels, rank=3)
+        assert source.ids[0] == "scan 7"
+        assert source[0].spacing == (2.0, 1.0, 1.0)
+        np.testing.assert_array_equal(source[0].image, given.image)
+        np.testing.assert_array_equal(source[0].labels, truth)
+    assert source.ids[1] == "image-00001"
+    with pytest.raises(DataError, match="scan 7: an image of shape"):
+        as_source(given)[0]
 
 
 def test_planes_of_classes_that_overlap():

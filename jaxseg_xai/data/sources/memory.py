@@ -1,5 +1,6 @@
 """Images that are there already, arrays or image files, as a source."""
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from jaxseg_xai.data.checks import check_image, check_index, check_labels, scale
 from jaxseg_xai.data.files import FileReader, item_name, items_of
 from jaxseg_xai.data.sources.folder import FolderDataset
 
-#: An array (NumPy, JAX, a PyTorch tensor, a Pillow image) or the path of an image file.
+#: An array (NumPy, JAX, a PyTorch tensor, a Pillow image), a path of an image file, or a `Sample`.
 Item = Any
 #: An array whose first axis counts items, or a list of them.
 Items = Any
@@ -25,13 +26,14 @@ class MemorySource:
     """Arrays and image files as a `Source`.
 
     Unsigned integers and bool are divided by the largest value of their dtype (uint8 / 255), floats
-    are taken as they are. Files are read as `FolderDataset` reads them; each axial slice of a NIfTI
+    are taken as they are. A `Sample` keeps what it says of itself, its spacing for one. Files are
+    read as `FolderDataset` reads them; each axial slice of a NIfTI
     file is an item.
 
     Attributes:
       class_names: as given, or ().
-      ids: as given; else "image-00012" by position, of a file its stem ("stem#017" of a slice), and
-        its whole path where two files have one stem.
+      ids: as given; else a sample's own, "image-00012" by position, of a file its stem ("stem#017"
+        of a slice), and its whole path where two files have one stem.
 
     >>> source = MemorySource(np.arange(32, dtype=np.uint8).reshape(2, 4, 4))
     >>> len(source), source.ids[1], source[1].image.shape
@@ -51,8 +53,8 @@ class MemorySource:
         """Take images, and labels in the same order.
 
         Args:
-          images: N of them: an array [N, *S, C] or [N, *S], or a list of arrays [*S, C] or [*S] and
-            of paths of image files.
+          images: N of them: an array [N, *S, C] or [N, *S], or a list of arrays [*S, C] or [*S], of
+            paths of image files, and of `Sample`s.
           labels: a label map [*S] or planes bool [*S, K] for each, arrays or paths; None: unknown.
             None in the place of an item: unknown for this one.
           ids: a unique name for each.
@@ -79,6 +81,10 @@ class MemorySource:
         found: list[tuple[str, str]] = []
         for number, image in enumerate(images):
             truth = None if labels is None else labels[number]
+            if isinstance(image, Sample):
+                self._items.append((image, truth, None))
+                found.append((image.id, image.id))
+                continue
             if not isinstance(image, str | os.PathLike):
                 self._items.append((image, truth, None))
                 position = f"{name}-{number:05d}"
@@ -107,6 +113,8 @@ class MemorySource:
         """
         image, labels, level = self._items[check_index(index, len(self))]
         name = self.ids[index]
+        if isinstance(image, Sample):
+            return self._sample(index, image)
         if isinstance(image, Path):
             name = item_name(image, level)
             pixels = self._reader.image(image, level)
@@ -119,6 +127,14 @@ class MemorySource:
             labels=None if labels is None else self._labels(index, name, pixels.shape[:-1]),
             group=readers.split_name(image)[0] if level is not None else "",
         )
+
+    def _sample(self, index: int, sample: Sample) -> Sample:
+        """One that is given, with the labels given beside it."""
+        name = self.ids[index]
+        pixels = check_image(sample.image, name, rank=self._rank)
+        given = self._items[index][1] is not None
+        labels = self._labels(index, name, pixels.shape[:-1]) if given else sample.labels
+        return dataclasses.replace(sample, id=name, image=pixels, labels=labels)
 
     def _array(self, image: Item, name: str) -> np.ndarray:
         raw = np.asarray(image)
@@ -155,8 +171,8 @@ def as_source(
 
     Args:
       images: an array of one image ([*S] or [*S, C]) or of several ([N, *S, C]), the path of an
-        image file or of a folder of images, a list of arrays and paths, or a `Source`, which is
-        given back.
+        image file or of a folder of images, a `Sample`, a list of arrays, paths and samples, or a
+        `Source`, which is given back.
       labels: those of the images, in the same form; of a folder, the folder of the label maps. A
         source has its own.
       rank: number of axes in S, that of the model's input.
@@ -181,6 +197,8 @@ def as_source(
                 "open_dataset(name))"
             )
         return MemorySource([path], _one(labels), **options)
+    if isinstance(images, Sample):
+        return MemorySource([images], _one(labels), **options)
     if hasattr(images, "ids") and hasattr(images, "class_names"):
         if labels is not None:
             raise ConfigError("labels are given, but a source has its own; leave them out")

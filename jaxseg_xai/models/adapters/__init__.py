@@ -17,10 +17,12 @@ class Adapter:
       general: whether it takes objects that another adapter may know better.
       usual: what such models' descriptions have unless they say otherwise, by the part that takes
         it: {"output": {"channels_first": True}}.
+      marker: name of a file that shows that a folder without model.json is such a model; "": none.
     """
 
     general: ClassVar[bool] = False
     usual: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    marker: ClassVar[str] = ""
 
     @staticmethod
     def matches(model: Any) -> bool:
