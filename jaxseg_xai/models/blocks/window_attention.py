@@ -10,14 +10,12 @@ from flax import nnx
 from jaxseg_xai.models.blocks.mlp import MLP
 from jaxseg_xai.models.norms import layer_norm
 
-#: Added to the scores of pixels that the shift has brought together.
-_APART = -100.0
-
 
 class WindowAttention(nnx.Module):
     """Every pixel attends to those of its window.
 
     Attributes:
+      shift: by how many pixels the windows start later than the image.
       relative_position_bias_table: added to scores, [(2 window - 1)**2, heads], a row for every
         offset between two pixels of a window.
     """
@@ -31,22 +29,27 @@ class WindowAttention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, dim] -> [B, H, W, dim]; both sides are multiples of the window."""
-        b, height, width, dim = x.shape
-        n, shift, inner = self.window, self.shift, dim // self.heads
-        grid = (height // n, width // n)
-        x = jnp.roll(x, (-shift, -shift), (1, 2)) if shift else x
+        size, n, inner = x.shape[1:3], self.window, x.shape[-1] // self.heads
+        # Rolling the image round, as others do, would tie each border to the one opposite: what
+        # a block changes there would reach all of the image. Windows that stand over do not.
+        before, after = (n - self.shift, self.shift) if self.shift else (0, 0)
+        border = [(0, 0), (before, after), (before, after), (0, 0)]
+        grid = tuple((side + before + after) // n for side in size)
         # [3, B, rows of windows, columns of them, heads, pixels, inner]
-        qkv = self.qkv(x).reshape(b, grid[0], n, grid[1], n, 3, self.heads, inner)
+        qkv = jnp.pad(self.qkv(x), border).reshape(-1, grid[0], n, grid[1], n, 3, self.heads, inner)
         qkv = qkv.transpose(5, 0, 1, 3, 6, 2, 4, 7)
-        q, k, v = qkv.reshape(3, b, *grid, self.heads, n * n, inner)
+        q, k, v = qkv.reshape(*qkv.shape[:5], n * n, inner)
         scores = jnp.einsum("byxhqd,byxhkd->byxhqk", q / math.sqrt(inner), k) + self._bias()
-        if shift:
-            apart = _APART * (_parts(height, n, shift, 0) | _parts(width, n, shift, 1))
-            scores += apart[:, :, None].astype(scores.dtype)
+        if self.shift:
+            inside = np.pad(np.ones(size, bool), border[1:3])
+            inside = inside.reshape(grid[0], n, grid[1], n).transpose(0, 2, 1, 3)
+            keys = inside.reshape(*grid, 1, 1, n * n)
+            scores += np.where(keys, 0, -np.inf).astype(scores.dtype)
         mixed = jnp.einsum("byxhqk,byxhkd->byxhqd", jax.nn.softmax(scores, axis=-1), v)
-        mixed = mixed.reshape(b, *grid, self.heads, n, n, inner).transpose(0, 1, 4, 2, 5, 3, 6)
-        y = self.proj(mixed.reshape(x.shape))
-        return jnp.roll(y, (shift, shift), (1, 2)) if shift else y
+        mixed = mixed.reshape(-1, *grid, self.heads, n, n, inner).transpose(0, 1, 4, 2, 5, 3, 6)
+        mixed = mixed.reshape(-1, grid[0] * n, grid[1] * n, x.shape[-1])
+        inner_part = mixed[:, before : before + size[0], before : before + size[1]]
+        return self.proj(inner_part)
 
     def _bias(self) -> jax.Array:
         """[heads, pixels, pixels]: what the table has for the offset from key to query."""
@@ -54,19 +57,6 @@ class WindowAttention(nnx.Module):
         offset = place[:, :, None] - place[:, None] + self.window - 1
         rows = offset[0] * (2 * self.window - 1) + offset[1]
         return jnp.moveaxis(self.relative_position_bias_table[...][rows], -1, 0)
-
-
-def _parts(size: int, window: int, shift: int, axis: int) -> np.ndarray:
-    """Whether two pixels of a window were apart along an axis before the shift.
-
-    Returns:
-      bool [size / window, 1, pixels, pixels], or [1, size / window, pixels, pixels] of axis 1.
-    """
-    moved = (np.arange(size) >= size - shift).reshape(-1, window)
-    pixels = np.broadcast_to(np.expand_dims(moved, 2 - axis), (len(moved), window, window)).reshape(
-        len(moved), -1
-    )
-    return np.expand_dims(pixels[:, :, None] != pixels[:, None], 1 - axis)
 
 
 class SwinBlock(nnx.Module):
