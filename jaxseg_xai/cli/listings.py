@@ -1,4 +1,4 @@
-"""`jaxseg-xai models`, `explainers` and `data`: what there is, built in and by plug-ins."""
+"""`jaxseg-xai explainers` and `data`: what there is, built in and by plug-ins."""
 
 import sys
 
@@ -8,20 +8,6 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.data import SOURCES
 from jaxseg_xai.explainers import EXPLAINERS
-from jaxseg_xai.models import MODELS, bundled_models
-from jaxseg_xai.models.folder import read_card
-
-
-def models(arguments: list[str]) -> None:
-    """The bundled models, then the architectures that a folder may name."""
-    _none("models", arguments)
-    for name, folder in bundled_models().items():
-        card = read_card(folder)
-        dice = card.about.get("dice", {}).get("mean")
-        print(f"{name:20} {card.architecture}, classes {', '.join(card.class_names)}")
-        print(f"{'':20} trained on {card.about.get('data')}, held-out Dice {dice}")
-    print("architectures for a model.json of your own:")
-    _list(MODELS)
 
 
 def explainers(arguments: list[str]) -> None:
@@ -33,16 +19,17 @@ def explainers(arguments: list[str]) -> None:
         except SystemExit:
             return
     _none("explainers", arguments)
-    _list(EXPLAINERS)
+    print_registry(EXPLAINERS)
 
 
 def data(arguments: list[str]) -> None:
     """The data sets."""
     _none("data", arguments)
-    _list(SOURCES)
+    print_registry(SOURCES)
 
 
-def _list(registry: Registry) -> None:
+def print_registry(registry: Registry) -> None:
+    """A line for every name: the first of its docstring; what cannot be used on standard error."""
     for name, found in registry.usable():
         doc = (found.__doc__ or "").strip()
         # A dataclass without a docstring has its signature there.

@@ -42,12 +42,12 @@ COMMANDS = {
         "components:COMMAND",
         "which channels, layers and skip connections carry a class: a CSV and a PNG",
     ),
+    "models": ("models:COMMAND", "the bundled models and the architectures, and what they cost"),
     "plan": ("plan:COMMAND", "what an intervention on a model costs, layer by layer"),
     "train": ("train:COMMAND", "train a U-Net: a model folder"),
 }
 #: Commands without settings: they list what there is.
 LISTINGS = {
-    "models": (listings.models, "the bundled models"),
     "explainers": (listings.explainers, "the explanation methods; with a name, its settings"),
     "data": (listings.data, "the data sets"),
 }

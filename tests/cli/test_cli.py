@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import jaxseg_xai
-from jaxseg_xai.cli import listings
 from jaxseg_xai.cli import main as cli
+from jaxseg_xai.cli import models
 from jaxseg_xai.core.types import Status
+from jaxseg_xai.models import load_model
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps import engine, run
 from tests import tiny
@@ -85,7 +86,7 @@ def test_help(capsys):
     for name in [*cli.COMMANDS, *cli.LISTINGS]:
         assert name in shown
     assert cli.main([]) == 2
-    assert cli.main(["models", "--help"]) == 0
+    assert cli.main(["data", "--help"]) == 0
     capsys.readouterr()
     assert cli.main(["reliability", "--help"]) == 0
     assert "reliability predict" in capsys.readouterr().out
@@ -93,20 +94,34 @@ def test_help(capsys):
 
 
 def test_listings(capsys, monkeypatch, model):
-    monkeypatch.setattr(listings, "bundled_models", lambda: {"tiny": model})
+    monkeypatch.setattr(models, "bundled_models", lambda: {"tiny": model})
     assert cli.main(["models"]) == 0
     assert cli.main(["explainers"]) == 0
     assert cli.main(["data"]) == 0
     shown = capsys.readouterr().out
     assert "tiny" in shown
     assert "background, bright, never" in shown
-    assert "held-out Dice 0.5" in shown
+    assert "trained on noise, held-out Dice 0.5\n" in shown
     assert "misure " in shown
     assert "Average treatment effect" in shown
     assert "triangle-cue" in shown
     assert cli.main(["explainers", "ate"]) == 0
     assert "--block-size" in capsys.readouterr().out
     refused(capsys, ["explainers", "lime"], "unknown explainer 'lime'", "misure")
+
+
+def test_what_models_cost(capsys, monkeypatch, model):
+    monkeypatch.setattr(models, "bundled_models", lambda: {"tiny": model})
+    monkeypatch.setattr(models, "load_model", lambda _: load_model(model))
+    sizes = ["--size", "34", "--block-size", "4", "--region-side", "4"]
+    assert cli.main(["models", *sizes, "--only", "tiny", "unet3d"]) == 0
+    head, tiny_model, volume = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["model", "paper", "parameters"]
+    assert "arXiv 1505.04597" in tiny_model
+    assert "34x34" in tiny_model
+    assert "16x16x16" in volume  # a quarter
+    refused(capsys, ["models", "--size", "34", "--only", "lenet"], "lenet", "unet")
+    refused(capsys, ["models", "--size", "3"], "size is 3")
 
 
 def test_the_package_runs_as_a_module_and_tells_its_version():
@@ -447,8 +462,8 @@ def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
     def buggy(_):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli.LISTINGS, "models", (buggy, ""))
-    assert cli.main(["models"]) == cli.EXIT_BUG
+    monkeypatch.setitem(cli.LISTINGS, "data", (buggy, ""))
+    assert cli.main(["data"]) == cli.EXIT_BUG
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

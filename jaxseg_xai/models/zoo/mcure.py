@@ -39,7 +39,7 @@ class MCUREConfig(Architecture):
       num_groups: groups of its convolutions.
 
     References:
-      PdCR's code, commit 6da8b5d1, with which it was compared.
+      arXiv 2602.20511; PdCR's code, commit 6da8b5d1, with which it was compared.
     """
 
     name: ClassVar[str] = "mcure"

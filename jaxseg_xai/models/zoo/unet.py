@@ -68,6 +68,9 @@ class UNetConfig(Architecture):
       head_relu: ReLU after the 1x1 head too.
       any_size: pool odd sides without their last pixel, and put zeros around what was up-sampled to
         less than the skip has; else sides must be multiples of the coarsest pixel.
+
+    References:
+      Ronneberger et al., 2015, arXiv 1505.04597.
     """
 
     name: ClassVar[str] = "unet"
