@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.incremental import make_plan
+from jaxseg_xai.incremental.plan import Plan
 from jaxseg_xai.incremental.planner import WINDOW_RANK
 from jaxseg_xai.models.bundle import Bundle, ModelCard, bundle_of
 from jaxseg_xai.models.registry import MODELS
@@ -68,31 +68,33 @@ def summarise(bundle: Bundle, side: int, *, block_size: int, region_side: int) -
     """
     segmenter, spec = bundle.segmenter, bundle.segmenter.input
     size = spec.fixed_size or (side + -side % spec.multiple_of,) * spec.rank
-    shape = (*size, spec.channels)
-    program = trace(segmenter, bundle.variables, (1, *shape), np.float32)
-    field, saving = None, None
-    if spec.rank == WINDOW_RANK:
-        field = _receptive_field(segmenter, bundle.variables, shape)
-        sides = {"block": (block_size,) * 2, "region": (region_side,) * 2}
-        plan = make_plan(segmenter, bundle.variables, shape, num_patches=1, **sides)
-        saving = plan.table().ratio
+    program = trace(segmenter, bundle.variables, (1, *size, spec.channels), np.float32)
+    planned = spec.rank == WINDOW_RANK
     weights = nnx.filter_state(bundle.variables, nnx.Param)
     return Summary(
         num_parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights)),
         size=size,
         flops=_flops(program),
         output_stride=_stride(program, segmenter.sites.cam_layer),
-        receptive_field=field,
-        saving=saving,
+        receptive_field=_receptive_field(_plan(bundle, size, 1, 1)) if planned else None,
+        saving=_plan(bundle, size, block_size, region_side).table().ratio if planned else None,
     )
 
 
-def _receptive_field(
-    segmenter: Segmenter, variables: object, shape: tuple[int, int, int]
-) -> tuple[int, ...]:
-    """Of the pixel in the middle."""
-    pixel = (1, 1)
-    plan = make_plan(segmenter, variables, shape, block=pixel, region=pixel, num_patches=1)
+def _plan(bundle: Bundle, size: tuple[int, ...], block_side: int, region_side: int) -> Plan:
+    height, width = size
+    return make_plan(
+        bundle.segmenter,
+        bundle.variables,
+        (height, width, bundle.segmenter.input.channels),
+        block=(block_side, block_side),
+        region=(region_side, region_side),
+        num_patches=1,
+    )
+
+
+def _receptive_field(plan: Plan) -> tuple[int, ...]:
+    """Blocks that can change the region in the middle, along each axis; both are pixels."""
     return tuple(int(reaches[:, reaches.shape[1] // 2].sum()) for reaches in plan.reaches.values())
 
 

@@ -229,7 +229,7 @@ def test_bad_flags(flags, capsys):
 
 def test_unknown_commands(capsys):
     refused(capsys, ["explode"], "unknown command 'explode'", "demo, explain, sweep")
-    refused(capsys, ["models", "now"], "takes no arguments")
+    refused(capsys, ["data", "now"], "takes no arguments")
     refused(capsys, ["train", "--steps", "0"], "steps is 0")
 
 
@@ -350,7 +350,7 @@ def test_weights_of_another_architecture(model, images, tmp_path, capsys):
     (other / "model.json").write_text(json.dumps(card))
     flags = ["sweep", "--data.source", images, "--out", tmp_path / "s.zarr", "--explain", "misure"]
     flags += ["--model"]
-    refused(capsys, [*flags, other], "weights.safetensors", "another architecture")
+    refused(capsys, [*flags, other], "weights.safetensors", "more layers; 24 missing: decoder")
     (other / "weights.safetensors").write_bytes(b"1234")
     refused(capsys, [*flags, other], "weights.safetensors", "damaged")
     (other / "model.json").write_text("{")

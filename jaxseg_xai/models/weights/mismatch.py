@@ -49,7 +49,7 @@ class Mismatch:
             if not self.num_fitting:
                 return "another architecture, or names that need a name_map"
             if not self.unexpected:
-                return "an incomplete file, or a deeper architecture than the file's"
+                return "an incomplete file, or an architecture with more layers"
             if not self.missing:
                 return "parts for training only (null in the name_map drops them) or another depth"
             return "another version of the architecture, or names that need a name_map"
