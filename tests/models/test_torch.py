@@ -23,8 +23,8 @@ pytest.importorskip("torchax", reason="torchax (extra torch) is what the adapter
 
 from torch.nn import functional as F  # noqa: E402
 
-from jaxseg_xai.models.adapters.torchax import resizing, sampling  # noqa: E402
-from tests.models.torch_nets import NETS, Volume, make  # noqa: E402
+from jaxseg_xai.models.adapters.torchax import products, resizing, sampling  # noqa: E402
+from tests.models.torch_nets import NETS, Transformer, Volume, make  # noqa: E402
 
 NAMES = ("background", "object")
 
@@ -230,6 +230,33 @@ def test_windows_and_layers_are_found():
     assert not any(row.note for row in table.rows)
     assert {row.layer for row in table.rows} >= {"enter.0", "down.0", "out.0.0", "out.1"}
     assert table.ratio > 10
+
+
+def test_one_image_is_computed_like_several():
+    """Attention with one head: nothing may drop or join a batch of one."""
+    model = from_torch(Transformer(heads=1), class_names=NAMES)
+    plan = make_plan(
+        model.segmenter, model.variables, (16, 16, 3), block=(4, 4), region=(4, 4), num_patches=2
+    )
+    assert {row.layer for row in plan.table().rows} >= {"embed", "qkv", "head"}
+
+
+MASKS = [{}, {"is_causal": True}, {"attn_mask": True, "scale": 0.3}, {"enable_gqa": True}]
+
+
+@pytest.mark.parametrize("options", MASKS)
+def test_attention_is_that_of_pytorch(options):
+    generator = torch.Generator().manual_seed(0)
+    heads = 1 if "enable_gqa" in options else 2
+    q, k, v = (torch.randn(2, h, 5, 4, generator=generator) for h in (2, heads, heads))
+    if "attn_mask" in options:
+        options = options | {"attn_mask": torch.rand(5, 5, generator=generator) > 0.3}
+    expected = F.scaled_dot_product_attention(q, k, v, **options)
+    arrays = [jnp.asarray(x.numpy()) for x in (q, k, v)]
+    options = {
+        name: np.asarray(value) if name == "attn_mask" else value for name, value in options.items()
+    }
+    np.testing.assert_allclose(products.attention(*arrays, **options), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import torch
 from torch.nn import functional as F
 
-from jaxseg_xai.models.adapters.torchax import pooling, resizing, sampling
+from jaxseg_xai.models.adapters.torchax import pooling, products, resizing, sampling
 from jaxseg_xai.ops.layers import conv_general_dilated
 
 
@@ -126,6 +126,20 @@ OPERATORS: Mapping[Any, Callable[..., Any]] = {
     **_per_rank(pooling.max_unpool, "max_unpool{}d", ""),
     **_per_rank(pooling.adaptive_max_pool, "adaptive_max_pool{}d", "", "_with_indices"),
     **_per_rank(resizing.adaptive_average, "adaptive_avg_pool{}d", ""),
+    **dict.fromkeys(
+        (
+            torch.matmul,
+            torch.bmm,
+            torch.Tensor.matmul,
+            torch.Tensor.__matmul__,
+            torch.Tensor.bmm,
+            torch.ops.aten.matmul,
+            torch.ops.aten.bmm,
+        ),
+        products.matmul,
+    ),
+    F.scaled_dot_product_attention: products.attention,
+    torch.ops.aten.scaled_dot_product_attention: products.attention,
     F.affine_grid: sampling.affine_grid,
     F.grid_sample: sampling.grid_sample,
 }
