@@ -24,8 +24,8 @@ class GroupNorm(nnx.GroupNorm):
         assert mask is None
         exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         groups = exact.reshape(*x.shape[:-1], self.num_groups, -1)
-        distance = groups - _mean(groups)
-        groups = distance * lax.rsqrt(_mean(distance**2) + self.epsilon)
+        distance = groups - mean_of_groups(groups)
+        groups = distance * lax.rsqrt(mean_of_groups(distance**2) + self.epsilon)
         found = groups.reshape(x.shape)
         if self.scale is not None:
             found *= self.scale[...]
@@ -34,7 +34,7 @@ class GroupNorm(nnx.GroupNorm):
         return found.astype(x.dtype)
 
 
-def _mean(groups: jax.Array) -> jax.Array:
+def mean_of_groups(groups: jax.Array) -> jax.Array:
     """Of [B, *S, G, C / G] over S and the channels of a group."""
     for axis in (*range(1, groups.ndim - 2), groups.ndim - 1):
         groups = jnp.mean(groups, axis=axis, keepdims=True)

@@ -45,6 +45,7 @@ ADAPTERS = Registry(
         "nnx": "jaxseg_xai.models.adapters.nnx:NNXAdapter",
         "torch": "jaxseg_xai.models.adapters.torch:TorchAdapter",
         "nnunet": "jaxseg_xai.models.nnunet.adapter:NNUNetAdapter",
+        "onnx": "jaxseg_xai.models.adapters.onnx:ONNXAdapter",
     },
     base=Adapter,
 )

@@ -129,8 +129,9 @@ def wrap(
             )
         return model
     adapter, apply, variables = _adapt(model, variables)
+    usual = adapter.describe(model)
     input_spec, output, sites, segmenter = (
-        dict(adapter.usual.get(part, {})) | _plain(tables.get(part, {})) for part in _PARTS
+        dict(usual.get(part, {})) | _plain(tables.get(part, {})) for part in _PARTS
     )
     names = {"class_names": card.class_names}
     made = Segmenter(

@@ -146,7 +146,7 @@ def max_pool(x: jax.Array, size: int, *, stride: int, padding: int = 0) -> jax.A
     """
     for axis in range(x.ndim - 2, 0, -1):
         taps = window_taps(x, axis, size, stride, (padding, padding))
-        x = functools.reduce(_first_larger, taps)
+        x = functools.reduce(first_larger, taps)
     return x
 
 
@@ -179,7 +179,8 @@ def window_taps(
     ]
 
 
-def _first_larger(a: jax.Array, b: jax.Array) -> jax.Array:
+def first_larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The larger of two, which alone gets the gradient: the first of equal ones."""
     return jnp.where(a >= b, a, b)
 
 

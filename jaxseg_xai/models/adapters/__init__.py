@@ -29,6 +29,16 @@ class Adapter:
         """Whether the object is of this kind. It imports nothing heavy to find out."""
         raise NotImplementedError
 
+    @classmethod
+    def describe(cls, model: Any) -> Mapping[str, Mapping[str, Any]]:
+        """What such a model's description has unless it says otherwise, like `usual`.
+
+        Args:
+          model: an object that matches; some know their own channels and sizes.
+        """
+        del model
+        return cls.usual
+
     @staticmethod
     def adapt(model: Any, variables: Any) -> tuple[Apply, Any]:
         """The model in evaluation mode.
