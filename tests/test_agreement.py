@@ -3,8 +3,7 @@
 import pytest
 
 from benchmarks.agree import published
-from benchmarks.agree.frozen import frozen_logits
-from benchmarks.agree.reference import REFERENCE
+from benchmarks.agree.frozen import REFERENCE, frozen_logits
 from jaxseg_xai.models import load_model
 from tests.conftest import REAL
 

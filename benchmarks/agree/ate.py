@@ -1,7 +1,6 @@
 """The ATE of blocks: Dice points, of which a flipped pixel moves some thousandths."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ from jax.sharding import Mesh
 
 from benchmarks.agree.differences import distance_to_half, largest
 from benchmarks.agree.kind import Kind, Ours, Subject
-from benchmarks.agree.verdict import Bound, Validation, all_of, judge
+from benchmarks.agree.verdict import Bound, Validation, all_of, flip, judge
 from benchmarks.arrays import Arrays, Inputs, some
 from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.devices.mesh import replicate
@@ -73,17 +72,9 @@ def compare_one(found: Any, expected: Any, subject: Subject) -> Validation:
     flips, kept, base = [], np.ones(diff.shape, bool), _outcomes(subject, subject.inputs.images)
     # Not "> tolerance": what is not a number differs.
     for place in map(tuple, np.argwhere(~(diff <= TOLERANCE)).tolist()):
-        nearest, possible = _possible(subject, base, *place)
-        excused = nearest <= subject.margin and possible(mine[place]) and possible(other[place])
+        nearest, excused = _doubtful(subject, base, place, (mine[place], other[place]))
         kept[place] = not excused
-        flips.append(
-            {
-                "block": list(place),
-                "diff": float(diff[place]),
-                "nearest_to_half": nearest,
-                "excused": excused,
-            }
-        )
+        flips.append(flip(diff[place], nearest, excused, block=list(place)))
     base_diff = abs(float(found["base_dice"]) - float(expected["base_dice"]))
     return judge(
         Bound("Dice points", largest(diff[kept]), TOLERANCE),
@@ -98,14 +89,15 @@ def compare_one(found: Any, expected: Any, subject: Subject) -> Validation:
     )
 
 
-def _possible(
-    subject: Subject, base: _Outcomes, row: int, column: int
-) -> tuple[float, Callable[[float], bool]]:
+def _doubtful(
+    subject: Subject, base: _Outcomes, place: tuple[int, ...], values: tuple[float, float]
+) -> tuple[float, bool]:
     """What is in doubt about one block of the one image.
 
     (The smallest distance to 0.5 in any of its interventions and the base; whether doubtful pixels
-    can make a value its ATE.)
+    can make each of the values its ATE.)
     """
+    row, column = place
     ate, inputs, side = subject.explainer, subject.inputs, subject.explainer.block_size
     number = row * ate.grid(inputs.images.shape[1:3])[1] + column
     assert inputs.draws is not None
@@ -127,7 +119,8 @@ def _possible(
             return may_stop or bool(abs(mean) - mean_reach < ate.threshold)
         return may_pass and bool(abs(value - mean) <= mean_reach + TOLERANCE)
 
-    return min(nearest, base[2]), possible
+    nearest = min(nearest, base[2])
+    return nearest, nearest <= subject.margin and all(map(possible, values))
 
 
 def _outcomes(subject: Subject, images: np.ndarray) -> _Outcomes:

@@ -46,12 +46,9 @@ def distance_to_half(logits: np.ndarray, class_index: int) -> np.ndarray:
 
 def relative_l2(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """|found - expected| / |expected| of images, float64 [N]; infinite for what is no number."""
-    difference, size = (
-        np.sqrt(np.sum(np.square(values, dtype=np.float64), axis=(1, 2)))
-        for values in (found.astype(np.float64) - expected, expected)
-    )
-    relative = difference / np.where(size > 0, size, 1.0)
-    return np.where(np.isnan(relative), np.inf, relative)
+    norms = (np.linalg.norm(x, axis=(1, 2)) for x in (found - expected.astype(float), expected))
+    difference, size = norms
+    return np.where(np.isnan(difference), np.inf, difference / np.where(size > 0, size, 1.0))
 
 
 def masks_off(one: np.ndarray, other: np.ndarray) -> np.ndarray:

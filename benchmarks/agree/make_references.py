@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.agree.frozen import KINDS
-from benchmarks.agree.reference import Reference, save
+from benchmarks.agree.frozen import KINDS, Reference, save
 from benchmarks.arrays import Inputs, pool_of_nobody
 from benchmarks.methods.ate import drawn
 from benchmarks.peers import components, misure

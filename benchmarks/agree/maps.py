@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.agree.differences import distance_to_half, largest, relative_l2
 from benchmarks.agree.kind import Kind, Ours, Subject
-from benchmarks.agree.verdict import Bound, Validation, judge
+from benchmarks.agree.verdict import Bound, Validation, flip, judge
 from benchmarks.arrays import Arrays
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.core.types import Explanation
@@ -78,12 +78,8 @@ def _flip(subject: Subject, index: int, differing: np.ndarray) -> dict[str, Any]
     inputs = subject.inputs.some(slice(index, index + 1))
     distance = distance_to_half(subject.logits(inputs.images), int(inputs.targets.class_index[0]))
     distance = distance[0, differing]
-    return {
-        "image": index,
-        "diff": float(differing.sum()),
-        "nearest_to_half": float(distance.min()),
-        "excused": bool(distance.max() <= subject.margin),
-    }
+    near = distance.max() <= subject.margin
+    return flip(differing.sum(), distance.min(), near, image=index)
 
 
 #: Grad-CAM in float32: rounding, seen up to 2e-6; more where channels cancel. Integrated gradients:

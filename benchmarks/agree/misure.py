@@ -13,7 +13,7 @@ from benchmarks.agree.differences import (
     masks_off,
 )
 from benchmarks.agree.kind import Kind, Ours, Subject
-from benchmarks.agree.verdict import Bound, Validation, judge
+from benchmarks.agree.verdict import Bound, Validation, flip, judge
 from benchmarks.arrays import Arrays
 from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.ops.dilation import dilate, ellipse
@@ -73,7 +73,7 @@ def compare_stages(found: Arrays, expected: Arrays, subject: Subject) -> Validat
     too, where rounding alone moves a share `expected["moved"]` of the pixels (default: 0) that is
     small.
     """
-    flips = [_stage_1(found, expected, subject, i) for i in range(len(expected["segment"]))]
+    flips = _stage_1(found, expected, subject)
     same = np.array([flip is None for flip in flips])
     count, steps = expected["trace"].shape
     stable = expected.get("stable", np.full(count, steps))
@@ -92,7 +92,7 @@ def compare_stages(found: Arrays, expected: Arrays, subject: Subject) -> Validat
         Bound(f"share of mask off by > {MASK_TOLERANCE}", float(share), MASK_SHARE),
         Bound("area of the mask, relative", area, AREA_TOLERANCE),
         Bound("final Dice, difference", dice, DICE_TOLERANCE),
-        flips=[flip for flip in flips if flip is not None],
+        flips=[one for one in flips if one is not None],
         why=_WHY,
         measured={
             "images": float(count),
@@ -106,9 +106,9 @@ def compare_stages(found: Arrays, expected: Arrays, subject: Subject) -> Validat
 
 def compare_stage_1(found: Arrays, expected: Arrays, subject: Subject) -> Validation:
     """Compare stage 1 alone, as `compare_stages` does."""
-    flips = [_stage_1(found, expected, subject, i) for i in range(len(expected["segment"]))]
-    listed = [flip for flip in flips if flip is not None]
-    left = float(sum(not flip["excused"] for flip in listed))
+    flips = _stage_1(found, expected, subject)
+    listed = [one for one in flips if one is not None]
+    left = float(sum(not one["excused"] for one in listed))
     return judge(
         Bound("images with another stage 1", left, 0.0),
         flips=listed,
@@ -132,7 +132,12 @@ def _compare_roughly(found: Arrays, expected: Arrays, dtype: str) -> Validation:
     )
 
 
-def _stage_1(
+def _stage_1(found: Arrays, expected: Arrays, subject: Subject) -> list[dict[str, Any] | None]:
+    """What differs in stage 1 of each image."""
+    return [_first_flip(found, expected, subject, i) for i in range(len(expected["segment"]))]
+
+
+def _first_flip(
     found: Arrays, expected: Arrays, subject: Subject, index: int
 ) -> dict[str, Any] | None:
     """The first difference of stage 1 of one image, or None."""
@@ -143,20 +148,11 @@ def _stage_1(
         wanted = int(inputs.targets.class_index[0])
         return distance_to_half(subject.logits(images.astype(np.float32)), wanted)[0]
 
-    def flip(where: str, diff: Any, near: np.ndarray | None, excused: bool) -> dict[str, Any]:
-        nearest = None if near is None else float(near.min())
-        return {
-            "image": index,
-            "where": where,
-            "diff": float(diff),
-            "nearest_to_half": nearest,
-            "excused": excused,
-        }
-
     differing = mine["segment"] != region
     if differing.any():
         near = distance(inputs.images)[differing]
-        return flip("segment", differing.sum(), near, bool(near.max() <= subject.margin))
+        excused = near.max() <= subject.margin
+        return flip(differing.sum(), near.min(), excused, image=index, where="segment")
     off = ~(differences(mine["dice_trace"], other["dice_trace"]) <= 1e-6)
     if off.any():
         count = int(np.argmax(off))
@@ -167,9 +163,10 @@ def _stage_1(
         near = distance(inputs.images * grown[..., None])
         pixels = (near <= subject.margin).sum()
         # One pixel moves a Dice with |Y| by at most 2 / |Y|; NaN, where only one goes on, fails.
-        within = bool(pixels and change <= 2 * pixels / max(region.sum(), 1) + 1e-6)
-        return flip(f"Dice after {count} dilations", change, near, within)
+        within = pixels and change <= 2 * pixels / max(region.sum(), 1) + 1e-6
+        where = f"Dice after {count} dilations"
+        return flip(change, near.min(), within, image=index, where=where)
     for name in ("dilations", "sufficient"):
         if wrong := np.sum(mine[name] != other[name]):
-            return flip(name, wrong, None, False)
+            return flip(wrong, None, False, image=index, where=name)
     return None

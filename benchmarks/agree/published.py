@@ -14,9 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.agree.frozen import compare_logits, frozen_logits, ours_of, triangles
+from benchmarks.agree.frozen import (
+    REFERENCE,
+    Reference,
+    compare_logits,
+    frozen_logits,
+    ours_of,
+    triangles,
+)
 from benchmarks.agree.kind import check, logits_of
-from benchmarks.agree.reference import REFERENCE, Reference
 from benchmarks.agree.verdict import all_of
 from benchmarks.arrays import Inputs
 from benchmarks.harness.timing import timed

@@ -82,6 +82,12 @@ def judge(
     )
 
 
+def flip(diff: Any, nearest: Any, excused: Any, **where: Any) -> dict[str, Any]:
+    """A hard decision that differs, see `Validation`."""
+    near = None if nearest is None else float(nearest)
+    return where | {"diff": float(diff), "nearest_to_half": near, "excused": bool(excused)}
+
+
 def all_of(found: Mapping[str, Validation]) -> Validation:
     """The worst of several verdicts, passed if all are; flips and figures say whose they are."""
     # Of equals one with a tolerance: of a comparison, not of a status.

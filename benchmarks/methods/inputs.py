@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.agree.reference import REFERENCE
+from benchmarks.agree.frozen import REFERENCE
 from benchmarks.arrays import Inputs
 from benchmarks.harness.settings import Settings
 from jaxseg_xai.core.errors import DataError

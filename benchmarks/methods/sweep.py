@@ -1,17 +1,13 @@
 """A whole sweep, from images to a store on disk: what a user waits for."""
 
-import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from benchmarks.agree.reference import REFERENCE
+from benchmarks.agree.frozen import REFERENCE
 from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
@@ -21,13 +17,10 @@ from benchmarks.methods.base import Case
 from benchmarks.methods.inputs import write_random_model
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.search import Misure
-from jaxseg_xai.models import load_model
-from jaxseg_xai.store import MemoryStore, ZarrStore
+from jaxseg_xai.store import Store, ZarrStore
 from jaxseg_xai.store.copy import copy_store
 from jaxseg_xai.sweeps.config import DataConfig, Job, SweepConfig
-from jaxseg_xai.sweeps.engine import Engine
-from jaxseg_xai.sweeps.run import attributes, entry_of, run_sweep
-from jaxseg_xai.sweeps.work import Work
+from jaxseg_xai.sweeps.run import run_in_memory, run_sweep, work_of
 
 #: Batches of `lanes` images in one sweep.
 _BATCHES, _QUICK_BATCHES = 4, 2
@@ -41,15 +34,18 @@ _TOLERANCE = 1e-6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepCase(Case):
-    """MiSuRe and ATE of Triangle images into a fresh store each time; compiling is taken off."""
+    """MiSuRe and ATE of Triangle images into a fresh store each time.
+
+    All but the first find their programs compiled.
+    """
 
     def run(self, settings: Settings, mesh: Mesh) -> Measurement:
         rows: list[Row] = []
-        with tempfile.TemporaryDirectory() as name, _programs_kept(Path(name) / "xla"):
+        with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             config = dataclasses.replace(_config(settings, folder), out=folder / "first")
             first = run_sweep(config, progress=False)
-            memory = _in_memory(config)
+            memory = run_in_memory(work_of(config), progress=False)
             validation = _validate(ZarrStore.open(config.out), memory)
             for turn in range(settings.repetitions):
                 into = dataclasses.replace(config, out=folder / str(turn))
@@ -91,26 +87,7 @@ def _config(settings: Settings, folder: Path) -> SweepConfig:
     )
 
 
-def _in_memory(config: SweepConfig) -> MemoryStore:
-    """The same sweep, whose results never see a disk."""
-    bundle = load_model(config.model, dtype=config.dtype)
-    source, chosen = config.data.open(bundle.segmenter.output, read_labels=True)
-    work = Work(
-        bundle=bundle,
-        source=source,
-        chosen=tuple(chosen),
-        jobs=config.explain,
-        classes=tuple(range(1, len(bundle.class_names))),
-        batch_size=config.batch_size,
-    )
-    entries = [entry_of(work, job) for job in work.jobs]
-    store = MemoryStore(entries=entries, plan=work.plan(), attrs=attributes(work))
-    pools = {side: work.make_pool(side) for side in work.patch_sides()}
-    Engine(work, store, pools, progress=False).run()
-    return store
-
-
-def _validate(store: ZarrStore, memory: MemoryStore) -> Validation:
+def _validate(store: Store, memory: Store) -> Validation:
     """What the store holds against what never was on a disk."""
     maps, others = (
         np.stack([np.asarray(found.read(row).attribution) for row in found.rows()])
@@ -124,22 +101,6 @@ def _validate(store: ZarrStore, memory: MemoryStore) -> Validation:
         Bound("explanations that failed or are missing", float(bad), 0.0),
         why="maps read back from the store against maps that were never stored",
     )
-
-
-@contextlib.contextmanager
-def _programs_kept(folder: Path) -> Iterator[None]:
-    """A sweep compiles its programs anew; only the first one of this case shall."""
-    cache, seconds = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
-    before = {name: getattr(jax.config, name) for name in (cache, seconds)}
-    try:
-        jax.config.update(cache, str(folder))
-        jax.config.update(seconds, 0)
-        compilation_cache.reset_cache()
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
 
 
 SWEEP = SweepCase(

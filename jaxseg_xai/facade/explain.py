@@ -15,11 +15,9 @@ from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.facade.result import Explanations
 from jaxseg_xai.models import Bundle, as_model, load_model
-from jaxseg_xai.store import MemoryStore
 from jaxseg_xai.sweeps.config import Job
-from jaxseg_xai.sweeps.engine import Engine
 from jaxseg_xai.sweeps.regions import parse_region
-from jaxseg_xai.sweeps.run import attributes, entry_of
+from jaxseg_xai.sweeps.run import run_in_memory
 from jaxseg_xai.sweeps.targets import check_reference
 from jaxseg_xai.sweeps.work import Work, class_indices
 
@@ -113,12 +111,7 @@ def explain(
             f"{explainer.name} puts parts of other images into one, and there is one image only; "
             f"give others= images like it{remedy}"
         )
-    pools = {side: work.make_pool(side) for side in work.patch_sides()}
-    store = MemoryStore(
-        entries=[entry_of(work, job)], plan=work.plan(), attrs=attributes(work), rank=spec.rank
-    )
-    Engine(work, store, pools, progress=progress).run()
-    found = Explanations(store)
+    found = Explanations(run_in_memory(work, progress=progress))
     if all(one.status_name == "FAILED" for one in found):
         several = f"none of {len(source)} images can be explained: " if len(source) > 1 else ""
         raise ConfigError(f"{several}{found[0].reason}")

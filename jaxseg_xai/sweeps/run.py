@@ -19,7 +19,7 @@ from jaxseg_xai.core.types import Status
 from jaxseg_xai.core.version import VERSION
 from jaxseg_xai.models import load_model
 from jaxseg_xai.ops.patches import PatchPool
-from jaxseg_xai.store import Entry, Store, ZarrStore
+from jaxseg_xai.store import Entry, MemoryStore, Store, ZarrStore
 from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweeps.config import Job, SweepConfig
@@ -60,7 +60,7 @@ def run_sweep(config: SweepConfig, *, progress: bool = True) -> SweepResult:
       JaxsegError: the model, the data set, the store or the configuration cannot be used at all.
     """
     check(config)
-    work = _work_of(config)
+    work = work_of(config)
     spec = work.bundle.segmenter.input
     config = dataclasses.replace(config, pad=spec.pad, channels=spec.grey)
     return run_into_zarr(work, config, progress=progress)
@@ -94,6 +94,24 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
         engine = Engine(work, store, pools, retry_failed=config.retry_failed, progress=progress)
         times = engine.run()
         return SweepResult(counts=store.counts(), times=times, reasons=reasons(store))
+
+
+def run_in_memory(work: Work, *, progress: bool = True) -> MemoryStore:
+    """Run a sweep into a store that ends with the process.
+
+    Args:
+      work: model, images and methods.
+      progress: show a bar.
+    """
+    pools = {side: work.make_pool(side) for side in work.patch_sides()}
+    store = MemoryStore(
+        entries=[entry_of(work, job) for job in work.jobs],
+        plan=work.plan(),
+        attrs=attributes(work),
+        rank=work.bundle.segmenter.input.rank,
+    )
+    Engine(work, store, pools, progress=progress).run()
+    return store
 
 
 def entry_of(work: Work, job: Job) -> Entry:
@@ -172,7 +190,12 @@ def reasons(store: Store) -> tuple[str, ...]:
     return tuple(dict.fromkeys(failed))
 
 
-def _work_of(config: SweepConfig) -> Work:
+def work_of(config: SweepConfig) -> Work:
+    """The objects that a configuration names.
+
+    Raises:
+      JaxsegError: see `run_sweep`.
+    """
     if not config.model:
         raise ConfigError("model is empty: name a bundled model or a folder with model.json")
     bundle = load_model(config.model, pad=config.pad, grey=config.channels, dtype=config.dtype)

@@ -9,11 +9,10 @@ import pytest
 
 from benchmarks.agree.ate import compare_one
 from benchmarks.agree.components import Components
-from benchmarks.agree.frozen import KINDS, explain_prediction, ours_of
+from benchmarks.agree.frozen import KINDS, explain_prediction, load, ours_of
 from benchmarks.agree.kind import Subject, check, logits_of
 from benchmarks.agree.make_references import SETTINGS, make
 from benchmarks.agree.misure import compare_stage_1, compare_stages
-from benchmarks.agree.reference import load
 from benchmarks.agree.verdict import Bound, all_of, explained, judge
 from benchmarks.arrays import Inputs, some
 from benchmarks.peers import components as component_peers

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.agree.frozen import frozen
-from benchmarks.agree.reference import load
+from benchmarks.agree.frozen import frozen, load
 from benchmarks.harness.record import read_records
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers.ate.ate import Ate

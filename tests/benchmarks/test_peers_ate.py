@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.agree.ate import TOLERANCE
+from benchmarks.agree.frozen import REFERENCE
 from benchmarks.agree.published import pdcr_triangle
-from benchmarks.agree.reference import REFERENCE
 from benchmarks.peers.pdcr import original, tuned
 from benchmarks.peers.unet import torch_unet, tuned_copy
 from jaxseg_xai.explainers.ate.ate import Ate

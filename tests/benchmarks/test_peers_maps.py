@@ -7,9 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from benchmarks.agree.frozen import KINDS
+from benchmarks.agree.frozen import KINDS, load
 from benchmarks.agree.kind import Subject, logits_of
-from benchmarks.agree.reference import load
 from benchmarks.peers import components, gradients, running, with_captum
 from benchmarks.peers.unet import TorchUNet, torch_unet, tuned_copy
 from jaxseg_xai.core.errors import ConfigError

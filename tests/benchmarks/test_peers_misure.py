@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.agree.frozen import REFERENCE
 from benchmarks.agree.published import misure_triangle
-from benchmarks.agree.reference import REFERENCE
 from benchmarks.arrays import Inputs
 from benchmarks.peers.misure import original, tuned
 from benchmarks.peers.unet import torch_unet, tuned_copy
