@@ -5,9 +5,7 @@ public retina U-Net (orobix/retina-unet) and DRIVE images, not part of the repos
 """
 
 import dataclasses
-import json
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,8 @@ from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.models import Bundle, load_model
+from jaxseg_xai.models.bundle import ModelCard, bundle_of
+from jaxseg_xai.models.weights import build_with_weights, read_weights
 from jaxseg_xai.ops.dice import hard_dice
 from jaxseg_xai.ops.replacements import Draws
 
@@ -139,21 +139,27 @@ def _pdcr(image: np.ndarray, truth: np.ndarray, found: Any, perturbation: Any) -
 
 
 def load_retina(real: Path) -> Bundle:
-    """The public retina U-Net as a model folder."""
+    """The public retina U-Net."""
     blocks = ["encoder/0", "encoder/1", "encoder/2", "decoder/0", "decoder/1"]
     layers = [f"{block}/conv{k}" for block in blocks for k in (1, 2)] + ["head"]
-    config = {"in_channels": 1, "num_logits": 2, "norm": "none", "upsample": "nearest"}
-    config |= {"encoder_channels": [32, 64, 128], "decoder_channels": [64, 32]}
-    card = {
-        "architecture": "unet",
-        "config": config | {"skip_first": False, "head_relu": True},
-        "class_names": ["background", "vessel"],
-        "weights": str(real.resolve() / "retina_unet_weights.npz"),
-        "name_map": {f"conv{i + 1}": name for i, name in enumerate(layers)},
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "model.json").write_text(json.dumps(card))
-        return load_model(folder)
+    card = ModelCard(
+        architecture="unet",
+        config={
+            "in_channels": 1,
+            "num_logits": 2,
+            "encoder_channels": [32, 64, 128],
+            "decoder_channels": [64, 32],
+            "norm": "none",
+            "upsample": "nearest",
+            "skip_first": False,
+            "head_relu": True,
+        },
+        class_names=("background", "vessel"),
+    )
+    arrays = read_weights(real / "retina_unet_weights.npz")
+    names = {f"conv{i + 1}": name for i, name in enumerate(layers)}
+    build = card.architecture_config().build
+    return bundle_of(card, build_with_weights(build, arrays, names), "retina")
 
 
 def retina_logits(real: Path) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.harness.record import Record, Row
-from jaxseg_xai.core.errors import MissingExtraError
-from jaxseg_xai.report.panels import to_png
+from jaxseg_xai.report.panels import new_figure, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +47,7 @@ def pictures(records: Sequence[Record]) -> dict[str, bytes]:
 
 def ratios(records: Sequence[Record]) -> "Figure":
     """A bar for each peer of each case; right of the line we are faster."""
-    figure, [[axes]] = _figure(1, 1, 7.5, 1.2 + 0.55 * len(records))
+    figure, [[axes]] = new_figure(1, 1, 7.5, 1.2 + 0.55 * len(records))
     for name, colour in _COLOURS.items():
         found = [
             (place + 0.26 * (list(record.ratios).index(name) - 1), record.ratios[name])
@@ -72,7 +71,7 @@ def ratios(records: Sequence[Record]) -> "Figure":
 
 def scaling(record: Record) -> "Figure":
     """Time over devices, size and blocks; efficiency; throughput over lanes; memory."""
-    figure, grid = _figure(2, 3, 12, 6.6)
+    figure, grid = new_figure(2, 3, 12, 6.6)
     for axes, (x, y, title) in zip(grid.ravel(), _PANELS, strict=True):
         for name, rows in _programs(record.series[x]).items():
             errors = _column(rows, "spread") if y == "seconds" else None
@@ -86,7 +85,7 @@ def scaling(record: Record) -> "Figure":
 
 def roofline(record: Record) -> "Figure":
     """Achieved FLOP/s against arithmetic intensity, under the roof that the machine measured."""
-    figure, [[axes]] = _figure(1, 1, 7.5, 4.6)
+    figure, [[axes]] = new_figure(1, 1, 7.5, 4.6)
     rows, machine = record.series["roofline"], record.machine
     dtype = str(record.settings["dtype"])
     peak = machine.gemm_flops.get(dtype, machine.gemm_flops["float32"])
@@ -138,14 +137,3 @@ def _column(rows: Sequence[Row], name: str) -> np.ndarray:
 def _label(record: Record) -> str:
     side, dtype = record.settings["size"], record.settings["dtype"]
     return f"{record.case}, {side}x{side}" + ("" if dtype == "float32" else f", {dtype}")
-
-
-def _figure(num_rows: int, num_columns: int, width: float, height: float) -> tuple["Figure", Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("Drawing the report", "report") from error
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(num_rows, num_columns, squeeze=False)

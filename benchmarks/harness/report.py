@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.record import Record
-from jaxseg_xai.core.errors import ConfigError, MissingExtraError
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.report.pages import templates
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 #: A table stands between these lines; there is one for the README and one a kind of device.
@@ -154,17 +155,7 @@ def _with_spread(value: float, spread: float) -> str:
 
 def render(template: str, records: Sequence[Record], **more: Any) -> str:
     """A template filled with `rows` (record, description), `machines` and what else is given."""
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("Writing a report", "report") from error
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(TEMPLATES, autoescape=template.endswith(".html.j2"))
     environment.filters["number"] = lambda v: number(v) if isinstance(v, float | int) else v or "–"
     rows = [(record, describe(record)) for record in records]
     return environment.get_template(template).render(rows=rows, machines=machines(records), **more)

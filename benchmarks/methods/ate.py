@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from benchmarks.agree.kind import Kind, Ours
-from benchmarks.arrays import Inputs
+from benchmarks.arrays import Arrays, Inputs
 from benchmarks.harness.record import PeerSample
 from benchmarks.harness.settings import Settings
 from benchmarks.methods.base import MethodCase, Prepared, Ran, fewer_flops
@@ -74,11 +74,12 @@ class AteCase(MethodCase):
             "series": {"flops": [fewer_flops(plan.dense_flops, plan.flops)]},
         }
 
-    def checked(self, ran: Ran) -> Any:
+    def compared_results(self, ran: Ran) -> tuple[Any, dict[str, Arrays]]:
+        """Ours on the blocks that the peers did."""
         if not ran.peers:
-            return ran.found
+            return ran.found, {}
         sample = self._sample(ran.settings, ran.main)
-        return ran.main.compiled(*ran.main.arguments[:-1], sample)
+        return ran.main.compiled(*ran.main.arguments[:-1], sample), ran.peers
 
     def _sample(self, settings: Settings, ours: Ours) -> np.ndarray:
         """Blocks that the peers do, bool [N, rows, columns]: some of those of the first image."""

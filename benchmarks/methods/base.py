@@ -179,19 +179,15 @@ class MethodCase(Case):
     def peers(self, settings: Settings, ours: Ours) -> dict[str, Callable[[], Any]]:
         """Name -> one repetition of the peers that are asked for."""
         from benchmarks.peers import with_captum
-        from benchmarks.peers.unet import compiled_copy, tuned_copy
 
-        module, model = ours.kind.module(), peer_model(ours.bundle)
+        module, model, explainer = ours.kind.module(), peer_model(ours.bundle), ours.explainer
         few, many, options = self.peer_work(settings, ours)
-        folded, explainer = tuned_copy(model), ours.explainer
-        found: dict[str, Callable[[], Any]] = {
-            "original": lambda: module.original(model, few, explainer, **options),
-            "tuned": lambda: module.tuned(folded, many, explainer, **options),
-        }
-        if settings.peer in COMPILED:
-            fast = compiled_copy(folded, COMPILED[settings.peer])
-            found[settings.peer] = lambda: module.tuned(fast, many, explainer, **options)
-        found = {name: found[name] for name in settings.peers}
+        found = asked_peers(
+            settings,
+            model,
+            lambda: module.original(model, few, explainer, **options),
+            lambda fast: module.tuned(fast, many, explainer, **options),
+        )
         if self.captum and "original" in found and with_captum.has_captum():
             captum = getattr(with_captum, self.captum)
             found["captum"] = lambda: captum(model, few, explainer, **options)
@@ -212,21 +208,17 @@ class MethodCase(Case):
             "peer_sample": images_done(ran),
         }
 
-    def checked(self, ran: Ran) -> Any:
-        """Our explanation that is compared with the peers'."""
-        return ran.found
-
-    def expected(self, ran: Ran) -> dict[str, Arrays]:
-        """Name -> what a peer found, in the form that the comparison wants."""
-        return ran.peers
+    def compared_results(self, ran: Ran) -> tuple[Any, dict[str, Arrays]]:
+        """Our explanation, and name -> what a peer found, in the form that is compared."""
+        return ran.found, ran.peers
 
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
         """Ours against the frozen references, and against the peers' on the images they did."""
         dtype = ran.settings.dtype
         verdicts = {f"frozen {name}": frozen(name, dtype, mesh) for name in self.references}
         subject = ran.main.subject(ran.main.bundle, dtype, moves=bool(ran.peers))
-        found, expected = jax.device_get(self.checked(ran)), self.expected(ran)
-        return all_of(verdicts | check(ran.main, found, expected, subject))
+        found, expected = self.compared_results(ran)
+        return all_of(verdicts | check(ran.main, jax.device_get(found), expected, subject))
 
 
 def images_done(ran: Ran) -> dict[str, PeerSample]:
@@ -255,6 +247,20 @@ def peer_model(bundle: Bundle) -> Any:
 
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
     return place(model, bundle.segmenter.dtype)
+
+
+def asked_peers(
+    settings: Settings, model: Any, original: Callable[[], Any], tuned: Callable[[Any], Any]
+) -> dict[str, Callable[[], Any]]:
+    """Name -> one repetition of the peers that are asked for; `tuned` is given a fast model."""
+    from benchmarks.peers.unet import compiled_copy, tuned_copy
+
+    folded = tuned_copy(model)
+    found: dict[str, Callable[[], Any]] = {"original": original, "tuned": lambda: tuned(folded)}
+    if settings.peer in COMPILED:
+        fast = compiled_copy(folded, COMPILED[settings.peer])
+        found[settings.peer] = lambda: tuned(fast)
+    return {name: found[name] for name in settings.peers}
 
 
 def pace(settings: Settings) -> Pace:

@@ -12,9 +12,9 @@ from benchmarks.agree.frozen import compare_logits, frozen_logits
 from benchmarks.agree.verdict import all_of
 from benchmarks.harness.machine import flops_of, peak_memory
 from benchmarks.harness.record import Measurement
-from benchmarks.harness.settings import COMPILED, Settings
+from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import compile_apart, interleave
-from benchmarks.methods.base import Case, pace, peer_model, ratios
+from benchmarks.methods.base import Case, asked_peers, pace, peer_model, ratios
 from benchmarks.methods.inputs import Pictures, channels_of, open_model
 from jaxseg_xai.devices.mesh import AXIS, replicate, shard_examples
 from jaxseg_xai.models import Bundle
@@ -59,18 +59,11 @@ def _peers(settings: Settings, bundle: Bundle, images: np.ndarray) -> dict[str, 
     import torch
 
     from benchmarks.peers.running import finished, tuned_convolutions
-    from benchmarks.peers.unet import (
-        channels_first,
-        channels_last,
-        class_logits,
-        compiled_copy,
-        tuned_copy,
-    )
+    from benchmarks.peers.unet import channels_first, channels_last, class_logits
 
     model = peer_model(bundle)
     # Images are on the device beforehand, and logits stay there: so they do in ours.
-    plain = channels_first(images, model.device)
-    last, folded = channels_last(images, model.device), tuned_copy(model)
+    plain, last = (to(images, model.device) for to in (channels_first, channels_last))
 
     def original() -> torch.Tensor:
         with torch.no_grad():
@@ -78,15 +71,11 @@ def _peers(settings: Settings, bundle: Bundle, images: np.ndarray) -> dict[str, 
         return finished(torch.cat(logits))
 
     @tuned_convolutions()
-    def at_once(model: Any) -> torch.Tensor:
+    def at_once(fast: Any) -> torch.Tensor:
         with torch.inference_mode():
-            return finished(class_logits(model(last)))
+            return finished(class_logits(fast(last)))
 
-    found: dict[str, Callable[[], Any]] = {"original": original, "tuned": lambda: at_once(folded)}
-    if settings.peer in COMPILED:
-        fast = compiled_copy(folded, COMPILED[settings.peer])
-        found[settings.peer] = lambda: at_once(fast)
-    return {name: found[name] for name in settings.peers}
+    return asked_peers(settings, model, original, at_once)
 
 
 FORWARD = ForwardCase(

@@ -1,9 +1,7 @@
 """What the cases explain: a model, and images in which it finds something."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +17,7 @@ from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.data.sources.triangle import TriangleDataset, draw_scene, draw_triangle
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle, load_model
-from jaxseg_xai.models.bundle import ModelCard
-from jaxseg_xai.models.folder import save_model
+from jaxseg_xai.models.bundle import ModelCard, bundle_of
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweeps.regions import Region, find_region
@@ -57,16 +54,15 @@ def as_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def open_model(settings: Settings) -> Bundle:
     """The model that the settings name."""
     if settings.width is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            write_random_model(Path(folder), settings.width)
-            bundle = load_model(folder, dtype=settings.dtype)
-        return dataclasses.replace(bundle, name="random")
+        bundle = bundle_of(*random_model(settings.width), "random")
+        segmenter = bundle.segmenter.replace(dtype=settings.dtype)
+        return dataclasses.replace(bundle, segmenter=segmenter)
     name = REFERENCE if settings.model == "reference" else settings.model
     return load_model(name, dtype=settings.dtype)
 
 
-def write_random_model(folder: Path, width: int) -> None:
-    """A model folder: U-Net with random weights whose bias makes a share of pixels foreground."""
+def random_model(width: int) -> tuple[ModelCard, nnx.Module]:
+    """A U-Net with random weights whose bias makes a share of pixels foreground."""
     config, rng = UNetConfig.of_width(width), np.random.default_rng(0)
     # Values from NumPy, as Flax starts with, and one program for the logits: built and run eagerly,
     # each of some hundred small programs is compiled.
@@ -87,7 +83,7 @@ def write_random_model(folder: Path, width: int) -> None:
         class_names=("background", "triangle"),  # the sweep wants those of its data set
         name_map={},
     )
-    save_model(folder, model, card)
+    return card, model
 
 
 def predictor(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:

@@ -14,9 +14,10 @@ from benchmarks.harness.record import Measurement, Row, Timing
 from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import timed
 from benchmarks.methods.base import Case
-from benchmarks.methods.inputs import write_random_model
+from benchmarks.methods.inputs import random_model
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.search import Misure
+from jaxseg_xai.models.folder import save_model
 from jaxseg_xai.store import Store, ZarrStore
 from jaxseg_xai.store.copy import copy_store
 from jaxseg_xai.sweeps.config import DataConfig, Job, SweepConfig
@@ -73,7 +74,8 @@ def _config(settings: Settings, folder: Path) -> SweepConfig:
     model, quick = settings.model, settings.quick
     if settings.width is not None:
         model = str(folder / "model")
-        write_random_model(Path(model), settings.width)
+        card, network = random_model(settings.width)
+        save_model(Path(model), network, card)
     elif model == "reference":
         model = str(REFERENCE)
     limit = settings.lanes * (_QUICK_BATCHES if quick else _BATCHES)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxseg_xai.core.display import class_name
-from jaxseg_xai.core.errors import JaxsegError, MissingExtraError
+from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.report import figures, panels
+from jaxseg_xai.report.pages import templates
 from jaxseg_xai.report.record import meta_of, warning_of
 from jaxseg_xai.store import Row, Store
 
@@ -37,31 +38,23 @@ def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: i
       MissingExtraError: without the extra `report`.
       JaxsegError: `out_html` cannot be written.
     """
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("Writing a report", "report") from error
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        # Always on: names of images and classes are data, whatever the template is called.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     done = store.rows(done_only=True)
     further = {name: value for name, value in store.attrs.items() if name not in _KNOWN}
-    html = environment.get_template("gallery.html.j2").render(
-        title=store.name,
-        config=_json(store.attrs.get("config", {})),
-        versions=store.attrs.get("versions", {}),
-        seed=store.attrs.get("seed"),
-        further=_json(further) if further else None,
-        runs=_runs(done),
-        summaries=[_summary(store, label) for label in store.labels],
-        cards=[_card(store, row) for row in _choose(done, max_items)],
-        num_done=len(done),
-        failures=[row for row in done if row.status == Status.FAILED],
+    html = (
+        templates(TEMPLATES)
+        .get_template("gallery.html.j2")
+        .render(
+            title=store.name,
+            config=_json(store.attrs.get("config", {})),
+            versions=store.attrs.get("versions", {}),
+            seed=store.attrs.get("seed"),
+            further=_json(further) if further else None,
+            runs=_runs(done),
+            summaries=[_summary(store, label) for label in store.labels],
+            cards=[_card(store, row) for row in _choose(done, max_items)],
+            num_done=len(done),
+            failures=[row for row in done if row.status == Status.FAILED],
+        )
     )
     out_html = Path(out_html)
     try:

@@ -25,16 +25,10 @@ _LETTERS = 13.5  # per inch of a caption
 
 
 def new_figure(
-    num_rows: int, num_columns: int, shape: tuple[int, ...], *, text_height: float
+    num_rows: int, num_columns: int, width: float, height: float
 ) -> "tuple[Figure, Any]":
-    """An empty figure of panels that fit images [H, W].
-
-    Returns:
-      The figure, with `text_height` inches left for what stands above and below the panels, and
-      its axes [rows, columns].
-    """
-    height = PANEL * _aspect(shape) + 0.45
-    figure = _empty(PANEL * num_columns, height * num_rows + text_height)
+    """An empty figure of a size in inches, and its axes [rows, columns]."""
+    figure = _empty(width, height)
     return figure, figure.subplots(num_rows, num_columns, squeeze=False)
 
 

@@ -67,9 +67,7 @@ def components_figure(
     cells = np.array([kind == "channel" for kind in table.kinds], bool)
     estimated = not first_order and bool(cells.any()) and bool(np.isnan(effects[cells]).all())
     channels = table.mean_first_order if estimated else effects
-    # A figure of two panels; its size is then that of the list of parts.
-    figure, axes = panels.new_figure(1, 2, (1, 1), text_height=1.0)
-    figure.set_size_inches(11.5, _ROW * len(whole) + 1.45)
+    figure, axes = panels.new_figure(1, 2, 11.5, _ROW * len(whole) + 1.45)
     bars, strips = axes[0]
     bars.get_gridspec().set_width_ratios([1, 1.15])
     _show_bars(bars, table, whole, effects, errors, unit)
