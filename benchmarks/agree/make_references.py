@@ -48,8 +48,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(name: str, count: int | None = None) -> Reference:
-    """What the peer finds on the inputs of a name, or on the first `count` of them."""
+def make(name: str, count: int | None = None, **options: Any) -> Reference:
+    """What the peer finds, with its options, on the inputs of a name, or the first `count`."""
     explainer: Any = EXPLAINERS.get(EXPLAINER_OF.get(name, name))(**SETTINGS[name])
     bundle = load_model(MODEL)
     if explainer.name in ("ate", "ate_gradient"):
@@ -64,8 +64,8 @@ def make(name: str, count: int | None = None) -> Reference:
         inputs = _inputs(MISURE_ITEMS if name.startswith("misure") else MAP_ITEMS)
     inputs = inputs.some(slice(count))
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
-    result = KINDS[explainer.name].module().original(model, inputs, explainer)
-    if name.startswith("misure"):
+    result = KINDS[explainer.name].module().original(model, inputs, explainer, **options)
+    if name.startswith("misure") and count is None:
         result |= misure.rounding(tuned_copy(model), inputs, explainer)
     if name == "components":
         result["first_order"] = components.first_order(model, inputs)

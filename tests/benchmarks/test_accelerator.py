@@ -37,7 +37,8 @@ def steps(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     write_records(tmp_path / "record.json", [made_up.record()])
     names = ("good", "hangs", "breaks", "wrong", "late")
-    made = tuple(Step(name=name, command=name, limit=3.0) for name in names)
+    limits = {"hangs": 1.5}
+    made = tuple(Step(name=n, command=n, limit=limits.get(n, 10.0)) for n in names)
     monkeypatch.setattr(accelerator, "STEPS", made)
     return tmp_path / "out"
 
@@ -79,7 +80,7 @@ def test_a_step_that_ends_in_the_end_is_no_longer_where_it_was(steps):
 
 
 def test_what_does_not_fit_into_the_budget_is_not_started(steps):
-    found = run_set(steps, 3.2, ("hangs", "late"))
+    found = run_set(steps, 1.7, ("hangs", "late"))
     assert [s.outcome for s in found if s.name in ("hangs", "late")] == ["timed out", "not started"]
 
 

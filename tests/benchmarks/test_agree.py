@@ -79,16 +79,16 @@ def verdict(name, *, dtype="float32", **changes):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_frozen_references_are_what_the_peers_make(name):
-    stored, made = load(name), make(name, 1)
+    some_parts = {"every": 8} if name == "components" else {}
+    stored, made = load(name), make(name, 1, **some_parts)
     assert stored.explainer == made.explainer
     np.testing.assert_allclose(stored.inputs.images[:1], made.inputs.images, atol=1e-7)
     if made.inputs.draws is not None:
         np.testing.assert_array_equal(stored.inputs.draws.full[:1], made.inputs.draws.full)
     # Another machine may round otherwise; on one the files are equal byte for byte.
-    kind, found = KINDS[stored.explainer.name], dict(made.result)
-    for what in ("stable", "moved", "asked"):
-        found.pop(what, None)
-    assert kind.compare(found, some(stored.result, slice(1)), subject_of(made)).passed
+    kind, asked = KINDS[stored.explainer.name], made.result.get("asked")
+    expected = some(stored.result, slice(1)) | ({} if asked is None else {"asked": asked})
+    assert kind.compare(made.result, expected, subject_of(made)).passed
 
 
 def test_references_hold_what_makes_them_worth_comparing():
@@ -178,21 +178,28 @@ def test_pixels_on_the_threshold_are_excused_and_their_image_left_out():
     assert not compare(3, on_it, moved=(0, 1, 0)).passed
 
 
+def few_rows(ate):
+    """Blocks of the first rows that have an effect: each wrong one is looked into for long."""
+    rows = np.zeros(ate.shape, bool)
+    rows[np.flatnonzero(ate.any(1))[:2]] = True
+    return rows
+
+
 def test_our_ate_passes_and_wrong_ones_fail():
     ours, found, subject = frozen("ate")
     right, expected = ours.arrays(found), load("ate").result
     assert verdict("ate").max_abs_diff < 1e-4
-    for i, kinds in enumerate(
-        # Every block of a wrong map is looked into, which takes long: not each kind twice.
+    for i, changes in enumerate(
         [[lambda ate: -ate, lambda ate: np.roll(ate, 1, axis=0)], [lambda ate: np.roll(ate, 1, 1)]]
     ):
         one = subject.some(slice(i, i + 1))
         mine, other = some(right, i), some(expected, i)
-        for change in kinds:
-            wrong = compare_one(mine | {"ate": change(mine["ate"])}, other, one)
+        ate, rows = mine["ate"], few_rows(mine["ate"])
+        for change in changes:
+            wrong = compare_one(mine | {"ate": np.where(rows, change(ate), ate)}, other, one)
             assert not wrong.passed
             assert not all(flip["excused"] for flip in wrong.flips)
-        broken = np.where(mine["ate"] == 0, mine["ate"], np.nan)
+        broken = np.where(rows & (ate != 0), np.nan, ate)
         assert not compare_one(mine | {"ate": broken}, other, one).passed
         shifted = compare_one(mine | {"base_dice": mine["base_dice"] + 0.5}, other, one)
         assert (shifted.passed, shifted.unit) == (False, "base Dice, difference")
@@ -201,16 +208,22 @@ def test_our_ate_passes_and_wrong_ones_fail():
 @pytest.mark.parametrize("reused", ["one patch", "the screening's patches", "a neighbour's"])
 def test_ate_with_reused_patches_fails(reused):
     subject, settings = subject_of(load("ate")).some(slice(1, 2)), load("ate").explainer
-    inputs = subject.inputs
-    draws = inputs.draws
+    expected = some(load("ate").result, 1)
+    rows, draws = few_rows(expected["ate"]), subject.inputs.draws
     full = {
         "one patch": np.repeat(draws.full[..., :1], draws.full.shape[-1], axis=-1),
         "the screening's patches": np.resize(draws.screen, (1, 64, 10)),
         "a neighbour's": np.roll(draws.full, 1, axis=1),
-    }[reused]
-    found = tuned(tuned_copy(model()), inputs.replace(draws=draws._replace(full=full)), settings)
-    wrong, expected = some(found, 0), some(load("ate").result, 1)
-    assert not compare_one(wrong, expected, subject).passed
+    }
+
+    def compare(full):
+        inputs = subject.inputs.replace(draws=draws._replace(full=full))
+        found = tuned(tuned_copy(model()), inputs, settings, blocks=rows[None])
+        few = expected | {"ate": np.where(rows, expected["ate"], 0)}
+        return compare_one(some(found, 0), few, subject)
+
+    assert compare(draws.full).passed
+    assert not compare(full[reused]).passed
 
 
 WRONG = {
@@ -220,7 +233,7 @@ WRONG = {
         {"learning_rate": 0.011},
         {"weight_decay": 0.1},
         {"cut": 0.5},
-        {"tau": 0.8},
+        {"tau": 0.5},
         {"tv_weight": 0.1},
     ],
     "misure": [
@@ -236,14 +249,24 @@ WRONG = {
 @pytest.mark.parametrize("name", MISURE)
 def test_our_misure_passes_and_wrong_ones_fail(name):
     ours, found, subject = frozen(name)
-    expected = {"": load(name).result}
-    right = all_of(check(ours, found, expected, subject))
+    right_of = load(name).result
+    right = all_of(check(ours, found, {"": right_of}, subject))
     assert right.passed
     assert not right.flips
+    # The wrong ones on one image alone, which rounding leaves as it is.
+    explainer, problem, batch = ours.arguments
+    still = (right_of["stable"] == explainer.num_iterations) & (right_of["moved"] == 0)
+    index = int(np.flatnonzero(still)[0])
+    one, alone = slice(index, index + 1), dataclasses.replace(batch, valid=np.arange(3) == index)
+
+    def passes(**changes):
+        other = dataclasses.replace(explainer, **changes)
+        found = ours.arrays(jax.device_get(ours.compiled(other, problem, alone)))
+        return ours.kind.compare(some(found, one), some(right_of, one), subject.some(one)).passed
+
+    assert passes()
     for changes in WRONG[name]:
-        other = dataclasses.replace(ours.explainer, **changes)
-        wrong = jax.device_get(explain(other, *ours.arguments[1:], mesh=mesh()))
-        assert not all_of(check(ours, wrong, expected, subject)).passed, changes
+        assert not passes(**changes), changes
 
 
 @pytest.mark.parametrize("name", MISURE)

@@ -1,5 +1,6 @@
 import dataclasses
 import importlib.util
+import json
 import re
 
 import jax
@@ -103,16 +104,25 @@ def replace_ate(monkeypatch, passed):
     monkeypatch.setitem(CASES, "ate", MadeUp(**about, passed=passed))
 
 
+@pytest.fixture
+def machine(tmp_path):
+    """A file that spares measuring the machine."""
+    kind, count = jax.devices()[0].device_kind, jax.local_device_count()
+    known = dataclasses.replace(made_up.MACHINE, device_kind=kind, num_devices=count)
+    (tmp_path / "machine.json").write_text(json.dumps(dataclasses.asdict(known)))
+    return ["--machine", str(tmp_path / "machine.json")]
+
+
 def test_a_bug_is_not_taken_for_a_failed_validation(monkeypatch, capsys):
     replace_ate(monkeypatch, None)
     assert main(["run", "ate", "--quick"]) == 70
     assert "this is a bug" in capsys.readouterr().err
 
 
-def test_a_wrong_result_has_an_exit_code_and_a_reason(monkeypatch, capsys):
+def test_a_wrong_result_has_an_exit_code_and_a_reason(monkeypatch, capsys, machine):
     for passed, code in ((True, 0), (False, 1)):
         replace_ate(monkeypatch, passed)
-        assert main(["run", "ate", "--quick"]) == code
+        assert main(["run", "ate", "--quick", *machine]) == code
     assert re.search("NOT VALID: 3e-06 Dice points.*\n  rounding", capsys.readouterr().out)
 
 
