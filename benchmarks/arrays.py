@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.core.types import Array, SegmentTarget
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import image_id
 from jaxseg_xai.ops.replacements import Draws
@@ -37,23 +37,24 @@ class Inputs:
       draws: patches of other images for each block, or None. Of the ATE's gradient `full` holds one
         patch for each of its fields.
       pool: what methods that draw by themselves draw from, or None.
+      blocks: of the ATE, bool [N, rows, columns], the only ones to look at; None: all.
+      every: of so many channels of a layer, the peers of components take the first.
     """
 
     images: np.ndarray
     targets: SegmentTarget
-    others: np.ndarray | None = None
-    draws: Draws | None = None
+    others: Array = None
+    draws: Any = None
     pool: PatchPool | None = None
+    blocks: Array = None
+    every: int = 1
 
     def some(self, which: slice) -> "Inputs":
         """Those of some images."""
-        draws = self.draws
-        return Inputs(
-            images=self.images[which],
-            targets=some(self.targets, which),
-            others=None if self.others is None else self.others[which],
+        draws, names = self.draws, ("images", "targets", "others", "blocks")
+        return self.replace(
+            **{name: some(getattr(self, name), which) for name in names},
             draws=draws and Draws(draws.patches, draws.screen[which], draws.full[which]),
-            pool=self.pool,
         )
 
     def one(self, index: int) -> "Inputs":
@@ -78,6 +79,16 @@ def stack(found: Sequence[Mapping[str, Any]]) -> Arrays:
 def join(found: list[Arrays]) -> Arrays:
     """Results of several images each as one of all."""
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
+def even(candidates: np.ndarray, count: int) -> np.ndarray:
+    """`count` evenly spaced ones of the True entries of a bool array (all, if there are fewer)."""
+    places = np.flatnonzero(candidates)
+    count = min(count, len(places))
+    chosen = np.zeros(candidates.size, bool)
+    # Midpoints of equal stretches: neither end of the image is favoured.
+    chosen[places[((np.arange(count) + 0.5) * len(places) / max(count, 1)).astype(int)]] = True
+    return chosen.reshape(candidates.shape)
 
 
 def pool_of_nobody(patches: np.ndarray) -> PatchPool:

@@ -32,13 +32,15 @@ class Ates(Kind):
     peer = "pdcr"
 
     def arguments(self, explainer: Any, bundle: Bundle, inputs: Inputs, mesh: Mesh) -> tuple:
-        """See `Kind.arguments`; the last is bool [B, rows, columns], the blocks to look at."""
+        """See `Kind.arguments`; the last are the blocks."""
         _, problem, _ = super().arguments(explainer, bundle, inputs, mesh)
         # Images are not dealt out to the devices here, their interventions are.
         problem = dataclasses.replace(problem, pool=None)
-        shape = (len(inputs.images), *explainer.grid(inputs.images.shape[1:3]))
-        given = (inputs.images, inputs.targets, inputs.draws)
-        return explainer, problem, *replicate(given, mesh), np.ones(shape, bool)
+        blocks, given = inputs.blocks, (inputs.images, inputs.targets, inputs.draws)
+        if blocks is None:
+            shape = (len(inputs.images), *explainer.grid(inputs.images.shape[1:3]))
+            blocks = np.ones(shape, bool)
+        return explainer, problem, *replicate(given, mesh), blocks
 
     def program(self, arguments: tuple[Any, ...], mesh: Mesh) -> Any:
 
@@ -100,7 +102,6 @@ def _doubtful(
     row, column = place
     ate, inputs, side = subject.explainer, subject.inputs, subject.explainer.block_size
     number = row * ate.grid(inputs.images.shape[1:3])[1] + column
-    assert inputs.draws is not None
     patches, *drawn = inputs.draws
     screen, full = (np.asarray(which)[0, number] for which in drawn)
     patches = np.asarray(patches)[np.concatenate([screen, full])]

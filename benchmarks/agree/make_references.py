@@ -48,8 +48,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(name: str, count: int | None = None, **options: Any) -> Reference:
-    """What the peer finds, with its options, on the inputs of a name, or the first `count`."""
+def make(name: str, count: int | None = None, every: int = 1) -> Reference:
+    """What the peer finds on the inputs of a name, or on the first `count`, of every so many."""
     explainer: Any = EXPLAINERS.get(EXPLAINER_OF.get(name, name))(**SETTINGS[name])
     bundle = load_model(MODEL)
     if explainer.name in ("ate", "ate_gradient"):
@@ -62,9 +62,9 @@ def make(name: str, count: int | None = None, **options: Any) -> Reference:
         inputs = _inputs(COMPONENT_ITEMS).replace(others=np.stack(others))
     else:
         inputs = _inputs(MISURE_ITEMS if name.startswith("misure") else MAP_ITEMS)
-    inputs = inputs.some(slice(count))
+    inputs = inputs.some(slice(count)).replace(every=every)
     model = torch_unet(bundle.card.architecture_config(), bundle.variables)
-    result = KINDS[explainer.name].module().original(model, inputs, explainer, **options)
+    result = KINDS[explainer.name].module().original(model, inputs, explainer)
     if name.startswith("misure") and count is None:
         result |= misure.rounding(tuned_copy(model), inputs, explainer)
     if name == "components":

@@ -22,7 +22,7 @@ from benchmarks.agree.frozen import (
 )
 from benchmarks.agree.kind import check, logits_of
 from benchmarks.agree.verdict import all_of
-from benchmarks.arrays import Inputs
+from benchmarks.arrays import Inputs, even
 from benchmarks.harness.timing import timed
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.devices.mesh import device_mesh
@@ -61,16 +61,13 @@ def agreement(real: Path | None = None, blocks: int | None = None) -> dict[str, 
 
 def compare(reference: Reference, bundle: Bundle, num_blocks: int | None = None) -> dict[str, Any]:
     """The verdict on ours as a dict, and its seconds beside those of the published code."""
-    expected, ours = dict(reference.result), ours_of(reference, bundle, device_mesh())
-    arguments, published = ours.arguments, expected.pop("seconds", np.full(1, np.nan))
-    if "visited" in expected:  # evenly spaced ones of these blocks
-        places = np.argwhere(expected["visited"])
-        chosen = np.arange(0, len(places), len(places) / (num_blocks or len(places))).astype(int)
-        blocks = np.zeros_like(expected.pop("visited"))
-        blocks[tuple(places[chosen].T)] = True
-        arguments = (*arguments[:-1], blocks)
-        expected["ate"] = np.where(blocks, expected["ate"], 0)
-    found, seconds = timed(ours.compiled, *arguments)
+    expected, inputs = dict(reference.result), reference.inputs
+    published = expected.pop("seconds", np.full(1, np.nan))
+    if inputs.blocks is not None:
+        inputs = inputs.replace(blocks=even(inputs.blocks, num_blocks or inputs.blocks.size))
+        expected["ate"] = np.where(inputs.blocks, expected["ate"], 0)
+    ours = ours_of(dataclasses.replace(reference, inputs=inputs), bundle, device_mesh())
+    found, seconds = timed(ours)
     subject = ours.subject(bundle, "float32")
     verdict = all_of(check(ours, jax.device_get(found), {"published": expected}, subject))
     times = {"seconds": seconds, "published_code_seconds": float(published[0])}
@@ -129,11 +126,10 @@ def _pdcr(image: np.ndarray, truth: np.ndarray, found: Any, perturbation: Any) -
         "ate": found["heat" if perturbation == "patches" else "zero"][None, ::side, ::side],
         "base_dice": np.array([float(found["base"])]),
         "num_interventions": np.array([passes]),
-        "visited": visited,
         "seconds": np.array([float(found["seconds"])]),
     }
     targets = SegmentTarget(class_index=np.ones(1, np.int32), region=region, reference=truth[None])
-    inputs = Inputs(images=image[None], targets=targets, draws=draws)
+    inputs = Inputs(images=image[None], targets=targets, draws=draws, blocks=visited)
     explainer = Ate(perturbation=perturbation)
     return Reference(model="", explainer=explainer, inputs=inputs, result=result)
 

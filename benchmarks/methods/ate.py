@@ -1,14 +1,13 @@
 """PdCR's ATE: hundreds of blocks, up to 53 interventions on each, hard outcomes."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks.agree.kind import Kind, Ours
-from benchmarks.arrays import Arrays, Inputs
+from benchmarks.arrays import Arrays, Inputs, even
 from benchmarks.harness.record import PeerSample
 from benchmarks.harness.settings import Settings
 from benchmarks.methods.base import MethodCase, Prepared, Ran, fewer_flops
@@ -39,27 +38,26 @@ class AteCase(MethodCase):
     def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         images, classes = choose_images(bundle, settings, settings.lanes)
         inputs = inputs_of(bundle, images, classes, explainer)
-        return {"ours": (explainer, pooled(settings, bundle, inputs, explainer))}
+        inputs = pooled(settings, bundle, inputs, explainer)
+        blocks = [even(one, settings.blocks or one.size) for one in outside(inputs, explainer)]
+        return {"ours": (explainer, inputs.replace(blocks=np.array(blocks)))}
 
-    def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
-        one, blocks = ours[name], chosen_blocks(settings, ours[name])
-        return lambda: one.compiled(*one.arguments[:-1], blocks)
-
-    def peer_work(self, settings: Settings, ours: Ours) -> tuple[Inputs, Inputs, dict[str, Any]]:
+    def peer_inputs(self, ours: Ours) -> tuple[Inputs, Inputs]:
         first = ours.inputs.one(0)
-        return first, first, {"blocks": self._sample(settings, ours)[:1]}
+        sample = first.replace(blocks=even(first.blocks, self.peer_blocks))
+        return sample, sample
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         settings, ours = ran.settings, ran.main
-        blocks = chosen_blocks(settings, ours)
+        blocks = ours.inputs.blocks
         made = np.asarray(ran.found.scores["num_interventions"])
         plan = plan_of(ours.bundle, settings.size, ours.explainer.block_size, BOX_SIDE)
         work = {"interventions": float(made.sum()), "blocks": float(blocks.sum())}
-        if (blocks == outside(ours)).all():
+        if (blocks == outside(ours.inputs, ours.explainer)).all():
             work["explanations"] = float(settings.lanes)
         passes, samples = _forward_passes(ours, plan, blocks, made), {}
         for name, found in ran.peers.items():
-            some = int(self._sample(settings, ours).sum())
+            some = int(self.peer_inputs(ours)[0].blocks.sum())
             samples[name] = PeerSample(
                 what=f"{'all' if name == 'captum' else f'{some} evenly spaced'} blocks of the "
                 f"first image; ours {int(blocks.sum())}, and the peer's time is scaled by the "
@@ -78,15 +76,10 @@ class AteCase(MethodCase):
         """Ours on the blocks that the peers did."""
         if not ran.peers:
             return ran.found, {}
-        sample = self._sample(ran.settings, ran.main)
-        return ran.main.compiled(*ran.main.arguments[:-1], sample), ran.peers
-
-    def _sample(self, settings: Settings, ours: Ours) -> np.ndarray:
-        """Blocks that the peers do, bool [N, rows, columns]: some of those of the first image."""
-        blocks = chosen_blocks(settings, ours)
-        blocks[1:] = False
-        blocks[0] = even(blocks[0], self.peer_blocks)
-        return blocks
+        blocks = np.zeros_like(ran.main.inputs.blocks)
+        blocks[:1] = self.peer_inputs(ran.main)[0].blocks
+        inputs = ran.main.inputs.replace(blocks=blocks)
+        return ran.main.compiled(*ran.main.placed(inputs)), ran.peers
 
 
 def pooled(settings: Settings, bundle: Bundle, inputs: Inputs, explainer: Ate) -> Inputs:
@@ -102,25 +95,9 @@ def drawn(bundle: Bundle, inputs: Inputs, explainer: Ate) -> Inputs:
     return inputs.replace(draws=Draws(*(np.array(part) for part in draws)))  # PyTorch wants copies
 
 
-def outside(ours: Ours) -> np.ndarray:
+def outside(inputs: Inputs, explainer: Ate) -> np.ndarray:
     """Blocks that do not touch the region, bool [N, rows, columns]."""
-    side = ours.explainer.block_size
-    return np.stack([~any_in_block(r, side) for r in ours.inputs.targets.region])
-
-
-def chosen_blocks(settings: Settings, ours: Ours) -> np.ndarray:
-    """Evenly spaced ones of these, as many as the settings say."""
-    return np.array([even(o, settings.blocks or o.size) for o in outside(ours)])
-
-
-def even(candidates: np.ndarray, count: int) -> np.ndarray:
-    """`count` evenly spaced ones of the True entries of a bool array (all, if there are fewer)."""
-    places = np.flatnonzero(candidates)
-    count = min(count, len(places))
-    chosen = np.zeros(candidates.size, bool)
-    # Midpoints of equal stretches: neither end of the image is favoured.
-    chosen[places[((np.arange(count) + 0.5) * len(places) / max(count, 1)).astype(int)]] = True
-    return chosen.reshape(candidates.shape)
+    return np.stack([~any_in_block(r, explainer.block_size) for r in inputs.targets.region])
 
 
 def plan_of(bundle: Bundle, size: int, block_size: int, box: int) -> Plan:
@@ -137,7 +114,6 @@ def _forward_passes(ours: Ours, plan: Plan, blocks: np.ndarray, made: np.ndarray
     It also looks at the blocks that cannot reach the region, and that cost us nothing.
     """
     draws, total = ours.inputs.draws, float(made.sum())
-    assert draws is not None
     each = draws.screen.shape[-1] or draws.full.shape[-1]
     for region, wanted in zip(ours.inputs.targets.region, blocks, strict=True):
         rows, columns = (

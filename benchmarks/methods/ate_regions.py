@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 
 from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Validation, all_of, explained
-from benchmarks.arrays import Inputs
+from benchmarks.arrays import Inputs, even
 from benchmarks.harness.settings import Settings
-from benchmarks.methods.ate import AteCase, even, plan_of, pooled
+from benchmarks.methods.ate import AteCase, plan_of, pooled
 from benchmarks.methods.base import Prepared, Ran
 from benchmarks.methods.inputs import BOX_SIDE, choose_images, inputs_of, predictor
 from jaxseg_xai.core.types import SegmentTarget
@@ -36,21 +36,22 @@ class RegionsCase(AteCase):
         inputs = inputs_of(bundle, *choose_images(bundle, settings, settings.lanes), explainer)
         inputs = inputs.replace(targets=_tiles(bundle, inputs, side))
         inputs = pooled(settings, bundle, inputs, together)
+        # Those inside one region, too: they are outside of the others.
+        all_blocks = np.ones(together.grid(inputs.images.shape[1:3]), bool)
+        blocks = even(all_blocks, settings.blocks or all_blocks.size)
+        inputs = inputs.replace(blocks=np.stack([blocks] * settings.lanes))
         first = inputs.replace(targets=_region(inputs.targets, 0))
         return {"ours": (together, inputs), _ALONE: (alone, first)}
 
     def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
-        explainer, problem, images, _, draws, blocks = ours[name].arguments
-        # Those inside one region, too: they are outside of the others.
-        blocks = np.array([even(one, settings.blocks or one.size) for one in blocks])
-        targets = ours["ours"].arguments[3]
-
-        def explain(targets: SegmentTarget) -> Any:
-            return ours[name].compiled(explainer, problem, images, targets, draws, blocks)
-
         if name == "ours":
-            return lambda: explain(targets)
-        return lambda: [explain(_region(targets, region)) for region in range(_TILES**2)]
+            return ours[name]
+        explainer, problem, images, _, *others = ours[name].arguments
+        targets = ours["ours"].arguments[3]
+        each = [_region(targets, region) for region in range(_TILES**2)]
+        return lambda: [
+            ours[name].compiled(explainer, problem, images, one, *others) for one in each
+        ]
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         """Also a line for each way: how much less the one pass does."""
@@ -74,7 +75,7 @@ class RegionsCase(AteCase):
                     "seconds, over one pass's": timing.median / ran.timings["ours"].median,
                 }
             )
-        blocks = settings.lanes * min(settings.blocks or np.inf, ran.main.arguments[-1][0].size)
+        blocks = float(ran.main.inputs.blocks.sum())
         regions = float(settings.lanes * len(alone))
         return {
             "work": {"explanations": regions, "interventions": made["ours"], "blocks": blocks},

@@ -5,7 +5,7 @@ of the blocks with |ATE| >= threshold that it lets through.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Bound, Validation, all_of, explained, judge
 from benchmarks.harness.record import Row
 from benchmarks.harness.settings import Settings
-from benchmarks.methods.ate import AteCase, chosen_blocks, plan_of
+from benchmarks.methods.ate import AteCase, plan_of
 from benchmarks.methods.base import Prepared, Ran
 from benchmarks.methods.inputs import BOX_SIDE
 from jaxseg_xai.explainers.ate.ate import Ate
@@ -42,13 +42,10 @@ class ScreenCase(AteCase):
         fields = max(gradient.num_fields for gradient in GRADIENTS.values())
         more = dataclasses.replace(explainer, num_screen=fields)
         inputs = super().prepare(settings, bundle, more)["ours"][1]
-        draws: Any = inputs.draws
+        draws = inputs.draws
         exact = inputs.replace(draws=draws._replace(screen=draws.screen[..., :0]))
         gradients = {f"ours, {name}": (form, inputs) for name, form in GRADIENTS.items()}
         return {"ours": (explainer, exact)} | gradients
-
-    def contender(self, settings: Settings, ours: dict[str, Ours], name: str) -> Callable[[], Any]:
-        return super().contender(settings, ours, name) if name == "ours" else ours[name]
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         """Also the tables; of ours, an intervention costs its windows, a gradient whole passes."""
@@ -78,15 +75,14 @@ class ScreenCase(AteCase):
 def _values(ran: Ran) -> list[np.ndarray]:
     """Exact ATE, gradients and effects of the screening patches: for each image, each [blocks]."""
     exact, side = ran.main, ran.main.explainer.block_size
-    blocks, none = chosen_blocks(ran.settings, exact), exact.inputs.draws
-    drawn: Any = ran.ours["ours, gradient 1 node"].inputs.draws
-    assert none is not None
+    none, blocks = exact.inputs.draws, exact.inputs.blocks
+    drawn = ran.ours["ours, gradient 1 node"].inputs.draws
     # Without a threshold the ATE of one patch is that patch's effect.
     bare, ones = dataclasses.replace(exact.explainer, threshold=0.0), drawn.screen
     few = [none._replace(full=ones[..., s : s + 1]) for s in range(_SCREEN)]
     inputs = [exact.inputs.replace(draws=one) for one in few]
     effect = Ours(exact.kind, bare, exact.bundle, inputs[0], exact.mesh)
-    effects = [effect.compiled(*effect.placed(one)[:-1], blocks) for one in inputs]
+    effects = [effect.compiled(*effect.placed(one)) for one in inputs]
     found = [*ran.results.values(), *effects]
     maps = np.stack([np.asarray(one.attribution)[:, ::side, ::side] for one in found])
     return [maps[:, i, chosen] for i, chosen in enumerate(blocks)]

@@ -181,21 +181,21 @@ class MethodCase(Case):
         from benchmarks.peers import with_captum
 
         module, model, explainer = ours.kind.module(), peer_model(ours.bundle), ours.explainer
-        few, many, options = self.peer_work(settings, ours)
+        few, many = self.peer_inputs(ours)
         found = asked_peers(
             settings,
             model,
-            lambda: module.original(model, few, explainer, **options),
-            lambda fast: module.tuned(fast, many, explainer, **options),
+            lambda: module.original(model, few, explainer),
+            lambda fast: module.tuned(fast, many, explainer),
         )
         if self.captum and "original" in found and with_captum.has_captum():
             captum = getattr(with_captum, self.captum)
-            found["captum"] = lambda: captum(model, few, explainer, **options)
+            found["captum"] = lambda: captum(model, few, explainer)
         return found
 
-    def peer_work(self, settings: Settings, ours: Ours) -> tuple[Inputs, Inputs, dict[str, Any]]:
-        """What is explained one at a time, what all at once, and further arguments."""
-        return ours.inputs.some(slice(self.peer_images)), ours.inputs, {}
+    def peer_inputs(self, ours: Ours) -> tuple[Inputs, Inputs]:
+        """What is explained one at a time, and what all at once."""
+        return ours.inputs.some(slice(self.peer_images)), ours.inputs
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         """The fields of `Measurement` that say what was done: work, flops, peer_sample, series."""

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks.agree.components import every
-from benchmarks.agree.kind import Ours
-from benchmarks.arrays import Arrays, Inputs
+from benchmarks.arrays import Arrays
 from benchmarks.harness.machine import flops_of
 from benchmarks.harness.record import PeerSample, Row
 from benchmarks.harness.settings import Settings
@@ -39,10 +38,7 @@ class ComponentCase(MethodCase):
             from benchmarks.peers.components import find_sites
 
             find_sites(peer_model(bundle))
-        return {"ours": (explainer, inputs.replace(others=others))}
-
-    def peer_work(self, settings: Settings, ours: Ours) -> tuple[Inputs, Inputs, dict[str, Any]]:
-        return ours.inputs, ours.inputs, {"every": every()}
+        return {"ours": (explainer, inputs.replace(others=others, every=every()))}
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         count, parts = np.shape(ran.found.traces["ate"])

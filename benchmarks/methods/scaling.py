@@ -11,11 +11,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.agree.frozen import KINDS
 from benchmarks.agree.kind import Ours
 from benchmarks.agree.verdict import Bound, judge
+from benchmarks.arrays import even
 from benchmarks.harness.machine import bytes_of, device_memory, flops_of, peak_memory, program_bytes
 from benchmarks.harness.record import Measurement, Row, Timing
 from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import compile_apart, interleave
-from benchmarks.methods.ate import ATE, even, outside, pooled
+from benchmarks.methods.ate import ATE, outside, pooled
 from benchmarks.methods.base import Case, pace
 from benchmarks.methods.inputs import choose_images, inputs_of, open_model
 from benchmarks.methods.misure import jobs_of, masked_model, step_flops
@@ -181,7 +182,7 @@ def _over_blocks(
     ate: Any = ATE.explainer
     inputs = pooled(settings, bundle, inputs_of(bundle, images, classes, ate), ate)
     ours = Ours(KINDS["ate"], ate, bundle, inputs, mesh)
-    chosen, masks = outside(ours)[0], {}
+    chosen, masks = outside(inputs, ate)[0], {}
     # All of them would take many minutes where every block passes; the case `ate` does that.
     counts = [c for c in (_QUICK_BLOCKS if settings.quick else _BLOCKS) if c <= chosen.sum()]
     for count in reversed(counts):  # the fewer are some of the more

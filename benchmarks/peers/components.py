@@ -1,7 +1,7 @@
 """Effects of a network's parts in PyTorch, by hooks: one intervention at a time, and batched.
 
 The outcome is the soft Dice, which rounding does not flip, and a part is replaced by what it is on
-other images. Every intervention runs the whole network. Of the channels of a layer, only `every` so
+other images. Every intervention runs the whole network. Of the channels of a layer, every so
 many-th is replaced; the result [N, parts] holds the `effects` float64 in points (NaN where there
 was no intervention), where one was `asked`, and the names of the `parts`.
 """
@@ -75,7 +75,6 @@ def first_order(model: TorchUNet, inputs: Inputs) -> np.ndarray:
 
 
 def _first_order(model: TorchUNet, x, inputs: Inputs, settings: None, size: int) -> Arrays:
-    assert inputs.others is not None
     sites, row = find_sites(model), []
     with torch.no_grad():
         alike = channels_first(inputs.others[0], x.device).split(1)
@@ -91,11 +90,8 @@ def _first_order(model: TorchUNet, x, inputs: Inputs, settings: None, size: int)
 
 
 @torch.inference_mode()
-def _effects(
-    model: TorchUNet, x, inputs: Inputs, settings: ComponentAte, size: int, every: int = 1
-) -> Arrays:
+def _effects(model: TorchUNet, x, inputs: Inputs, settings: ComponentAte, size: int) -> Arrays:
     """Of one image."""
-    assert inputs.others is not None
     if settings.outcome != "soft_dice":
         raise ValueError(f"outcome={settings.outcome!r}: the peers know soft_dice")
     sites, truth, rows = find_sites(model), truth_of(inputs, x.device), []
@@ -123,7 +119,7 @@ def _effects(
     alike = channels_first(inputs.others[0], x.device).contiguous(memory_format=kept).split(1)
     seen = [_tensors(model, other, sites)[1] for other in alike]
     for site, *values in zip(sites, *seen, strict=True):
-        asked = [c is None or c % every == 0 for c in site.parts]
+        asked = [c is None or c % inputs.every == 0 for c in site.parts]
         chosen = [c for c, wanted in zip(site.parts, asked, strict=True) if wanted]
         jobs = [(value[:, site.channels], c) for c in chosen for value in values]
         found = soft_outcomes_of(logits_of(site, jobs), truth) - base

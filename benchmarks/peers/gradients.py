@@ -86,7 +86,6 @@ def _ate_gradient(model: TorchUNet, x, inputs: Inputs, settings: AteGradient, si
     """
     if settings.outcome != "soft_dice":
         raise ValueError(f"outcome={settings.outcome!r}: the peer knows soft_dice")
-    assert inputs.draws is not None
     truth, side, (patches, _, patch_of) = (
         truth_of(inputs, x.device),
         settings.block_size,

@@ -1,7 +1,7 @@
 """ATE of input blocks as PdCR does it (arXiv 2602.20511) in PyTorch: as published, and tuned.
 
-Both use given draws, so that they intervene with the very patches that ours puts in, and visit the
-`blocks` bool [1, rows, columns] of one image that do not touch the region; by default all of these.
+Both use given draws, so that they intervene with the very patches that ours puts in, and visit those of
+the blocks of one image that do not touch the region.
 """
 
 import itertools
@@ -36,18 +36,17 @@ def _explain(
     settings: Ate,
     size: int,
     num_blocks: int,
-    blocks: np.ndarray | None = None,
 ) -> Arrays:
     """So many blocks of one image together, in calls of at most `size` inputs."""
     if settings.outcome != "dice" or settings.sequential:
         raise ValueError("the peers know the outcome dice and all patches, not sequential sampling")
-    assert inputs.draws is not None
     side, truth, region = settings.block_size, truth_of(inputs, x.device), inputs.targets.region[0]
     ate, count = np.zeros(grid_shape(x.shape[2:], side), np.float32), 0
+    looked_at = np.ones(ate.shape, bool) if inputs.blocks is None else inputs.blocks[0]
     places = [
         place
         for place in np.ndindex(*ate.shape)
-        if (blocks is None or blocks[0][place]) and not region[_square(place, side)].any()
+        if looked_at[place] and not region[_square(place, side)].any()
     ]
     patches = channels_first(np.asarray(inputs.draws.patches), x.device)
     screen, full = (

@@ -42,14 +42,13 @@ def _integrate(model, x, inputs: Inputs, settings: IntegratedGradients, size: in
     return {"attribution": attribution, "segment": segment.cpu().numpy()}
 
 
-def occlusion(model: TorchUNet, inputs: Inputs, settings: Ate, blocks: np.ndarray) -> Arrays:
+def occlusion(model: TorchUNet, inputs: Inputs, settings: Ate) -> Arrays:
     """Captum's `Occlusion` by 0 of all blocks of one image, one after the other.
 
     Args:
       model: in evaluation mode, on any device.
-      inputs: of one image, H and W multiples of the block's size.
+      inputs: of one image, H and W multiples of the block's size; its blocks are returned.
       settings: of our method, for the block's size and the threshold.
-      blocks: bool [1, rows, columns], those to return.
 
     Returns:
       The effects; Captum has them with the other sign, and without a threshold.
@@ -69,6 +68,6 @@ def occlusion(model: TorchUNet, inputs: Inputs, settings: Ate, blocks: np.ndarra
         )
         base = float(outcome(x))
     effects = -found[0, 0, ::side, ::side].float().cpu().numpy()
-    shown = blocks[0] & (np.abs(effects) >= settings.threshold)
+    shown = inputs.blocks[0] & (np.abs(effects) >= settings.threshold)
     ate = np.where(shown, effects, 0)
     return stack([{"ate": ate, "base_dice": base, "num_interventions": effects.size}])

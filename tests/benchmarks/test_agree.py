@@ -79,8 +79,7 @@ def verdict(name, *, dtype="float32", **changes):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_frozen_references_are_what_the_peers_make(name):
-    some_parts = {"every": 8} if name == "components" else {}
-    stored, made = load(name), make(name, 1, **some_parts)
+    stored, made = load(name), make(name, 1, every=8)
     assert stored.explainer == made.explainer
     np.testing.assert_allclose(stored.inputs.images[:1], made.inputs.images, atol=1e-7)
     if made.inputs.draws is not None:
@@ -217,8 +216,8 @@ def test_ate_with_reused_patches_fails(reused):
     }
 
     def compare(full):
-        inputs = subject.inputs.replace(draws=draws._replace(full=full))
-        found = tuned(tuned_copy(model()), inputs, settings, blocks=rows[None])
+        inputs = subject.inputs.replace(draws=draws._replace(full=full), blocks=rows[None])
+        found = tuned(tuned_copy(model()), inputs, settings)
         few = expected | {"ate": np.where(rows, expected["ate"], 0)}
         return compare_one(some(found, 0), few, subject)
 
@@ -444,7 +443,9 @@ def test_right_effects_of_parts_pass_and_wrong_ones_fail(dtype):
 def test_one_replacement_used_twice_fails():
     reference = load("components")
     inputs = reference.inputs.replace(others=reference.inputs.others[:, [0, 0]])
-    found = component_peers.tuned(tuned_copy(model()), inputs, reference.explainer, every=16)
+    found = component_peers.tuned(
+        tuned_copy(model()), inputs.replace(every=16), reference.explainer
+    )
     expected = reference.result | {"asked": found["asked"]}
     subject = subject_of(reference)
     assert Components().compare(reference.result, expected, subject).passed

@@ -33,7 +33,7 @@ def reference():
 def some_blocks(reference, num_passing, num_screened):
     """Evenly spaced blocks of both kinds, and how many interventions they take."""
     passing, blocks = reference.result["ate"] != 0, np.zeros((1, 16, 16), bool)
-    visited = reference.result["visited"]
+    visited = reference.inputs.blocks
     for kind, count in ((visited & passing, num_passing), (visited & ~passing, num_screened)):
         places = np.argwhere(kind)
         chosen = places[np.linspace(0, len(places) - 1, count).astype(int)]
@@ -44,7 +44,7 @@ def some_blocks(reference, num_passing, num_screened):
 @both
 def test_equals_the_published_function(reference, models, explain):
     blocks = some_blocks(reference, 2, 4)
-    found = explain(models[explain], reference.inputs, Ate(), blocks=blocks)
+    found = explain(models[explain], reference.inputs.replace(blocks=blocks), Ate())
     expected = np.where(blocks, reference.result["ate"], 0)
     assert np.count_nonzero(expected) == 2
     np.testing.assert_allclose(found["ate"], expected, rtol=0, atol=TOLERANCE)
@@ -58,7 +58,7 @@ def test_zero_perturbation(models, explain):
     reference = pdcr_triangle(3, "zero")
     blocks = np.zeros((1, 16, 16), bool)
     blocks[:, 8:12] = True
-    found = explain(models[explain], reference.inputs, reference.explainer, blocks=blocks)
+    found = explain(models[explain], reference.inputs.replace(blocks=blocks), reference.explainer)
     # The published function zeroes blocks whose corner lies on the region's edge; ours does not.
     outside = blocks & ~reference.inputs.targets.region[:, ::8, ::8]
     expected = np.where(outside, reference.result["ate"], 0)
@@ -70,11 +70,12 @@ def test_zero_perturbation(models, explain):
 def test_no_screening_and_any_call_size(reference, models):
     blocks, draws = some_blocks(reference, 1, 2), reference.inputs.draws
     draws = Draws(draws.patches, draws.screen[..., :0], draws.full[..., :5])
-    inputs, settings = reference.inputs.replace(draws=draws), Ate(num_screen=0, num_patches=5)
-    first = original(models[original], inputs, settings, blocks=blocks)
+    inputs = reference.inputs.replace(draws=draws, blocks=blocks)
+    settings = Ate(num_screen=0, num_patches=5)
+    first = original(models[original], inputs, settings)
     assert first["num_interventions"] == 15
     for batch_size in (1, 7, 64):
-        again = tuned(models[tuned], inputs, settings, blocks=blocks, size=batch_size)
+        again = tuned(models[tuned], inputs, settings, size=batch_size)
         np.testing.assert_allclose(again["ate"], first["ate"], rtol=0, atol=TOLERANCE)
         assert again["num_interventions"] == 15
 

@@ -72,7 +72,7 @@ def test_captums_occlusion_is_the_zero_perturbation(model):
     reference = load("occlusion")
     inputs, expected = reference.inputs.one(0), reference.result["ate"][:1]
     blocks = ~inputs.targets.region[:, ::8, ::8]
-    found = with_captum.occlusion(model, inputs, reference.explainer, blocks)
+    found = with_captum.occlusion(model, inputs.replace(blocks=blocks), reference.explainer)
     touched = inputs.targets.region.reshape(1, 8, 8, 8, 8).any((2, 4))
     np.testing.assert_allclose(found["ate"][~touched], expected[~touched], atol=1e-3)
     assert np.count_nonzero(expected) > 0
@@ -83,8 +83,8 @@ def test_captums_occlusion_is_the_zero_perturbation(model):
 def test_the_tuned_peer_of_components_finds_the_same(inputs, model, monkeypatch):
     reference = load("components")
     monkeypatch.setattr(running, "inputs_per_call", lambda *_: inputs)
-    one = reference.inputs.one(0)
-    found = components.tuned(tuned_copy(model), one, reference.explainer, every=16)
+    one = reference.inputs.one(0).replace(every=16)
+    found = components.tuned(tuned_copy(model), one, reference.explainer)
     assert found["asked"].sum() == 58
     np.testing.assert_array_equal(np.isfinite(found["effects"]), found["asked"])
     expected = reference.result["effects"][:1][found["asked"]]
@@ -93,7 +93,7 @@ def test_the_tuned_peer_of_components_finds_the_same(inputs, model, monkeypatch)
 
 def test_the_peers_of_components_leave_no_hooks(model):
     reference = load("components")
-    components.original(model, reference.inputs.one(0), reference.explainer, every=64)
+    components.original(model, reference.inputs.one(0).replace(every=64), reference.explainer)
     components.first_order(model, reference.inputs.one(0))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(p.grad is None for p in model.parameters())
