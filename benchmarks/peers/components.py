@@ -146,18 +146,19 @@ def _hooked(
 ) -> Iterator[None]:
     """While the network runs, `see` is shown each site's tensor, and may give another for it."""
 
-    def hook(number: int, site: Site) -> Any:
-        module: Any = site.module
-        if site.is_input:
-            return module.register_forward_pre_hook(lambda _, given: see(number, given[0]))
-        return module.register_forward_hook(lambda _, given, made: see(number, made))
-
-    handles = [hook(number, site) for number, site in enumerate(sites)]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for number, site in enumerate(sites):
+            module: Any = site.module
+            if site.is_input:
+                hook = module.register_forward_pre_hook(
+                    lambda _, given, number=number: see(number, given[0])
+                )
+            else:
+                hook = module.register_forward_hook(
+                    lambda _, given, made, number=number: see(number, made)
+                )
+            hooks.enter_context(hook)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 #: One intervention at a time; those on a site batched.

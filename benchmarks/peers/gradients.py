@@ -3,7 +3,6 @@
 Like ours, the first two explain the logits of a class summed over the pixels of its segment.
 """
 
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,37 +26,26 @@ def _grad_cam(model: TorchUNet, x, inputs: Inputs, settings: GradCam, size: int)
     `backward` computes the gradients of all weights, too; of a frozen network, as the tuned way
     has, only that of the layer's output.
     """
-    whole = model.head.weight.requires_grad
-    with _kept(model, whole) as kept:
+    whole, kept = model.head.weight.requires_grad, []
+
+    def keep(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        output.retain_grad() if whole else output.requires_grad_(True)
+        kept.append(output)
+
+    with model.encoder[-1].register_forward_hook(keep):
         logits, wanted = class_logits(model(x)), classes_of(inputs, model.device)
         segment = segment_of(logits, wanted)
         summed = _summed(logits, wanted, segment)
-        if whole:
-            model.zero_grad()
-            summed.backward()
-            gradient: Any = kept[0].grad
-        else:
-            (gradient,) = torch.autograd.grad(summed, kept[0])
+    if whole:
+        model.zero_grad()
+        summed.backward()
+        gradient: Any = kept[0].grad
+    else:
+        (gradient,) = torch.autograd.grad(summed, kept[0])
     weights = gradient.float().mean((2, 3), keepdim=True)
     cam = functional.relu((weights * kept[0].detach().float()).sum(1, keepdim=True))
     cam = functional.interpolate(cam, x.shape[2:], mode="bilinear", align_corners=False)
     return _result(cam[:, 0], segment)
-
-
-@contextmanager
-def _kept(model: TorchUNet, whole: bool):
-    """What the bottleneck gives while the model runs, with a gradient of its own."""
-    kept: list[torch.Tensor] = []
-
-    def hook(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        output.retain_grad() if whole else output.requires_grad_(True)
-        kept.append(output)
-
-    handle = model.encoder[-1].register_forward_hook(hook)
-    try:
-        yield kept
-    finally:
-        handle.remove()
 
 
 def _integrate(

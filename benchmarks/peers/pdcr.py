@@ -1,7 +1,7 @@
 """ATE of input blocks as PdCR does it (arXiv 2602.20511) in PyTorch: as published, and tuned.
 
-Both use given draws, so that they intervene with the very patches that ours puts in, and visit those of
-the blocks of one image that do not touch the region.
+Both use given draws, so that they intervene with the very patches that ours puts in, and visit
+those of the inputs' blocks that do not touch the region.
 """
 
 import itertools

@@ -47,55 +47,43 @@ def test_unet_forward(tmp_path):
     assert "torch" in record.versions
 
 
-@pytest.mark.slow
-def test_ate(tmp_path):
-    record = run("ate", tmp_path / "a.json", "--peer", "all", "--devices", "2")
-    check(record, "interventions", "blocks")
-    assert set(record.ratios) == {"original", "tuned"}
-    assert "of the first image" in record.peer_sample["tuned"].what
-    assert record.flops > 0
+#: Case -> what it works on, and what else is true of its record.
+WITH_PEERS = {
+    "ate": (
+        {"interventions", "blocks"},
+        lambda record: "of the first image" in record.peer_sample["tuned"].what,
+    ),
+    "occlusion": (
+        {"interventions", "blocks", "explanations"},
+        lambda record: record.work["interventions"] <= record.work["blocks"],
+    ),
+    "grad-cam": ({"explanations"}, lambda record: not record.peer_sample),
+    "integrated-gradients": (
+        {"explanations", "gradients"},
+        lambda record: record.peer_sample["original"].scale == 2,
+    ),
+    "confidence": ({"explanations", "forwards"}, lambda record: not record.peer_sample),
+    "components": (
+        {"explanations", "interventions"},
+        lambda record: record.peer_sample["original"].scale > 1,
+    ),
+    "misure": (
+        {"explanations", "iterations"},
+        lambda record: record.peer_sample["original"].scale == 2,
+    ),
+}
 
 
 @pytest.mark.slow
-def test_occlusion(tmp_path):
-    record = run("occlusion", tmp_path / "a.json", "--peer", "all")
-    check(record, "interventions", "blocks", "explanations")
+@pytest.mark.parametrize("name", WITH_PEERS)
+def test_a_method_and_its_peers(name, tmp_path):
+    work, holds = WITH_PEERS[name]
+    devices = ["--devices", "2"] if name == "ate" else []
+    record = run(name, tmp_path / "a.json", "--peer", "all", *devices)
+    check(record, *work)
     assert {"original", "tuned"} <= set(record.ratios)
-    assert record.work["interventions"] <= record.work["blocks"]
-
-
-@pytest.mark.slow
-def test_grad_cam(tmp_path):
-    record = run("grad-cam", tmp_path / "a.json", "--peer", "all")
-    check(record, "explanations")
-    assert set(record.ratios) == {"original", "tuned"}
     assert record.flops > 0
-
-
-@pytest.mark.slow
-def test_integrated_gradients(tmp_path):
-    record = run("integrated-gradients", tmp_path / "a.json", "--peer", "all")
-    check(record, "explanations", "gradients")
-    assert {"original", "tuned"} <= set(record.ratios)
-    assert record.peer_sample["original"].scale == 2
-    assert record.flops > 0
-
-
-@pytest.mark.slow
-def test_confidence(tmp_path):
-    record = run("confidence", tmp_path / "a.json", "--peer", "all")
-    check(record, "explanations", "forwards")
-    assert set(record.ratios) == {"original", "tuned"}
-    assert record.flops > 0
-
-
-@pytest.mark.slow
-def test_components(tmp_path):
-    record = run("components", tmp_path / "a.json", "--peer", "all")
-    check(record, "explanations", "interventions")
-    assert set(record.ratios) == {"original", "tuned"}
-    assert record.peer_sample["original"].scale > 1
-    assert record.flops > 0
+    assert holds(record)
 
 
 @pytest.mark.slow
@@ -124,15 +112,6 @@ def test_ate_regions(tmp_path):
     assert set(record.timings) == {together["who"], alone["who"]}
     assert record.work["interventions"] == together["interventions evaluated"]
     assert alone["over one pass's"] > 1
-
-
-@pytest.mark.slow
-def test_misure(tmp_path):
-    record = run("misure", tmp_path / "a.json", "--peer", "original")
-    check(record, "explanations", "iterations")
-    assert set(record.ratios) == {"original"}
-    assert record.peer_sample["original"].scale == 2
-    assert record.flops > 0
 
 
 @pytest.mark.slow
