@@ -41,13 +41,16 @@ def same_stage_1(found, expected):
     np.testing.assert_allclose(found["dice_trace"], expected["dice_trace"], rtol=0, atol=1e-6)
 
 
-def test_original_equals_the_reference(model):
+@pytest.mark.parametrize("iterations", [30, pytest.param(100, marks=pytest.mark.slow)])
+def test_original_equals_the_reference(model, iterations):
     inputs, expected = few(1)  # a single dilation
-    found = original(model, inputs, MisurePaper())
+    found = original(model, inputs, MisurePaper(num_iterations=iterations))
     same_stage_1(found, expected)
-    np.testing.assert_allclose(found["trace"], expected["trace"], rtol=1e-3)
-    assert (np.abs(found["mask"] - expected["mask"]) > 1e-2).mean() < 2e-3
-    np.testing.assert_allclose(found["dice_minimal"], expected["dice_minimal"], rtol=0, atol=2e-3)
+    np.testing.assert_allclose(found["trace"], expected["trace"][:, :iterations], rtol=1e-3)
+    if iterations == 100:
+        assert (np.abs(found["mask"] - expected["mask"]) > 1e-2).mean() < 2e-3
+        dices = [result["dice_minimal"] for result in (found, expected)]
+        np.testing.assert_allclose(*dices, rtol=0, atol=2e-3)
 
 
 def test_tuned_equals_the_reference_while_rounding_is_small(model):
