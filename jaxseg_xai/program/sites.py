@@ -15,11 +15,15 @@ from jaxseg_xai.program.trace import Equation, Program, operand
 #: Applied to every number by itself: bias, normalisation and activation consist of these.
 # fmt: off
 _ELEMENTWISE = frozenset([
-    "abs", "add", "ceil", "clamp", "convert_element_type", "copy", "div", "erf", "exp",
+    "abs", "add", "ceil", "clamp", "convert_element_type", "copy", "div", "erf", "erfc", "exp",
     "exp2", "expm1", "floor", "integer_pow", "log", "log1p", "logistic", "max", "min", "mul",
     "neg", "pow", "round", "rsqrt", "select_n", "sign", "sqrt", "square", "sub", "tanh",
 ])
 # fmt: on
+#: Further ones between the first and the last equation of a normalisation or an activation.
+_OF_NORMS = frozenset(
+    ["broadcast_in_dim", "ge", "gt", "le", "lt", "reduce_sum", "reshape", "squeeze"]
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,8 @@ def find_sites(program: Program) -> tuple[Site, ...]:
 
     A layer is a convolution, or a matrix product, of something that depends on the image by a
     weight that does not. Its tensor is what comes out of bias, normalisation and activation: it is
-    followed through elementwise equations as long as nothing else reads it or enters.
+    followed through elementwise equations, and the sums of a normalisation, as long as nothing else
+    reads it or enters. (Before an instance normalisation the gradient is 0 in the mean.)
 
     A skip connection is an operand of a concatenation or addition that comes from a higher
     resolution than the others: of the convolutions on its way from the image, even the one with the
@@ -129,9 +134,9 @@ def find_sites(program: Program) -> tuple[Site, ...]:
       ModelError: the model has no layer.
     """
     readers = defaultdict(list)
-    for equation in program.equations:
+    for index, equation in enumerate(program.equations):
         for value in set(_values(equation)):
-            readers[value].append(equation)
+            readers[value].append(index)
     coarsest, last_layer = {program.image: math.inf}, {}
     layers: list[Site] = []
     skips: list[tuple[int, int]] = []
@@ -206,17 +211,35 @@ def _channel_axis(equation: Equation, program: Program) -> int | None:
 
 
 def _layer(
-    program: Program, readers: Mapping[int, list[Equation]], name: str, value: int, axis: int
+    program: Program, readers: Mapping[int, list[int]], name: str, value: int, axis: int
 ) -> Site:
     shape = program.shapes[value].shape
-    while len(readers[value]) == 1:
-        (equation,) = readers[value]
-        alone = sum(v in program.of_image for v in _values(equation)) == 1
-        same = len(equation.outputs) == 1 and program.shapes[equation.outputs[0]].shape == shape
-        if equation.primitive.name not in _ELEMENTWISE or not alone or not same:
-            break
-        (value,) = equation.outputs
+    while (after := _followed(program, readers, value)) is not None:
+        value = after
     return Site(name=name, kind="layer", value=value, axis=axis, num_channels=shape[axis])
+
+
+def _followed(program: Program, readers: Mapping[int, list[int]], value: int) -> int | None:
+    """The next tensor of the same shape that is made of this one alone, and replaces it for good.
+
+    Normalisations by the image's own mean and activations like GELU read a tensor several times:
+    all that is made of it must have come together again. None: it does not.
+    """
+    made, waiting = {value}, readers[value]
+    while waiting:
+        equation = program.equations[waiting[0]]
+        if equation.primitive.name not in _ELEMENTWISE | _OF_NORMS:
+            return None
+        if not made.issuperset(v for v in _values(equation) if v in program.of_image):
+            return None
+        (output,) = equation.outputs
+        waiting = sorted({*waiting[1:], *readers[output]})
+        together = not any(made.intersection(_values(program.equations[i])) for i in waiting)
+        made.add(output)
+        same = program.shapes[output].shape == program.shapes[value].shape
+        if together and same and equation.primitive.name in _ELEMENTWISE:
+            return output
+    return None
 
 
 def _area(equation: Equation, program: Program) -> float:

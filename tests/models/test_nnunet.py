@@ -185,6 +185,21 @@ def test_a_volume_is_explained_on_its_own_grid(folders):
     assert np.asarray(found.attribution[1:, :18, 2:]).any()
 
 
+def test_class_activation_maps_need_an_image_of_one_patch(folders):
+    model = from_nnunet(folders["2d"], prepared=True)
+    image = np.random.default_rng(3).random((8, 8, 2)).astype(np.float32)
+    for size, fits in (((8, 8), True), ((6, 7), True), ((9, 8), False)):
+        given = np.resize(image, (*size, 2))
+        if fits:
+            found = jaxseg_xai.explain(model, given, "organ", "grad_cam")[0]
+            assert found.scores["height"] == 4
+            continue
+        with pytest.raises(
+            ModelError, match=r"shows the whole image .*; give an image of one patch"
+        ):
+            jaxseg_xai.explain(model, given, "organ", "grad_cam")
+
+
 def test_regions_of_several_labels_are_classes_that_overlap(tmp_path):
     folder = write(tmp_path, labels=REGIONS, num_logits=2)
     output = from_nnunet(folder).segmenter.output

@@ -71,7 +71,7 @@ class GradCam(Explainer):
 
         Raises:
           ConfigError: no layer of this name; the message lists those there are.
-          ModelError: the model has no convolution.
+          ModelError: the model has no convolution, or none of a whole image: it runs on tiles.
         """
         self.find(segmenter, variables, shape)
 
@@ -81,20 +81,23 @@ class GradCam(Explainer):
         """The model traced for one image of a shape (*S, C), and the layer in it."""
         program = traced_for_one(segmenter, variables, shape)
         axes = segmenter.input.rank + 2
-        layers = [
+        layers = [site for site in sites_of(program) if site.kind == "layer"]
+        # A layer of several tiles, or of the slices of a volume, is no map of the image.
+        whole = [
             site
-            for site in sites_of(program)
-            if site.kind == "layer" and len(program.shapes[site.value].shape) == axes
+            for site in layers
+            if len(shape := program.shapes[site.value].shape) == axes and shape[0] == 1
         ]
-        if not layers:
+        if not whole:
+            tiles = "; give an image of one patch, or use another method" if layers else ""
             raise ModelError(
-                f"no layer of the model has {axes - 2} spatial axes; {self.name} needs a "
-                "convolution"
+                f"no layer of the model shows the whole image along {axes - 2} axes; {self.name} "
+                f"needs a convolution that does{tiles}"
             )
         name = self.layer or segmenter.sites.cam_layer
         if name:
-            return program, select_sites(layers, [name])[0]
-        below = layers[:-1] or layers
+            return program, select_sites(whole, [name])[0]
+        below = whole[:-1] or whole
         # The last one of the smallest: `min` takes the first.
         return program, min(reversed(below), key=lambda site: _area(program, site))
 
