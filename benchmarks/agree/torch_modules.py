@@ -1,0 +1,174 @@
+"""`from_torch` on networks of the libraries that people use: MONAI, transformers, smp.
+
+    python -m venv nets && . nets/bin/activate
+    pip install -e '.[torch]' monai==1.6.1 transformers==5.24.0 segmentation-models-pytorch==0.6.0
+    python -m benchmarks.agree.torch_modules                       # an hour on two cores
+    python -m benchmarks.agree.torch_modules DynUNet SegFormer --methods
+
+It prints one line of a table for every network, with random weights and small images: the largest
+difference of the output and of the gradient with respect to the image, in shares of the largest
+value; the gradient in double precision, since in single precision a ReLU now and then decides
+otherwise; how often it was compiled for one shape; and how many times fewer FLOPs an intervention
+on an 8x8 block has for a 32x32 region of a 256x256 image. With `--methods` MiSuRe, ATE and
+Grad-CAM explain one image. Exit code 1: a difference above 1e-4, or a method that fails.
+"""
+
+import argparse
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+import jaxseg_xai
+from benchmarks.agree.torch_nets import NETS, Net
+from jaxseg_xai.core.errors import JaxsegError, ModelError
+from jaxseg_xai.incremental import make_plan
+from jaxseg_xai.models import Bundle
+
+#: Largest difference from PyTorch.
+LIMIT = 1e-4
+#: Settings with which a method takes seconds.
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "misure": {"num_iterations": 2},
+    "ate": {"block_size": 16, "perturbation": "zero"},
+    "grad_cam": {},
+}
+
+
+def compare(net: Net) -> dict[str, float]:
+    """Differences in shares of the largest value, how often it was compiled, and FLOPs saved."""
+    module, rng = net.make(), np.random.default_rng(0)
+    model = _model(module, net)
+    spec = model.segmenter.input
+    images = rng.random((2, *net.size, spec.channels))
+    run = jax.jit(model.segmenter)
+    single = _difference(
+        run(model.variables, images.astype(np.float32)), _torch(module, net, images, "float32")[0]
+    )
+    run(model.variables, images[::-1].astype(np.float32))
+    with jax.enable_x64(True):
+        expected, slope, weight = _torch(module, net, images, "float64")
+        variables = {name: np.asarray(v, np.float64) for name, v in model.variables.items()}
+
+        @jax.jit
+        def both(variables: Any, images: Any) -> Any:
+            found, back = jax.vjp(functools.partial(_raw, model, variables), images)
+            return found, back(weight)[0]
+
+        found = both(variables, images)
+        double = [_difference(a, b) for a, b in zip(found, (expected, slope), strict=True)]
+    return {
+        "output": single,
+        "output, double": double[0],
+        "gradient, double": double[1],
+        "compiled": run._cache_size(),  # pyright: ignore[reportAttributeAccessIssue]
+        "FLOPs saved": _saved(model, net),
+    }
+
+
+def _model(module: torch.nn.Module, net: Net) -> Bundle:
+    return jaxseg_xai.from_torch(module, class_names=("background", "object"), **net.description)
+
+
+def _raw(model: Bundle, variables: Any, images: jax.Array) -> jax.Array:
+    """The output in the images' precision, before it is resized to their size."""
+    found = model.segmenter.apply(variables, images)
+    for key in model.segmenter.output.select:
+        found = found[key]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _torch(module: Any, net: Net, images: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
+    """By PyTorch, channels last: output, gradient of a weighted sum, weights of the sum."""
+    inputs = torch.from_numpy(images).movedim(-1, 1).to(getattr(torch, dtype)).requires_grad_()
+    found = module.to(inputs.dtype)(inputs)
+    for key in net.description.get("select", ()):
+        found = found[key]
+    if isinstance(found, list | tuple):
+        found = found[0]
+    if dtype == "float32" and found.shape[2:] != inputs.shape[2:]:
+        found = torch.nn.functional.interpolate(found, size=inputs.shape[2:], mode="bilinear")
+    weight = torch.from_numpy(np.random.default_rng(1).normal(size=found.shape)).to(found.dtype)
+    (found * weight).sum().backward()
+    assert inputs.grad is not None
+    return tuple(x.detach().movedim(1, -1).numpy() for x in (found, inputs.grad, weight))
+
+
+def _difference(found: Any, expected: np.ndarray) -> float:
+    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+
+
+def _saved(model: Bundle, net: Net) -> float:
+    if net.planned is None:
+        return float("nan")
+    shape = (net.planned, net.planned, model.segmenter.input.channels)
+    plan = make_plan(
+        model.segmenter, model.variables, shape, block=(8, 8), region=(32, 32), num_patches=4
+    )
+    return plan.table().ratio
+
+
+def explain(net: Net) -> str:
+    """The methods that explained an image with finite numbers.
+
+    Raises:
+      JaxsegError: one did not.
+    """
+    model, done = _model(net.make(), net), []
+    spec = model.segmenter.input
+    image = np.random.default_rng(0).random((*net.size, spec.channels)).astype(np.float32)
+    for method, settings in METHODS.items():
+        if spec.rank == 3 and method == "misure":
+            continue
+        found = jaxseg_xai.explain(model, image, "object", method, **settings)
+        if not np.isfinite(found.attribution).all():
+            raise ModelError(f"{method} gives numbers that are not finite")
+        done.append(method)
+    return ", ".join(done)
+
+
+def _stand_in_for_torchvision() -> Any:
+    """Two operators that nothing here calls, for a torchvision that does not fit PyTorch's build.
+
+    PyPI's torchvision does not load its operators beside a CPU build; then even the import fails.
+    """
+    if hasattr(torch.ops.torchvision, "nms"):
+        return None
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description="from_torch on networks of MONAI and others")
+    parser.add_argument("names", nargs="*", help="parts of names; all networks without")
+    parser.add_argument("--methods", action="store_true", help="also explain an image with each")
+    asked = parser.parse_args()
+    operators, failed = _stand_in_for_torchvision(), False
+    for name, net in NETS.items():
+        if asked.names and not any(part in name for part in asked.names):
+            continue
+        try:
+            found = compare(net)
+            methods = explain(net) if asked.methods else ""
+        except JaxsegError as error:
+            print(f"| {name} | {error} |", flush=True)
+            failed = True
+            continue
+        jaxseg_xai.clear_caches()
+        numbers = [found[key] for key in ("output", "output, double", "gradient, double")]
+        failed |= max(numbers) > LIMIT or found["compiled"] != 1
+        cells = [name, *(f"{n:.1e}" for n in numbers), f"{found['compiled']:.0f}"]
+        print(f"| {' | '.join(cells)} | {found['FLOPs saved']:.3g} | {methods} |", flush=True)
+    del operators
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
