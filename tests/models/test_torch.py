@@ -70,6 +70,15 @@ def test_outputs_and_gradients_are_those_of_pytorch(name):
     assert run._cache_size() == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bilinear", "transformer", "pyramid"])
+def test_modules_compute_in_bfloat16(name):
+    x = np.random.default_rng(0).normal(size=(1, 16, 16, 3)).astype(np.float32)
+    models = [from_torch(make(name), class_names=NAMES, dtype=d) for d in ("float32", "bfloat16")]
+    exact, short = (jax.jit(m.segmenter)(m.variables, x) for m in models)
+    assert 0 < np.abs(exact - short).max() < 0.05 * np.abs(exact).max()
+
+
 def test_volumes_and_outputs_in_containers():
     net = make("Volume")
     rng = np.random.default_rng(0)

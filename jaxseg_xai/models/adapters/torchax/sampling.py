@@ -52,7 +52,7 @@ def grid_sample(
         for p, a in zip(position, at, strict=True):
             share = share * (1 - jnp.abs(p - a))
         found = found + _read(input, at) * share[:, None]
-    return jnp.asarray(found)
+    return jnp.asarray(found, input.dtype)
 
 
 def _pixels(x: jax.Array, size: int, padding: str, align_corners: bool) -> jax.Array:
