@@ -36,6 +36,7 @@ _PLACES = {
     "open_store": "jaxseg_xai.facade",
     "as_model": "jaxseg_xai.models",
     "from_torch": "jaxseg_xai.models",
+    "from_keras": "jaxseg_xai.models",
     "from_onnx": "jaxseg_xai.models",
     "load_model": "jaxseg_xai.models",
     "from_nnunet": "jaxseg_xai.models",

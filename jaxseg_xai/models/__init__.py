@@ -2,7 +2,7 @@
 
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.models.folder import bundled_models, load_model
-from jaxseg_xai.models.libraries import from_onnx
+from jaxseg_xai.models.libraries import from_keras, from_onnx
 from jaxseg_xai.models.nnunet import from_nnunet
 from jaxseg_xai.models.registry import ADAPTERS, MODELS
 from jaxseg_xai.models.wrap import as_model, from_torch
@@ -13,6 +13,7 @@ __all__ = [
     "Bundle",
     "as_model",
     "bundled_models",
+    "from_keras",
     "from_nnunet",
     "from_onnx",
     "from_torch",

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.models.adapters.keras import KerasAdapter, read_keras
 from jaxseg_xai.models.adapters.onnx import read_onnx
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.models.wrap import as_model
@@ -38,3 +40,32 @@ def from_onnx(
       MissingExtraError: without the extra `onnx`.
     """
     return as_model(read_onnx(path, output), class_names=class_names, name=name, **description)
+
+
+def from_keras(
+    model: Any, *, class_names: Sequence[str], name: str = "model", **description: Any
+) -> Bundle:
+    """Make a model out of a Keras 3 model on the JAX backend (extra `keras`).
+
+    It runs in evaluation mode; its weights are copied. Channels, rank and a fixed size are read
+    from its input. Where its last layer applies a sigmoid, its output is probabilities, which
+    `activation` "threshold" describes, and so it is by default; a softmax there is refused.
+
+    Args:
+      model: a `keras.Model`, or a file "net.keras". Where Keras is not imported yet, it is
+        imported on JAX.
+      class_names: one per class; of a softmax model the first is the background.
+      name: what tables and figures call it.
+      **description: see `as_model`; `select` leads to the logits among several outputs.
+
+    Raises:
+      ConfigError: it is no Keras model, or Keras runs on another backend; see also `as_model`.
+      ModelError: the file cannot be loaded; the model is not built, has several inputs, channels
+        first or a softmax at its end; or the description contradicts itself.
+      MissingExtraError: without the extra `keras`.
+    """
+    if isinstance(model, str | Path):
+        model = read_keras(model)
+    if not KerasAdapter.matches(model):
+        raise ConfigError(f"a {type(model).__name__} is no keras.Model; use as_model")
+    return as_model(model, class_names=class_names, name=name, **description)

@@ -46,6 +46,7 @@ ADAPTERS = Registry(
         "torch": "jaxseg_xai.models.adapters.torch:TorchAdapter",
         "nnunet": "jaxseg_xai.models.nnunet.adapter:NNUNetAdapter",
         "onnx": "jaxseg_xai.models.adapters.onnx:ONNXAdapter",
+        "keras": "jaxseg_xai.models.adapters.keras:KerasAdapter",
     },
     base=Adapter,
 )
