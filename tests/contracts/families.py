@@ -313,7 +313,14 @@ FAMILIES = {
         ),
     ),
     "lightmunet": Family(
-        config={"width": 4, "depths": [0, 1], "depths_decoder": [1], "num_states": 2},
+        # Two channels a group: behind norms of single ones the gradient is 0 in the mean.
+        config={
+            "width": 4,
+            "num_groups": 2,
+            "depths": [0, 1],
+            "depths_decoder": [1],
+            "num_states": 2,
+        },
         size=(4, 4),
         golden=(
             Golden(
