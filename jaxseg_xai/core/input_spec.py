@@ -21,7 +21,7 @@ class InputSpec:
       channels: C.
       multiple_of: every side must be a multiple of this.
       fixed_size: the only size the model takes, one number per axis; other images are resized to it
-        (linearly) and maps brought back. None: any size.
+        (linearly, with antialiasing) and maps brought back. None: any size.
       spacing: millimetres per pixel of each axis, to which images are resampled (by cubic splines,
         after the scaling) and from which maps are brought back; None leaves an axis. (): pixels are
         taken as they are, whatever their size.

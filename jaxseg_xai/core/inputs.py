@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.input_spec import InputSpec
-from jaxseg_xai.core.resampling import axis_apart, resize, size_at
+from jaxseg_xai.core.resampling import axis_apart, resize, resize_antialiased, size_at
 from jaxseg_xai.core.types import Sample
 
 #: What is divided by at least.
@@ -145,7 +145,7 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
             image, inside = (x[tuple(slice(*ends) for ends in box)] for x in (image, inside))
     resized, apart = _resized(sample, image.shape[:-1], spec)
     if not spec.spacing:
-        image = resize(image, resized, order=1)
+        image = resize_antialiased(image, resized)
     image = _scaled(image, inside, spec)
     if spec.spacing:
         image = resize(image, resized, order=3, apart=apart[0])
@@ -154,7 +154,7 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
         if spec.pad == "refuse":
             raise DataError(
                 f"{sample.id}: {'x'.join(map(str, size))} is not a multiple of the model's stride "
-                f"{spec.multiple_of}; set pad to edge, reflect or constant, or resize the image"
+                f"{spec.multiple_of}; set pad to edge, reflect or constant, or resize"
             )
         image = np.pad(image, [(0, n) for n in extra] + [(0, 0)], mode=spec.pad)
     padded = tuple(n + e for n, e in zip(resized, extra, strict=True))

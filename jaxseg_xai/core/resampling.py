@@ -39,6 +39,24 @@ def resize(
     return found.reshape(*size, *values.shape[len(size) :]).astype(values.dtype)
 
 
+def resize_antialiased(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Interpolate floats [*S, C] linearly to [*size, C], as PIL's BILINEAR does.
+
+    Where the result is coarser, a pixel is a weighted mean of all that it covers.
+    """
+    for axis, new in enumerate(size):
+        old = values.shape[axis]
+        if old == new:
+            continue
+        step = old / new
+        centres = (np.arange(new) + 0.5) * step - 0.5
+        distance = np.abs(np.arange(old) - centres[:, None])
+        weights = np.maximum(0, 1 - distance / max(step, 1))
+        weights /= weights.sum(axis=1, keepdims=True)
+        values = np.moveaxis(np.tensordot(weights.astype(values.dtype), values, (1, axis)), 0, axis)
+    return values
+
+
 def _zoom(values: np.ndarray, zoom: tuple[float, ...], order: int) -> np.ndarray:
     found = np.asarray(ndimage.zoom(values, zoom, order=order, mode="nearest", grid_mode=True))
     return np.clip(found, values.min(), values.max()) if order > 1 else found

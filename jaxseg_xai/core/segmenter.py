@@ -14,6 +14,9 @@ from jaxseg_xai.core.output_spec import OutputSpec
 #: and TPUs round the factors of products to 10 or 7 bits. tensorfloat32 is what GPUs would do.
 Dtype = Literal["float32", "tensorfloat32", "bfloat16"]
 
+#: Fields of a model's input that whoever uses it may choose.
+_OF_INPUT = ("pad", "grey", "fixed_size")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sites:
@@ -83,9 +86,20 @@ class Segmenter:
         return self.logits(variables, inputs)
 
     def replace(self, **changes: Any) -> "Segmenter":
-        """A copy with other `pad`, `grey` (of its input), `dtype` or other fields."""
-        of_input = {name: changes.pop(name) for name in ("pad", "grey") if name in changes}
-        spec = dataclasses.replace(changes.pop("input", self.input), **of_input)
+        """A copy with other `pad`, `grey`, `fixed_size` (of its input), `dtype` or other fields.
+
+        Raises:
+          ModelError: the model cannot have such a value.
+        """
+        of_input = {name: changes.pop(name) for name in _OF_INPUT if name in changes}
+        spec = changes.pop("input", self.input)
+        size = tuple(of_input.get("fixed_size") or ())
+        if size and spec.fixed_size not in (None, size):
+            raise ModelError(
+                f"images cannot be resized to {size}: the model takes {spec.fixed_size} only; "
+                "leave resize out"
+            )
+        spec = dataclasses.replace(spec, **of_input)
         if (dtype := changes.get("dtype", self.dtype)) not in get_args(Dtype):
             raise ModelError(f"dtype is {dtype!r}; use {', '.join(get_args(Dtype))}")
         return dataclasses.replace(self, input=spec, **changes)

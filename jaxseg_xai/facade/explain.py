@@ -35,6 +35,7 @@ def explain(
     seed: int = 0,
     pad: Pad | None = None,
     channels: Grey | None = None,
+    resize: tuple[int, ...] | None = None,
     dtype: Dtype | None = None,
     batch_size: int | None = None,
     progress: bool = False,
@@ -66,6 +67,9 @@ def explain(
         "constant". Left out, what the model's description says.
       channels: "repeat" shows a grey image to a model of three channels, "refuse" does not. Left
         out, what the model's description says.
+      resize: size to which all images are resized, (256, 256) for instance, so that images of many
+        sizes need one compilation; maps are brought back to the images' own grid. Left out, what
+        the model's description says.
       dtype: what the model computes in.
       batch_size: explanations at a time, over all devices.
       progress: show a bar.
@@ -79,7 +83,7 @@ def explain(
         remedy. (Of several images, one that cannot be explained has status FAILED and a reason, as
         long as there are others.)
     """
-    bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
+    bundle = open_model(model, pad=pad, grey=channels, fixed_size=resize, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     source = as_source(images, labels, rank=spec.rank)
     explainer = make_explainer(method, settings)
@@ -118,13 +122,15 @@ def explain(
     return found
 
 
-def open_model(
-    model: Any, *, pad: Pad | None = None, grey: Grey | None = None, dtype: Dtype | None = None
-) -> Bundle:
-    """A model by name or folder, or described by `as_model`, with some options set."""
+def open_model(model: Any, **options: Any) -> Bundle:
+    """A model by name or folder, or described by `as_model`, with those options set that are there.
+
+    Args:
+      model: the model.
+      **options: of `Segmenter.replace`; None leaves what the model says.
+    """
     bundle = load_model(model) if isinstance(model, str | Path) else as_model(model)
-    given = {"pad": pad, "grey": grey, "dtype": dtype}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in options.items() if value is not None}
     return dataclasses.replace(bundle, segmenter=bundle.segmenter.replace(**changes))
 
 

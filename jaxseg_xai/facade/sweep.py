@@ -35,6 +35,7 @@ def sweep(
     num_patches: int = 1000,
     pad: Pad | None = None,
     channels: Grey | None = None,
+    resize: tuple[int, ...] | None = None,
     dtype: Dtype | None = None,
     store_labels: bool = False,
     overwrite: bool = False,
@@ -65,6 +66,7 @@ def sweep(
       num_patches: how many patches a pool has.
       pad: what to do with sizes that the model does not take, as for `jaxseg_xai.explain`.
       channels: what to do with grey images, as for `jaxseg_xai.explain`.
+      resize: size to which all images are resized, as for `jaxseg_xai.explain`.
       dtype: what the model computes in.
       store_labels: keep ground truth in the store even where no method looks at it.
       overwrite: delete an existing store first.
@@ -77,7 +79,7 @@ def sweep(
     Raises:
       JaxsegError: the model, the data, the store or a setting cannot be used at all.
     """
-    bundle = open_model(model, pad=pad, grey=channels, dtype=dtype)
+    bundle = open_model(model, pad=pad, grey=channels, fixed_size=resize, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     source, chosen = _open(data, labels, bundle.segmenter)
     one = isinstance(explain, str | Explainer | Mapping | Job)
@@ -94,6 +96,7 @@ def sweep(
         batch_size=batch_size,
         pad=bundle.segmenter.input.pad,
         channels=bundle.segmenter.input.grey,
+        resize=bundle.segmenter.input.fixed_size,
         dtype=bundle.segmenter.dtype,
         store_labels=store_labels or labels is not None,
         seed=seed,

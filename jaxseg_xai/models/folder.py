@@ -35,7 +35,12 @@ def bundled_models() -> dict[str, Path]:
 
 
 def load_model(
-    name: str | Path, *, pad: Pad | None = None, grey: Grey | None = None, dtype: Dtype = "float32"
+    name: str | Path,
+    *,
+    pad: Pad | None = None,
+    grey: Grey | None = None,
+    resize: tuple[int, ...] | None = None,
+    dtype: Dtype = "float32",
 ) -> Bundle:
     """Load a model by the name of a bundled one, or from a folder.
 
@@ -45,6 +50,8 @@ def load_model(
       pad: what to do with sizes that the model does not take, see `InputSpec`; None: as the card
         says.
       grey: what to do with images of one channel, see `InputSpec`; None: as the card says.
+      resize: size to which all images are resized, one number per axis, and maps brought back;
+        None: as the card says.
       dtype: what the model computes in.
 
     Raises:
@@ -59,7 +66,7 @@ def load_model(
             f"{name}: no such model; use {', '.join(bundled)}, or a folder with {_CARD} in it"
         )
     bundle = _adapted(folder, card) if card.adapter else _built(folder, card)
-    changes = {"pad": pad, "grey": grey, "dtype": dtype}
+    changes = {"pad": pad, "grey": grey, "fixed_size": resize, "dtype": dtype}
     segmenter = bundle.segmenter.replace(**{k: v for k, v in changes.items() if v is not None})
     return dataclasses.replace(bundle, name=folder.name, segmenter=segmenter)
 

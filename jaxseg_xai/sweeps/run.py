@@ -62,7 +62,7 @@ def run_sweep(config: SweepConfig, *, progress: bool = True) -> SweepResult:
     check(config)
     work = work_of(config)
     spec = work.bundle.segmenter.input
-    config = dataclasses.replace(config, pad=spec.pad, channels=spec.grey)
+    config = dataclasses.replace(config, pad=spec.pad, channels=spec.grey, resize=spec.fixed_size)
     return run_into_zarr(work, config, progress=progress)
 
 
@@ -198,7 +198,13 @@ def work_of(config: SweepConfig) -> Work:
     """
     if not config.model:
         raise ConfigError("model is empty: name a bundled model or a folder with model.json")
-    bundle = load_model(config.model, pad=config.pad, grey=config.channels, dtype=config.dtype)
+    bundle = load_model(
+        config.model,
+        pad=config.pad,
+        grey=config.channels,
+        resize=config.resize,
+        dtype=config.dtype,
+    )
     output = bundle.segmenter.output
     # Label maps in files are read only where somebody looks at them.
     read_labels = config.store_labels or look_at_labels(config.explain, config.roi)

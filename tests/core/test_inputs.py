@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxseg_xai.core.errors import DataError, ModelError
 from jaxseg_xai.core.input_spec import InputSpec
@@ -79,6 +80,23 @@ def test_resizing_is_linear_for_images_and_nearest_for_labels(rank):
     assert labels.dtype == given.labels.dtype
     assert found.grid.valid.all()
     np.testing.assert_array_equal(found.grid.back(labels), given.labels)
+
+
+@pytest.mark.parametrize("size", [(5, 4), (3, 17), (23, 6), (12, 10)])
+def test_images_are_resized_as_by_pil(size):
+    image = np.random.default_rng(0).random((12, 10, 2)).astype(np.float32)
+    found = prepare(Sample(id="a", image=image, labels=None), spec(2, fixed_size=size)).image
+    for channel, ours in zip(np.moveaxis(image, -1, 0), np.moveaxis(found, -1, 0), strict=True):
+        theirs = Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(ours, np.asarray(theirs), atol=1e-6)
+
+
+def test_a_coarse_voxel_is_the_mean_of_what_it_covers():
+    volume = np.zeros((8, 8, 8, 1), np.float32)
+    volume[::2] = 1  # lost, or all there is, if a voxel looked at one or two slices only
+    wanted = spec(3, channels=1, fixed_size=(2, 2, 2))
+    found = prepare(Sample(id="a", image=volume, labels=None), wanted)
+    np.testing.assert_allclose(found.image, 0.5, atol=0.05)
 
 
 @pytest.mark.parametrize("rank", [2, 3])

@@ -245,10 +245,28 @@ def test_a_fixed_size_net_and_normalisation():
     model = jaxseg_xai.as_model(
         net, class_names=["a", "bright"], channels=1, fixed_size=(8, 8), mean=[0.5], std=[0.25]
     )
-    image = np.kron(RNG.random((8, 8)), np.ones((2, 2))).astype(np.float32)
+    image = np.zeros((16, 16), np.float32)
+    image[4:, 6:] = RNG.uniform(0.8, 1, (12, 10))
     found = ig(model, image)
     assert found.attribution.shape == (16, 16)
     np.testing.assert_array_equal(found.reference, image > 0.5)
+
+
+def test_images_of_many_sizes_are_resized_to_one(model):
+    images = [pictures(1, (16 + 3 * k, 20 - k))[0] for k in range(3)]
+    with CompileLog() as log:
+        found = ig(model, images, resize=(24, 24))
+    assert [one.status_name for one in found] == ["OK"] * 3
+    assert [one.attribution.shape for one in found] == [image.shape[:2] for image in images]
+    assert log.count("_explain_batch") == 1
+    for one, image in zip(found, images, strict=True):
+        differ = one.reference != (image.reshape(one.reference.shape) > 0.5)
+        assert differ.mean() < 0.3  # pixels between two others
+    fixed = jaxseg_xai.as_model(bright, class_names=["a", "b"], channels=1, fixed_size=(8, 8))
+    with pytest.raises(JaxsegError, match=r"the model takes \(8, 8\) only; leave resize out"):
+        ig(fixed, images, resize=(24, 24))
+    with pytest.raises(JaxsegError, match="one number per axis"):
+        ig(model, images, resize=(24,))
 
 
 def test_a_model_that_says_not_all_of_the_sizes_that_it_takes(tmp_path):

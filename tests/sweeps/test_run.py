@@ -129,6 +129,23 @@ def test_one_program_per_explainer_and_shape(done, model, tmp_path):
         np.testing.assert_array_equal(stored.image, expected)
 
 
+def test_one_program_for_all_sizes_where_images_are_resized(done, model, tmp_path):
+    folder = tiny.write_images(tmp_path / "images", ["i0", "i1"])
+    for k in range(2, 5):
+        tiny.write_images(folder, [f"i{k}"], size=(32 + 2 * k, 40 - k))
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, folder, explain=(ATE,), resize=(32, 32))
+    with CompileLog() as log:
+        result = run_sweep(config)
+    assert result.counts == {"ate": {"OK": 5}}
+    assert log.count("_explain_batch") == 1
+    store = ZarrStore.open(config.out)
+    assert {row.image_id: store.read(row).attribution.shape for row in store.rows("ate")} == {
+        f"i{k}": (32, 32) if k < 2 else (32 + 2 * k, 40 - k) for k in range(5)
+    }
+    with pytest.raises(ConfigError, match=r"resize was \[32, 32\], is \[48, 48\]"):
+        run_sweep(dataclasses.replace(config, resize=(48, 48)))
+
+
 def test_a_class_or_an_image_named_twice_counts_once(done, tmp_path):
     config = dataclasses.replace(
         done[0],
