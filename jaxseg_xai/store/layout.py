@@ -153,6 +153,10 @@ def plan_row(images: Table, table: Table, row: int) -> PlanRow:
     )
 
 
+#: Values of a setting that does nothing: one that the version before did not have changes nothing.
+_OFF = (None, [], {}, "", "none", False)
+
+
 def check_same(
     path: Path,
     images: Table,
@@ -168,6 +172,7 @@ def check_same(
         f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, "absent") != new.get(key, "absent")
+        and not (key not in old and new[key] in _OFF)
     ]
     if list(plan) != list(tables):
         changes.append(f"entries were {', '.join(tables)}, are {', '.join(plan)}")

@@ -75,6 +75,19 @@ def test_label_maps_cannot_be_asked_for_halfway(done):
         run_sweep(config)
 
 
+def test_a_store_of_a_version_that_knew_fewer_settings_continues(tmp_path, model, images):
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explain=(MISURE,))
+    run_sweep(config)
+    root = config.out / "zarr.json"
+    stored = json.loads(root.read_text())
+    settings = stored["attributes"]["config"]
+    del settings["resize"], settings["input"]["spacing"], settings["input"]["crop"]
+    root.write_text(json.dumps(stored))
+    assert run_sweep(config).times.computed == {"misure": 0}
+    with pytest.raises(ConfigError, match=r"resize was absent, is \[48, 48\]"):
+        run_sweep(dataclasses.replace(config, resize=(48, 48)))
+
+
 def test_weights_trained_anew_are_another_sweep(images, tmp_path):
     model = tiny.write_model(tmp_path / "model")
     config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explain=(MISURE,))
