@@ -41,6 +41,15 @@ def test_logits_are_those_of_pytorch(name, reference):
     np.testing.assert_allclose(found, reference[name], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["unet", "segformer"])
+@pytest.mark.slow
+def test_half_precision_is_near(name, reference):
+    model = load(name)
+    half = model.segmenter.replace(dtype="bfloat16")
+    found = jax.jit(half)(model.variables, reference["images"])
+    assert np.abs(found - reference[name]).max() < 0.5
+
+
 def test_a_file_for_one_image_that_reshapes_takes_several(reference):
     proto = onnx.load(FILES / "segformer.onnx")
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1

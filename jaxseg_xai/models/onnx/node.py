@@ -54,6 +54,11 @@ class Last:
     array: jax.Array
 
     @property
+    def dtype(self) -> Any:
+        """Of its numbers."""
+        return self.array.dtype
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """As the file has it."""
         batch, *space, channels = self.array.shape

@@ -46,7 +46,7 @@ def run(graph: Any, variables: dict[str, jax.Array], images: jax.Array) -> jax.A
             reason = str(error).strip().split("\n")[0]
             raise ModelError(
                 f"{node.kind} {node.name!r} does not take images {images.shape[1:-1]}: {reason}; "
-                "use the size of the export, or export with dynamic axes"
+                "describe the sizes that it takes (multiple_of), or use the size of the export"
             ) from error
         values.update(zip(node.outputs, found, strict=False))
     return declared(values[graph.output])
@@ -62,6 +62,8 @@ def _apply(node: Node, inputs: list[Any]) -> list[Any]:
         return [shape[node.get("start", 0) : node.get("end", None)]]
     if all(value is None or isinstance(value, np.ndarray) for value in inputs):
         return _by_reference(node, inputs)
+    if node.kind != "Resize":  # whose scales are no numbers of the network
+        inputs = _of_one_type(inputs)
     if node.kind in _OF_SHAPES:
         raise node.unsupported("a result that depends on the values of the image")
     if node.kind in _SPATIAL:
@@ -79,6 +81,16 @@ def _apply(node: Node, inputs: list[Any]) -> list[Any]:
         return [Last(_ANY_LAYOUT[node.kind](node, *turned))]
     found = _DECLARED[node.kind](node, *map(declared, inputs))
     return list(found) if isinstance(found, list | tuple) else [found]
+
+
+def _of_one_type(inputs: list[Any]) -> list[Any]:
+    """Constants in the floating type that the network computes in."""
+    types = [v.dtype for v in inputs if isinstance(v, Last | jax.Array)]
+    wanted = next((t for t in types if jnp.issubdtype(t, jnp.floating)), None)
+    return [
+        v.astype(wanted) if wanted and isinstance(v, np.ndarray) and v.dtype.kind == "f" else v
+        for v in inputs
+    ]
 
 
 def _turned(value: Any, rank: int) -> Any:

@@ -122,7 +122,7 @@ def average_pool(node: Node, x: jax.Array) -> jax.Array:
         around = pads[axis - 1] if node.get("count_include_pad", 0) else (0, 0)
         count = windows[axis - 1].num_inside(x.shape[axis], around)
         total = functools.reduce(jnp.add, windows[axis - 1].taps(x, axis, 0.0))
-        x = total / count.reshape(-1, *(1,) * (x.ndim - 1 - axis)).astype(np.float32)
+        x = total / count.reshape(-1, *(1,) * (x.ndim - 1 - axis)).astype(x.dtype)
     return x
 
 
