@@ -24,6 +24,12 @@ def use_quick_kernels():
         os.environ |= flags
 
 
+def kernels_of_users():
+    """Options of `jax.jit` for kernels as users have them; the last bits of others may differ."""
+    quick = _QUICK in os.environ.get("XLA_FLAGS", "")
+    return {_QUICK[2:].partition("=")[0]: True} if quick else {}
+
+
 @contextlib.contextmanager
 def compiled_programs_kept(folder):
     """Programs that tests share are compiled once."""
