@@ -2,10 +2,10 @@
 
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.models.folder import bundled_models, load_model
-from jaxseg_xai.models.libraries import from_keras, from_onnx
+from jaxseg_xai.models.libraries import from_keras, from_onnx, from_torch
 from jaxseg_xai.models.nnunet import from_nnunet
 from jaxseg_xai.models.registry import ADAPTERS, MODELS
-from jaxseg_xai.models.wrap import as_model, from_torch
+from jaxseg_xai.models.wrap import as_model
 
 __all__ = [
     "ADAPTERS",

@@ -7,8 +7,34 @@ from typing import Any
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.models.adapters.keras import KerasAdapter, read_keras
 from jaxseg_xai.models.adapters.onnx import read_onnx
+from jaxseg_xai.models.adapters.torch import TorchAdapter
 from jaxseg_xai.models.bundle import Bundle
 from jaxseg_xai.models.wrap import as_model
+
+
+def from_torch(
+    module: Any, *, class_names: Sequence[str], name: str = "model", **description: Any
+) -> Bundle:
+    """Make a model out of a PyTorch module (extra `torch`).
+
+    Images [B, *S, C] are shown to it as [B, C, *S], its output is turned likewise. It runs in
+    evaluation mode, in JAX: PyTorch is needed to trace it, and no longer when it is compiled. Its
+    weights are copied; the module stays as it is.
+
+    Args:
+      module: a `torch.nn.Module`, in whatever mode, on whatever device.
+      class_names: one per class; of a softmax model the first is the background.
+      name: what tables and figures call it.
+      **description: see `as_model`; `select` leads to the logits in a dict or tuple.
+
+    Raises:
+      ConfigError: it is no PyTorch module; see also `as_model`.
+      ModelError: it cannot be copied, or the description contradicts itself.
+      MissingExtraError: without the extra `torch`.
+    """
+    if not TorchAdapter.matches(module):
+        raise ConfigError(f"a {type(module).__name__} is no torch.nn.Module; use as_model")
+    return as_model(module, class_names=class_names, name=name, **description)
 
 
 def from_onnx(

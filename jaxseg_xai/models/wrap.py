@@ -12,7 +12,6 @@ from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.segmenter import Segmenter, Sites
 from jaxseg_xai.models.adapters import Adapter, Apply
 from jaxseg_xai.models.adapters.callable import ApplyFunction
-from jaxseg_xai.models.adapters.torch import TorchAdapter
 from jaxseg_xai.models.bundle import Bundle, ModelCard, with_fields
 from jaxseg_xai.models.registry import ADAPTERS
 
@@ -73,31 +72,6 @@ def as_model(
     }
     card = ModelCard(class_names=_plain(class_names), weights="")
     return wrap(model, variables, card, tables, name)
-
-
-def from_torch(
-    module: Any, *, class_names: Sequence[str], name: str = "model", **description: Any
-) -> Bundle:
-    """Make a model out of a PyTorch module (extra `torch`).
-
-    Images [B, *S, C] are shown to it as [B, C, *S], its output is turned likewise. It runs in
-    evaluation mode, in JAX: PyTorch is needed to trace it, and no longer when it is compiled. Its
-    weights are copied; the module stays as it is.
-
-    Args:
-      module: a `torch.nn.Module`, in whatever mode, on whatever device.
-      class_names: one per class; of a softmax model the first is the background.
-      name: what tables and figures call it.
-      **description: see `as_model`; `select` leads to the logits in a dict or tuple.
-
-    Raises:
-      ConfigError: it is no PyTorch module; see also `as_model`.
-      ModelError: it cannot be copied, or the description contradicts itself.
-      MissingExtraError: without the extra `torch`.
-    """
-    if not TorchAdapter.matches(module):
-        raise ConfigError(f"a {type(module).__name__} is no torch.nn.Module; use as_model")
-    return as_model(module, class_names=class_names, name=name, **description)
 
 
 def wrap(

@@ -42,7 +42,6 @@ def readings(
 
 
 def _most_common(names: Collection[str]) -> str:
-
     for prefix in _PREFIXES:
         if 2 * sum(name.startswith(prefix) for name in names) > len(names):
             return prefix
