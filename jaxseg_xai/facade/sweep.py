@@ -96,7 +96,7 @@ def sweep(
         batch_size=batch_size,
         pad=bundle.segmenter.input.pad,
         channels=bundle.segmenter.input.grey,
-        resize=bundle.segmenter.input.fixed_size,
+        resize=resize,
         dtype=bundle.segmenter.dtype,
         store_labels=store_labels or labels is not None,
         seed=seed,

@@ -13,20 +13,12 @@ Norm = Literal["batch", "group", "instance", "none"]
 
 
 class GroupNorm(nnx.GroupNorm):
-    """As its base, to the last digits: XLA adds up a whole image or volume number by number.
-
-    Here the mean of one axis is taken after that of another, and the variance from the distances
-    to the mean. What follows can enlarge an error: the LayerNorm of a pixel that is almost zero.
-    """
+    """As its base, by `normalise_groups`."""
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """[B, *S, channels] -> the same shape and type; computed in float32 at least."""
         assert mask is None
-        exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        groups = exact.reshape(*x.shape[:-1], self.num_groups, -1)
-        distance = groups - mean_of_groups(groups)
-        groups = distance * lax.rsqrt(mean_of_groups(distance**2) + self.epsilon)
-        found = groups.reshape(x.shape)
+        found = normalise_groups(x, self.num_groups, self.epsilon)
         if self.scale is not None:
             found *= self.scale[...]
         if self.bias is not None:
@@ -34,7 +26,26 @@ class GroupNorm(nnx.GroupNorm):
         return found.astype(x.dtype)
 
 
-def mean_of_groups(groups: jax.Array) -> jax.Array:
+def normalise_groups(x: jax.Array, num_groups: int, epsilon: float) -> jax.Array:
+    """Group normalisation of [B, *S, C] without scale and bias, in float32 at least.
+
+    Exact to the last digits, where XLA would add up a whole image or volume number by number: the
+    mean of one axis is taken after that of another, and the variance from the distances to the
+    mean. What follows can enlarge an error: the LayerNorm of a pixel that is almost zero.
+
+    Args:
+      x: images or volumes.
+      num_groups: of the channels; as many as there are channels is instance normalisation.
+      epsilon: added to the variance.
+    """
+    exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    groups = exact.reshape(*x.shape[:-1], num_groups, -1)
+    distance = groups - _mean_of_groups(groups)
+    groups = distance * lax.rsqrt(_mean_of_groups(distance**2) + epsilon)
+    return groups.reshape(x.shape)
+
+
+def _mean_of_groups(groups: jax.Array) -> jax.Array:
     """Of [B, *S, G, C / G] over S and the channels of a group."""
     for axis in (*range(1, groups.ndim - 2), groups.ndim - 1):
         groups = jnp.mean(groups, axis=axis, keepdims=True)

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxseg_xai.ops.convolution import convolve, plain, textbook
+from jaxseg_xai.ops.interpolation import along_axis, linear_matrix
 
 
 def conv_general_dilated(
@@ -276,19 +277,3 @@ def resize_linear(x: jax.Array, size: Sequence[int], *, align_corners: bool = Fa
         if x.shape[axis] != wanted:
             x = along_axis(x, linear_matrix(x.shape[axis], wanted, align_corners), axis)
     return x
-
-
-def along_axis(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
-    """A constant matrix [wanted, size] applied to an axis of any array."""
-    # To the end and back: a matrix product of the one axis, whatever the rank.
-    return jnp.moveaxis(jnp.matmul(jnp.moveaxis(x, axis, -1), matrix.astype(x.dtype).T), -1, axis)
-
-
-def linear_matrix(size: int, wanted: int, align_corners: bool) -> np.ndarray:
-    """Interpolation matrix [wanted, size]."""
-    if align_corners:
-        position = np.linspace(0.0, size - 1.0, wanted)
-    else:
-        position = (np.arange(wanted) + 0.5) * size / wanted - 0.5
-    position = np.clip(position, 0.0, size - 1.0)
-    return np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size)))

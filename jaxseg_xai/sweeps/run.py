@@ -62,7 +62,7 @@ def run_sweep(config: SweepConfig, *, progress: bool = True) -> SweepResult:
     check(config)
     work = work_of(config)
     spec = work.bundle.segmenter.input
-    config = dataclasses.replace(config, pad=spec.pad, channels=spec.grey, resize=spec.fixed_size)
+    config = dataclasses.replace(config, pad=spec.pad, channels=spec.grey)
     return run_into_zarr(work, config, progress=progress)
 
 

@@ -24,6 +24,7 @@ from jaxseg_xai.ops.random import make_key
 from jaxseg_xai.program.sites import find_sites
 from jaxseg_xai.program.trace import trace
 from tests.contracts.families import FAMILIES
+from tests.incremental import networks
 from tests.reference.zoo import recipe
 from tests.reference.zoo.make_reference import image_of
 from tests.support import batch_of
@@ -220,6 +221,22 @@ def test_methods_run(case, method):
         assert found.scores["num_interventions"] > 0
     else:
         assert np.asarray(found.attribution).any()
+
+
+@pytest.mark.slow
+def test_interventions_in_windows_are_those_on_the_whole_image(case):
+    bundle = case.bundle
+    if bundle.segmenter.input.rank == 3:
+        pytest.skip("volumes have no windows yet")
+    height, width, channels = case.images.shape[1:]
+    block, region = (height // 4, width // 4), (height // 2, width // 2)
+    # In double precision: a VM-UNet enlarges rounding to 1e-4.
+    with jax.enable_x64(True):
+        variables = jax.tree.map(lambda x: np.asarray(x, np.float64), bundle.variables)
+        _, worst = networks.compare(
+            bundle.segmenter, variables, (height, width, channels), block, region
+        )
+    assert worst < 1e-6
 
 
 GOLDEN = [(name, golden) for name, entry in FAMILIES.items() for golden in entry.golden]

@@ -93,10 +93,10 @@ def test_images_are_resized_as_by_pil(size):
 
 def test_a_coarse_voxel_is_the_mean_of_what_it_covers():
     volume = np.zeros((8, 8, 8, 1), np.float32)
-    volume[::2] = 1  # lost, or all there is, if a voxel looked at one or two slices only
+    volume[::4] = 1  # lost if a voxel looked at the two slices next to it only
     wanted = spec(3, channels=1, fixed_size=(2, 2, 2))
     found = prepare(Sample(id="a", image=volume, labels=None), wanted)
-    np.testing.assert_allclose(found.image, 0.5, atol=0.05)
+    np.testing.assert_allclose(found.image, 0.25, atol=0.08)
 
 
 @pytest.mark.parametrize("rank", [2, 3])

@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from jaxseg_xai.models.blocks.window_attention import WindowAttention
 from jaxseg_xai.ops.layers import (
     max_pool_2,
     max_pool_2_choices,
@@ -301,6 +302,7 @@ WINDOWED = {
     "cumulative": plain(lambda x: jnp.cumsum(x, -1)),
     "remat": plain(jax.checkpoint(jnp.sin)),
     "window-attention": window_attention(merged=False),
+    "shifted-windows": flax_layer(WindowAttention, C, 1, 2, 1),
 }
 
 #: Some part is computed whole: what the plan says about it.

@@ -75,6 +75,7 @@ def test_random_networks(seed):
 #: Layers that need even or large maps.
 _SIZE_BOUND = [
     layers.WINDOWED["window-attention"],
+    layers.WINDOWED["shifted-windows"],
     layers.WINDOWED["dynamic-slice"],
     layers.WHOLE["swin"][0],
     layers.WHOLE["swin-shifted"][0],

@@ -23,7 +23,7 @@ pytest.importorskip("torchax", reason="torchax (extra torch) is what the adapter
 
 from torch.nn import functional as F  # noqa: E402
 
-from jaxseg_xai.models.adapters.torchax import products, resizing, sampling  # noqa: E402
+from jaxseg_xai.models.torchax import products, resizing, sampling  # noqa: E402
 from tests.models.torch_nets import NETS, Transformer, Volume, make  # noqa: E402
 
 NAMES = ("background", "object")
@@ -201,7 +201,7 @@ def test_what_is_no_module_and_an_absent_torchax(monkeypatch):
         from_torch(writes, class_names=NAMES)
     with pytest.raises(ConfigError, match="leave variables out"):
         as_model(Net(), {}, class_names=NAMES)
-    monkeypatch.setitem(sys.modules, "jaxseg_xai.models.adapters.torchax.parts", None)
+    monkeypatch.setitem(sys.modules, "jaxseg_xai.models.torchax.parts", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'jaxseg-xai\[torch\]'"):
         from_torch(Net(), class_names=NAMES)
 

@@ -40,7 +40,7 @@ class TorchAdapter(Adapter):
         if variables is not None:
             raise ConfigError("a PyTorch module holds its own weights; leave variables out")
         try:
-            from jaxseg_xai.models.adapters.torchax.parts import take_apart
+            from jaxseg_xai.models.torchax.parts import take_apart
         except ImportError as error:
             raise MissingExtraError("explaining PyTorch modules", "torch") from error
         parts, weights = take_apart(model)
@@ -100,7 +100,7 @@ class ApplyTorch:
 
 
 def _forward(parts: Any, variables: Any, inputs: jax.Array) -> Any:
-    from jaxseg_xai.models.adapters.torchax.environment import call
+    from jaxseg_xai.models.torchax.environment import call
 
     def channels_last(value: jax.Array) -> jax.Array:
         return jnp.moveaxis(value, 1, -1) if value.ndim == inputs.ndim else value

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from jaxseg_xai.models.onnx.node import Node
+from jaxseg_xai.ops.products import matmul
 
 
 def with_axis(node: Node, axis: int) -> Node:
@@ -265,17 +266,7 @@ def _layer_norm(node: Node, x: Any, scale: Any, bias: Any = None) -> Any:
 
 
 def _matmul(node: Node, a: Any, b: Any) -> Any:
-    """As `jnp.matmul`, which would compute one image in another way than several."""
-    a, b = jnp.asarray(a), jnp.asarray(b)
-    if a.ndim < 2 or b.ndim < 2:
-        return jnp.matmul(a, b)
-    if b.ndim == 2:
-        return lax.dot_general(a, b, (((a.ndim - 1,), (0,)), ((), ())))
-    many = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a = jnp.broadcast_to(a, (*many, *a.shape[-2:]))
-    b = jnp.broadcast_to(b, (*many, *b.shape[-2:]))
-    batch = tuple(range(len(many)))
-    return lax.dot_general(a, b, (((a.ndim - 1,), (b.ndim - 2,)), (batch, batch)))
+    return matmul(jnp.asarray(a), jnp.asarray(b))
 
 
 def _gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:

@@ -4,11 +4,16 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.models.onnx.node import Node
-from jaxseg_xai.ops.layers import along_axis, linear_matrix, upsample_2x_linear
+from jaxseg_xai.ops.interpolation import (
+    along_axis,
+    cubic_weight,
+    linear_matrix,
+    repeat_pixels,
+)
+from jaxseg_xai.ops.layers import upsample_2x_linear
 
 
 def resize(node: Node, x: jax.Array, roi: Any = None, scales: Any = None, sizes: Any = None) -> Any:
@@ -41,9 +46,7 @@ def _along(x: jax.Array, axis: int, node: Node, wanted: int, scale: float) -> ja
     times = wanted // size
     if (matrix == (np.arange(size) == nearest[:, None])).all():
         if wanted == times * size and (nearest == np.arange(wanted) // times).all():
-            shape = [*x.shape[: axis + 1], times, *x.shape[axis + 1 :]]
-            x = jnp.broadcast_to(jnp.expand_dims(x, axis + 1), shape)
-            return x.reshape(*x.shape[:axis], wanted, *x.shape[axis + 2 :])
+            return repeat_pixels(x, axis, times)
         steps = set(np.diff(nearest).tolist())
         if len(steps) == 1 and (step := steps.pop()) > 0:
             end = int(nearest[-1]) + 1
@@ -69,7 +72,7 @@ def matrix_of(node: Node, size: int, wanted: int, scale: float) -> np.ndarray:
     taps = np.floor(position)[:, None].astype(int) + np.arange(-reach, reach + 1)
     distance = np.abs(position[:, None] - taps) * narrow
     a = node.get("cubic_coeff_a", -0.75)
-    share = np.maximum(0, 1 - distance) if mode == "linear" else _cubic(distance, a)
+    share = np.maximum(0, 1 - distance) if mode == "linear" else cubic_weight(distance, a)
     if node.get("exclude_outside", 0):
         share = np.where((taps < 0) | (taps >= size), 0, share)
     if narrow < 1 or node.get("exclude_outside", 0):
@@ -111,10 +114,3 @@ def _nearest(node: Node, position: np.ndarray) -> np.ndarray:
         case _:
             raise node.unsupported(f"nearest_mode {mode}")
     return found.astype(int)
-
-
-def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """Keys' kernel."""
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))

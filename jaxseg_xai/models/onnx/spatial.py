@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxseg_xai.models.norms import mean_of_groups
+from jaxseg_xai.models.norms import normalise_groups
 from jaxseg_xai.models.onnx.node import Node
 from jaxseg_xai.models.onnx.resize import resize
 from jaxseg_xai.ops import layers
@@ -166,7 +166,7 @@ def batch_norm(node: Node, x: jax.Array, scale: Any, bias: Any, mean: Any, var: 
 
 def instance_norm(node: Node, x: jax.Array, scale: Any, bias: Any) -> jax.Array:
     """InstanceNormalization."""
-    return _group_norm(x, x.shape[-1], node.get("epsilon", 1e-5)) * scale + bias
+    return _normalised(node, x, x.shape[-1]) * scale + bias
 
 
 def group_norm(node: Node, x: jax.Array, scale: Any, bias: Any) -> jax.Array:
@@ -174,13 +174,11 @@ def group_norm(node: Node, x: jax.Array, scale: Any, bias: Any) -> jax.Array:
     groups = node.get("num_groups", 1)
     repeat = x.shape[-1] // groups
     scale, bias = jnp.repeat(scale, repeat), jnp.repeat(bias, repeat)
-    return _group_norm(x, groups, node.get("epsilon", 1e-5)) * scale + bias
+    return _normalised(node, x, groups) * scale + bias
 
 
-def _group_norm(x: jax.Array, num_groups: int, epsilon: float) -> jax.Array:
-    groups = x.reshape(*x.shape[:-1], num_groups, -1)
-    distance = groups - mean_of_groups(groups)
-    return (distance * lax.rsqrt(mean_of_groups(distance**2) + epsilon)).reshape(x.shape)
+def _normalised(node: Node, x: jax.Array, num_groups: int) -> jax.Array:
+    return normalise_groups(x, num_groups, node.get("epsilon", 1e-5)).astype(x.dtype)
 
 
 def depth_to_space(node: Node, x: jax.Array) -> jax.Array:

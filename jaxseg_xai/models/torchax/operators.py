@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import torch
 from torch.nn import functional as F
 
-from jaxseg_xai.models.adapters.torchax import pooling, products, resizing, sampling
+from jaxseg_xai.models.norms import normalise_groups
+from jaxseg_xai.models.torchax import pooling, products, resizing, sampling
 from jaxseg_xai.ops.layers import conv_general_dilated
 
 
@@ -68,13 +69,11 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> jax.Array:
-    """`torch.nn.functional.instance_norm`, which merges the batch with the channels."""
+    """`torch.nn.functional.instance_norm`, which torchax joins with the batch."""
     del momentum
-    axes = tuple(range(2, input.ndim))
     if use_input_stats:
-        mean, variance = jnp.mean(input, axes, keepdims=True), jnp.var(input, axes, keepdims=True)
-    else:
-        mean, variance = (_of_channels(x, input) for x in (running_mean, running_var))
+        return _normalised(input, input.shape[1], weight, bias, eps)
+    mean, variance = (_of_channels(x, input) for x in (running_mean, running_var))
     return _scaled((input - mean) * jax.lax.rsqrt(variance + eps), weight, bias)
 
 
@@ -86,11 +85,14 @@ def group_norm(
     eps: float = 1e-5,
 ) -> jax.Array:
     """`torch.nn.functional.group_norm`."""
-    grouped = input.reshape(input.shape[0], num_groups, -1, *input.shape[2:])
-    axes = tuple(range(2, grouped.ndim))
-    mean, variance = jnp.mean(grouped, axes, keepdims=True), jnp.var(grouped, axes, keepdims=True)
-    grouped = (grouped - mean) * jax.lax.rsqrt(variance + eps)
-    return _scaled(grouped.reshape(input.shape), weight, bias)
+    return _normalised(input, num_groups, weight, bias, eps)
+
+
+def _normalised(
+    x: jax.Array, num_groups: int, weight: jax.Array | None, bias: jax.Array | None, eps: float
+) -> jax.Array:
+    found = normalise_groups(jnp.moveaxis(x, 1, -1), num_groups, eps)
+    return _scaled(jnp.moveaxis(found, -1, 1).astype(x.dtype), weight, bias)
 
 
 def _of_channels(values: Any, like: jax.Array) -> jax.Array:

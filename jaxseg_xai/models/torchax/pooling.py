@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg_xai.models.adapters.torchax.resizing import interpolate, parts
-from jaxseg_xai.ops.layers import window_taps
+from jaxseg_xai.core.errors import ModelError
+from jaxseg_xai.models.torchax.resizing import interpolate, parts
+from jaxseg_xai.ops.layers import first_larger, window_taps
 
 
 def max_pool(
@@ -63,7 +64,7 @@ def max_pool(
             numbers = cut(jnp.asarray(places, jnp.int32), outside=0)
             input, places = functools.reduce(_larger, zip(taps, numbers, strict=True))
         else:
-            input = functools.reduce(lambda a, b: jnp.where(a >= b, a, b), taps)
+            input = functools.reduce(first_larger, taps)
     if return_indices:
         return input, jnp.broadcast_to(places, input.shape)
     return input
@@ -79,9 +80,13 @@ def _larger(a: Any, b: Any) -> Any:
 def adaptive_max_pool(
     rank: int, input: jax.Array, output_size: Any, return_indices: bool = False
 ) -> jax.Array:
-    """`torch.nn.functional.adaptive_max_pool2d` and its like, without indices."""
+    """`torch.nn.functional.adaptive_max_pool2d` and its like.
+
+    Raises:
+      ModelError: indices are asked for.
+    """
     if return_indices:
-        raise NotImplementedError("adaptive max-pooling with indices")
+        raise ModelError("adaptive max-pooling has no form in JAX with indices; leave them out")
     for axis, wanted in enumerate(_each(output_size, rank), input.ndim - rank):
         if wanted is not None and wanted != input.shape[axis]:
             pieces = [

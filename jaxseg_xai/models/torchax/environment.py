@@ -14,8 +14,8 @@ from torchax.tensor import Environment, OperatorNotFound, Tensor
 from torchax.view import View
 
 from jaxseg_xai.core.errors import ModelError
-from jaxseg_xai.models.adapters.torchax.operators import OPERATORS
-from jaxseg_xai.models.adapters.torchax.parts import Parts
+from jaxseg_xai.models.torchax.operators import OPERATORS
+from jaxseg_xai.models.torchax.parts import Parts
 
 #: The environment counts on being entered once at a time.
 _LOCK = threading.RLock()

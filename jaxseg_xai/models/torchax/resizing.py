@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.core.errors import ModelError
-from jaxseg_xai.ops.layers import along_axis, upsample_2x_linear
+from jaxseg_xai.ops.interpolation import along_axis, cubic_weight, repeat_pixels
+from jaxseg_xai.ops.layers import upsample_2x_linear
 
 _LINEAR = ("linear", "bilinear", "trilinear")
 
@@ -82,7 +83,7 @@ def _resize(
     step = 1 / factor if factor else size / wanted
     if mode in ("nearest", "nearest-exact"):
         if step * wanted == size and wanted % size == 0:
-            return _repeat(x, axis, wanted // size)
+            return repeat_pixels(x, axis, wanted // size)
         # As PyTorch rounds.
         middle = np.float32(0.5 if mode == "nearest-exact" else 0)
         picked = ((np.arange(wanted, dtype=np.float32) + middle) * np.float32(step)).astype(int)
@@ -92,14 +93,6 @@ def _resize(
     if align_corners:
         step = (size - 1) / (wanted - 1) if wanted > 1 else 0.0
     return along_axis(x, _matrix(size, wanted, step, mode, align_corners, antialias), axis)
-
-
-def _repeat(x: jax.Array, axis: int, times: int) -> jax.Array:
-    shape = x.shape
-    x = jnp.broadcast_to(
-        jnp.expand_dims(x, axis + 1), (*shape[: axis + 1], times, *shape[axis + 1 :])
-    )
-    return x.reshape(*shape[:axis], times * shape[axis], *shape[axis + 1 :])
 
 
 def _matrix(
@@ -118,7 +111,7 @@ def _matrix(
             pixel < np.trunc(np.minimum(middle + reach + 1, size))
         )
         distance = np.abs(pixel - middle) / wide
-        weight = np.where(inside, _hat(distance) if linear else _cubic(distance, -0.5), 0.0)
+        weight = np.where(inside, _hat(distance) if linear else cubic_weight(distance, -0.5), 0.0)
         return weight / weight.sum(axis=1, keepdims=True)
     if align_corners:
         middle = step * np.arange(wanted)[:, None]
@@ -129,17 +122,10 @@ def _matrix(
         at = np.floor(middle) + tap
         place = np.clip(at, 0, size - 1).astype(int)
         np.add.at(
-            matrix, (np.arange(wanted), place[:, 0]), _cubic(np.abs(at - middle), -0.75)[:, 0]
+            matrix, (np.arange(wanted), place[:, 0]), cubic_weight(np.abs(at - middle), -0.75)[:, 0]
         )
     return matrix
 
 
 def _hat(distance: np.ndarray) -> np.ndarray:
     return np.maximum(0.0, 1.0 - distance)
-
-
-def _cubic(d: np.ndarray, a: float) -> np.ndarray:
-    """Keys' kernel."""
-    near = ((a + 2) * d - (a + 3)) * d * d + 1
-    far = ((d - 5) * d + 8) * d * a - 4 * a
-    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
