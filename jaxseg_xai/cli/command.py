@@ -86,7 +86,11 @@ def show_result(result: SweepResult) -> int:
     more = len(result.reasons) - _MAX_REASONS
     if more > 0:
         print(f"failed: {more} more; the store and its report have them all", file=sys.stderr)
-    return EXIT_SOME_FAILED if result.num_failed else EXIT_OK
+    all_empty = all(set(found) == {"EMPTY_IMAGE"} for found in result.counts.values())
+    if all_empty:
+        remedy = "check the window if you gave one, or the export"
+        print(f"failed: every image is the same value everywhere; {remedy}", file=sys.stderr)
+    return EXIT_SOME_FAILED if result.num_failed or all_empty else EXIT_OK
 
 
 def describe(counts: dict[str, dict[str, int]], times: Times) -> str:

@@ -16,8 +16,10 @@ from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import run_sweep
 
 _OUT = Path("runs/components")
-#: Statuses of images that do not have the class, or could not be read.
-_NOTHING = (Status.EMPTY_TARGET, Status.EMPTY_REGION, Status.FAILED)
+#: Statuses of images that cannot be explained, whatever the class.
+_UNREAD = (Status.FAILED, Status.EMPTY_IMAGE)
+#: And of those that do not have the class.
+_NOTHING = (Status.EMPTY_TARGET, Status.EMPTY_REGION, *_UNREAD)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ def run(config: ComponentsConfig, command: str) -> int:
         for name, table in tables_of(store, label).items()
     }
     if not tables:
-        if all(row.status is Status.FAILED for row in store.rows()):
+        if all(row.status in _UNREAD for row in store.rows()):
             raise DataError("no image can be explained; see why above, or choose others with data")
         raise DataError("no image has any of the classes; choose others with data or classes")
     try:

@@ -9,6 +9,10 @@ class DataError(JaxsegError):
     """An image, label map or data set that cannot be used (corrupt, NaN, wrong shape, ...)."""
 
 
+class EmptyImageError(DataError):
+    """An image of one value everywhere, a slice beside the brain say: nothing can be explained."""
+
+
 class ModelError(JaxsegError):
     """A model folder, checkpoint or weight file that cannot be used."""
 

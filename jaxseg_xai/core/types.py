@@ -34,6 +34,8 @@ class Status(enum.IntEnum):
     FAILED = 5
     #: ATE: the region is larger than the box that `region_side` promises; the maps are zeros.
     REGION_TOO_LARGE = 6
+    #: Every pixel of the image has the same value, as in a slice beside the brain; no maps.
+    EMPTY_IMAGE = 7
 
 
 class Predict(Protocol):

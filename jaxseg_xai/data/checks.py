@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
+from jaxseg_xai.core.errors import ConfigError, DataError, EmptyImageError, JaxsegError
 from jaxseg_xai.core.types import Sample, Source
 
 Window = tuple[float, float]
@@ -106,7 +106,8 @@ def check_image(
       float32 [*S, C], contiguous, finite, and not constant.
 
     Raises:
-      DataError: other shape, no pixels, NaN or infinity, the same value everywhere, other C.
+      DataError: other shape, no pixels, NaN or infinity, other C.
+      EmptyImageError: the same value everywhere.
     """
     shape = image.shape
     if image.ndim == rank:
@@ -123,7 +124,7 @@ def check_image(
         raise DataError(f"{name}: NaN or infinite pixels; replace them (numpy.nan_to_num)")
     axes = tuple(range(rank))
     if np.array_equal(image.min(axes), image.max(axes)):
-        raise DataError(
+        raise EmptyImageError(
             f"{name}: a constant image, so there is nothing to explain; leave it out, or check the"
             " window if you gave one"
         )

@@ -80,6 +80,8 @@ def guarded(path: Path, reader: Callable[[], Any]) -> Any:
         raise DataError(
             f"{path}: no such file; was it moved since the folder was opened?"
         ) from None
+    except PermissionError:
+        raise DataError(f"{path}: no permission to read it; ask for it (chmod u+r)") from None
     except Exception as error:
         # Decoders raise nearly anything on corrupt bytes (OSError, SyntaxError, struct.error, ...).
         reason = (str(error) or type(error).__name__).splitlines()[0]

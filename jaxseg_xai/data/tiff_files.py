@@ -22,6 +22,8 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: np.rot90,
 }
 _ORIENTATION = 274
+#: Kinds of extra samples that are no further contrast.
+_ALPHA = (1, 2)
 #: Compressions whose decoder gives RGB for YCbCr.
 _JPEG = (6, 7)
 
@@ -39,6 +41,10 @@ def read_picture(path: Path) -> tuple[np.ndarray, int | None]:
     unsigned = pixels.dtype.kind == "u"
     white = 2**bits - 1 if unsigned and bits < 8 * pixels.itemsize else None
     largest = white or (2 ** (8 * pixels.itemsize) - 1 if unsigned else 1)
+    if page.extrasamples and page.extrasamples[-1] in _ALPHA:
+        if pixels[..., -1].min() < largest:
+            raise transparent(str(path))
+        pixels = _without_alpha(pixels)
     if kind == PHOTOMETRIC.PALETTE:
         return np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1), None
     if kind == PHOTOMETRIC.YCBCR and page.compression not in _JPEG and pixels.dtype == np.uint8:
@@ -47,10 +53,6 @@ def read_picture(path: Path) -> tuple[np.ndarray, int | None]:
         pixels = pixels ^ pixels.dtype.type(largest)
     if kind in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB, PHOTOMETRIC.ITULAB):
         raise DataError(f"{path}: colours of kind {kind.name}; save it as gray or RGB")
-    if page.extrasamples and page.extrasamples[-1] in (1, 2):  # alpha, not another contrast
-        if pixels[..., -1].min() < largest:
-            raise transparent(path)
-        pixels = pixels[..., :-1]
     if kind == PHOTOMETRIC.SEPARATED and pixels.shape[-1] == 4 and pixels.dtype == np.uint8:
         ink = 255 - pixels.astype(np.uint16)
         pixels = (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
@@ -58,8 +60,20 @@ def read_picture(path: Path) -> tuple[np.ndarray, int | None]:
 
 
 def read_numbers(path: Path) -> np.ndarray:
-    """The numbers that the file stores, [H, W]: of a palette image its indices."""
-    return _read(path)[0]
+    """The numbers that the file stores, [H, W]: of a palette image its indices.
+
+    Alpha says nothing of them; of colours that are all gray it is the gray.
+    """
+    pixels, page = _read(path)
+    if page.extrasamples and page.extrasamples[-1] in _ALPHA:
+        pixels = _without_alpha(pixels)
+    if pixels.shape[2:] == (3,) and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    return pixels
+
+
+def _without_alpha(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :-1]
 
 
 def _read(path: Path) -> tuple[np.ndarray, Any]:

@@ -80,8 +80,8 @@ def explain(
 
     Raises:
       JaxsegError: the model, an image, a class or a setting cannot be used; in one line, with the
-        remedy. (Of several images, one that cannot be explained has status FAILED and a reason, as
-        long as there are others.)
+        remedy. (Of several images, one that cannot be explained has status FAILED or EMPTY_IMAGE
+        and a reason, as long as there are others.)
     """
     bundle = open_model(model, pad=pad, grey=channels, fixed_size=resize, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
@@ -116,7 +116,7 @@ def explain(
             f"give others= images like it{remedy}"
         )
     found = Explanations(run_in_memory(work, progress=progress))
-    if all(one.status_name == "FAILED" for one in found):
+    if all(one.status_name in ("FAILED", "EMPTY_IMAGE") for one in found):
         several = f"none of {len(source)} images can be explained: " if len(source) > 1 else ""
         raise ConfigError(f"{several}{found[0].reason}")
     return found

@@ -68,7 +68,7 @@ class Explained:
 
     @property
     def reason(self) -> str:
-        """Why it failed; "" where it did not."""
+        """Why there is no explanation; "" where there is one."""
         return self._row.reason
 
     @property

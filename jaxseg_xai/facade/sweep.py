@@ -135,7 +135,7 @@ def _name(*given: Any) -> str:
             found.append("" if value is None else str(value))
         elif isinstance(value, list | tuple):
             found.append(f"{len(value)} items {zlib.crc32(_name(*value).encode())}")
-        elif hasattr(value, "__array__"):
+        elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
             array = np.ascontiguousarray(value)
             found.append(f"array {array.shape} {zlib.crc32(array.tobytes())}")
         else:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import JaxsegError
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.report import figures, panels
 from jaxseg_xai.store import Store
 
@@ -31,7 +32,7 @@ def file_name(name: str) -> str:
 
 
 def save_figures(store: Store, folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write one PNG per explanation that is not pending: IMAGE-CLASS-LABEL.png.
+    """Write one PNG per explanation of an image that is not empty: IMAGE-CLASS-LABEL.png.
 
     Args:
       store: an open store.
@@ -45,6 +46,8 @@ def save_figures(store: Store, folder: str | os.PathLike[str]) -> Iterator[Path]
       JaxsegError: the folder cannot be written.
     """
     for row in store.rows(done_only=True):
+        if row.status is Status.EMPTY_IMAGE:
+            continue
         name = f"{row.image_id}-{class_name(row.class_index, store.class_names)}-{row.label}"
         path = Path(folder) / f"{file_name(name)}.png"
         png = panels.to_png(figures.draw_row(store, row))

@@ -26,7 +26,7 @@ def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: i
     """Write figures, numbers and failures of a sweep to one HTML file.
 
     Args:
-      store: an open store; pending rows are counted, not shown.
+      store: an open store; rows that are pending or of empty images are counted, not shown.
       out_html: the file to write; its folder is made if it is missing.
       max_items: at most so many figures (0.1 to 0.4 MB and 0.3 s each). With more rows, evenly
         spaced ones of each label are shown and the report says how many are left out.
@@ -39,6 +39,7 @@ def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: i
       JaxsegError: `out_html` cannot be written.
     """
     done = store.rows(done_only=True)
+    shown = [row for row in done if row.status is not Status.EMPTY_IMAGE]
     further = {name: value for name, value in store.attrs.items() if name not in _KNOWN}
     html = (
         templates(TEMPLATES)
@@ -51,8 +52,8 @@ def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: i
             further=_json(further) if further else None,
             runs=_runs(done),
             summaries=[_summary(store, label) for label in store.labels],
-            cards=[_card(store, row) for row in _choose(done, max_items)],
-            num_done=len(done),
+            cards=[_card(store, row) for row in _choose(shown, max_items)],
+            num_done=len(shown),
             failures=[row for row in done if row.status == Status.FAILED],
         )
     )

@@ -21,6 +21,7 @@ STATUS_NOTES: Mapping[Status | None, str] = {
     Status.NON_FINITE: "No maps: the image, the model's output or the result held NaN or infinity.",
     Status.FAILED: "This explanation failed.",
     Status.REGION_TOO_LARGE: "No maps: the region is larger than the box of side `region_side`.",
+    Status.EMPTY_IMAGE: "Nothing to explain: every pixel of the image has the same value.",
 }
 #: Of a method that nobody knows any more.
 _UNKNOWN = Meta(unit="attribution", signed=True, note="Red: positive; blue: negative.")

@@ -111,8 +111,8 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def fail(self, label: str, row: int, reason: str) -> None:
-        """Record that a row could not be explained, and why; kept with the next `flush`."""
+    def fail(self, label: str, row: int, reason: str, status: Status = Status.FAILED) -> None:
+        """Record that a row has no explanation, and why; kept with the next `flush`."""
 
     @abc.abstractmethod
     def flush(self) -> None:

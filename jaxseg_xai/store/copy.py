@@ -45,8 +45,8 @@ def copy_store(store: Store, path: str | os.PathLike[str]) -> ZarrStore:
             copied.write_image(index, image)
     for row in everything:
         copied.run, copied.version = row.run, row.version
-        if row.status is Status.FAILED:
-            copied.fail(row.label, row.number, row.reason)
+        if row.status is Status.FAILED or row.status is Status.EMPTY_IMAGE:
+            copied.fail(row.label, row.number, row.reason, row.status)
         elif row.status is not None:
             found = store.read(row)
             explanation = Explanation(

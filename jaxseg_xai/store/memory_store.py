@@ -130,10 +130,10 @@ class MemoryStore(Store):
             traces={name: as_stored(value) for name, value in explanation.traces.items()},
         )
 
-    def fail(self, label: str, row: int, reason: str) -> None:
+    def fail(self, label: str, row: int, reason: str, status: Status = Status.FAILED) -> None:
         """See `Store.fail`."""
         self._check_label(label)
-        self._finish(label, row, Status.FAILED, reason=" ".join(reason.split()))
+        self._finish(label, row, status, reason=" ".join(reason.split()))
 
     def flush(self) -> None:
         """Nothing: what is written is there."""

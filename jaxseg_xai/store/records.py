@@ -69,7 +69,7 @@ class Row(PlanRow):
       method: of the entry.
       number: of the row within the entry, >= 0.
       status: None while it is pending.
-      reason: why it failed, "" where it did not.
+      reason: why it has no explanation, "" where it has one.
       scores: name -> value. A row that is not pending has all names of its entry, NaN where a
         score is not defined.
       run: name of the run that computed it; "" while it is pending, or unknown.

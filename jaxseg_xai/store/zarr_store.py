@@ -19,7 +19,7 @@
           trace_<name>          float32 [explanation, t_<name>], NaN-padded
           score_<name>          float32 [explanation], NaN = not defined
           status                int8 [explanation], a `Status`; -1 = pending
-          reason                string [explanation], why a row failed
+          reason                string [explanation], why a row has none
           run, version, settings string [explanation], what computed the row (settings as JSON)
           height, width         int32 [explanation], size of the maps; 0 = no maps
           image_index, class_index int32, region_name, id string [explanation], the plan
@@ -175,10 +175,10 @@ class ZarrStore(Store):
             self._set_size(table, row, np.shape(target.region))
             self._finish(label, row, int(explanation.status), "")
 
-    def fail(self, label: str, row: int, reason: str) -> None:
+    def fail(self, label: str, row: int, reason: str, status: Status = Status.FAILED) -> None:
         """See `Store.fail`."""
         with io_errors(self.path):
-            self._finish(label, row, int(Status.FAILED), " ".join(reason.split()))
+            self._finish(label, row, int(status), " ".join(reason.split()))
 
     def flush(self) -> None:
         """Bring images, scores and, last, the statuses to disk."""

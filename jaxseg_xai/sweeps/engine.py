@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseg_xai.core.display import to_display
-from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.core.errors import ConfigError, EmptyImageError, JaxsegError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.segmenter import Segmenter
@@ -77,7 +77,7 @@ class Engine:
           work: what is explained, checked.
           store: where it goes; rows that it has are not computed again.
           pools: side -> patches of that side.
-          retry_failed: compute failed rows again.
+          retry_failed: compute failed rows again, and those of empty images.
           progress: show a bar.
         """
         self._work, self._store, self._progress_shown = work, store, progress
@@ -106,7 +106,8 @@ class Engine:
         for label, rows in plan.items():
             todo = store.pending(label)
             if retry_failed:
-                failed = np.flatnonzero(store.statuses(label) == Status.FAILED)
+                again = (Status.FAILED, Status.EMPTY_IMAGE)
+                failed = np.flatnonzero(np.isin(store.statuses(label), again))
                 todo = np.union1d(todo, failed)
             for row in todo:
                 self._pending[rows[row].image_index][label].append(int(row))
@@ -138,7 +139,7 @@ class Engine:
         by_shape: dict[tuple[int, ...], list[Item]] = defaultdict(list)
         for position, item in group:
             if isinstance(item, JaxsegError):
-                self._fail_image(position, str(item))
+                self._fail_image(position, str(item), _status_of(item))
             else:
                 by_shape[item.prepared.image.shape].append(item)
         for items in by_shape.values():
@@ -275,14 +276,19 @@ class Engine:
         self._times.compile_seconds += seconds
         return run
 
-    def _fail_image(self, position: int, reason: str) -> None:
+    def _fail_image(self, position: int, reason: str, status: Status = Status.FAILED) -> None:
         for label, rows in self._pending[position].items():
             for row in rows:
-                self._fail(label, row, reason)
+                self._fail(label, row, reason, status)
 
-    def _fail(self, label: str, row: int, reason: str) -> None:
-        self._store.fail(label, row, reason)
+    def _fail(self, label: str, row: int, reason: str, status: Status = Status.FAILED) -> None:
+        self._store.fail(label, row, reason, status)
         self._progress.update()
+
+
+def _status_of(error: JaxsegError) -> Status:
+    """Of an image that cannot be explained."""
+    return Status.EMPTY_IMAGE if isinstance(error, EmptyImageError) else Status.FAILED
 
 
 def _lower_prediction(variables: Any, images: Any, *, segmenter: Segmenter, mesh: Mesh) -> Any:

@@ -18,6 +18,7 @@ from jaxseg_xai.cli import main as cli
 from jaxseg_xai.cli import models
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.models import load_model
+from jaxseg_xai.report.files import save_figures
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps import engine, run
 from tests import tiny
@@ -247,7 +248,6 @@ def bad(model, tmp_path_factory):
     (folder / "notes.docx").write_text("not an image")
     Image.fromarray(tiny.picture(3)[0][..., 0]).save(folder / "grey.png")
     Image.fromarray(tiny.picture(4, 31)[0]).save(folder / "odd.png")
-    Image.new("RGB", (32, 32), (9, 9, 9)).save(folder / "constant.png")
     holed = tiny.picture(5)[0] / np.float32(255)
     holed[3, 4] = np.nan
     np.savez(folder / "nan.npz", image=holed)
@@ -265,7 +265,6 @@ REASONS = {
     "notes.docx": ["notes.docx", "convert it to one of"],
     "grey": ["grey: 1 channels, the model takes 3", 'set channels="repeat"'],
     "odd": ["odd: 31x31 is not a multiple of the model's stride 2", "set pad to edge"],
-    "constant": ["constant.png", "constant image", "leave it out"],
     "nan": ["nan.npz", "NaN or infinite", "nan_to_num"],
 }
 
@@ -289,6 +288,27 @@ def test_a_bad_image_is_recorded_with_its_reason(name, bad):
         for word in REASONS[name]:
             assert word in reason, reason
         assert f"failed: {reason}" in error.splitlines()
+
+
+def test_empty_images_fail_nothing_unless_there_are_no_others(model, tmp_path, capsys):
+    images = tiny.write_images(tmp_path / "data", ["i0"], labels=False) / "images"
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(images / "empty.png")
+    out, methods = tmp_path / "s.zarr", ["confidence", "integrated_gradients"]
+    assert sweep(model, images, out, explain=methods) == 0
+    printed = capsys.readouterr()
+    assert "confidence: 1 OK, 1 EMPTY_IMAGE" in printed.out
+    assert "failed" not in printed.err
+    rows = [row for row in ZarrStore.open(out).rows() if row.image_id == "empty"]
+    assert [row.status for row in rows] == [Status.EMPTY_IMAGE] * 2
+    assert "empty.png: a constant image, so there is nothing to explain" in rows[0].reason
+    figures = list(save_figures(ZarrStore.open(out), tmp_path / "figures"))
+    assert [path.name for path in figures] == [f"i0-bright-{name}.png" for name in methods]
+    Image.fromarray(tiny.picture(1)[0]).save(images / "empty.png")
+    assert sweep(model, images, out, "--retry-failed", explain=methods) == 0
+    assert "confidence: 2 OK" in capsys.readouterr().out
+    dark = ("--data.window", "1000", "2000", "--overwrite")
+    assert sweep(model, images, out, *dark, explain=methods) == 1
+    assert "every image is the same value everywhere; check the window" in capsys.readouterr().err
 
 
 def test_padding_gives_maps_of_the_original_size(model, tmp_path):

@@ -193,15 +193,17 @@ def test_pending_and_failed_rows(kind, tmp_path):
     store = kind.store(tmp_path / "s")
     assert store.pending("ate8").tolist() == [0, 1, 2]
     store.fail("ate8", 0, "no such\nfile")
+    store.fail("ate16", 0, "all black", Status.EMPTY_IMAGE)
     store.write("ate8", 2, kind.explanation(), kind.target())
     store.flush()
     assert store.pending("ate8").tolist() == [1]
     assert store.statuses("ate8").tolist() == [Status.FAILED, -1, Status.OK]
     assert store.counts() == {
         "ate8": {"PENDING": 1, "OK": 1, "FAILED": 1},
-        "ate16": {"PENDING": 1},
+        "ate16": {"EMPTY_IMAGE": 1},
         "parts": {"PENDING": 1},
     }
+    assert store.rows("ate16")[0].reason == "all black"
     failed, pending, done = store.rows("ate8")
     assert (failed.status, failed.reason) == (Status.FAILED, "no such file")
     assert (failed.run, failed.version) == ("run1", "1.2")

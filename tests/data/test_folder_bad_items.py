@@ -8,16 +8,16 @@ import pytest
 import tifffile
 from PIL import Image
 
-from jaxseg_xai.core.errors import ConfigError, DataError, MissingExtraError
+from jaxseg_xai.core.errors import ConfigError, DataError, EmptyImageError, MissingExtraError
 from jaxseg_xai.data.sources.folder import FolderDataset
 
 GRAY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
 COLORS = np.stack([GRAY, GRAY[::-1], GRAY // 2], axis=-1)
 
 
-def fails(root, message, index=0, name=None, **options):
+def fails(root, message, index=0, name=None, error=DataError, **options):
     dataset = FolderDataset(root, **options)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(error, match=message) as caught:
         dataset[index]
     text = str(caught.value)
     assert "\n" not in text
@@ -85,8 +85,8 @@ def test_constant(tmp_path):
     Image.new("RGB", (8, 8), (10, 20, 30)).save(tmp_path / "a.png")
     save_volume(np.full((4, 4, 2), 7, np.float32), tmp_path / "b.nii")
     Image.fromarray(GRAY).save(tmp_path / "c.png")
-    fails(tmp_path, "a constant image")
-    fails(tmp_path, "b.nii#000: a constant image", index=1)
+    fails(tmp_path, "a constant image", error=EmptyImageError)
+    fails(tmp_path, "b.nii#000: a constant image", index=1, error=EmptyImageError)
     fails(tmp_path, "check the window", index=3, window=(1000, 2000))
 
 
@@ -215,6 +215,16 @@ def test_folders(tmp_path):
     Image.fromarray(GRAY).save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="same stem; rename one of them"):
         FolderDataset(tmp_path)
+
+
+def test_file_without_permission(tmp_path, monkeypatch):
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+
+    def refused(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refused)
+    fails(tmp_path, "no permission to read it; ask for it")
 
 
 def test_file_that_vanished(tmp_path):

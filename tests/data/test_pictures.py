@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data import pillow_files
 from jaxseg_xai.data.sources.folder import FolderDataset
-from jaxseg_xai.data.sources.memory import MemorySource
+from jaxseg_xai.data.sources.memory import MemorySource, as_source
 
 #: Upright: dark at the top left, each row and column another value.
 RAMP = (np.arange(10)[:, None] * 20 + np.arange(12) * 4).astype(np.uint8)
@@ -53,6 +54,88 @@ def png(path, width, height, depth, kind, rows):
         + chunk(b"IDAT", content)
         + chunk(b"IEND", b"")
     )
+
+
+GRAYS = {"1", "L", "LA", "I;16"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [(".png", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")]
+    + [(".jpg", mode) for mode in ("1", "L", "RGB", "CMYK", "YCbCr")]
+    + [(".tif", m) for m in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "CMYK", "YCbCr")]
+    + [("", m) for m in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "CMYK", "YCbCr", "HSV")],
+)
+def test_every_mode_of_pillow(tmp_path, suffix, mode):
+    """In a file of each format that can hold it, and handed over as it is ("")."""
+    image = Image.fromarray(COLOURS).convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(RAMP.astype(np.uint16) * 257)
+    expected = RAMP if mode == "I;16" else image.convert("L" if mode in GRAYS else "RGB")
+    if suffix:
+        image.save(tmp_path / f"a{suffix}", **({"quality": 100} if suffix == ".jpg" else {}))
+        found = picture(tmp_path)
+    else:
+        found = as_source(image)[0].image
+    expected = np.atleast_3d(np.asarray(expected)) / 255
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=0.1 if suffix == ".jpg" else 0.02)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ""])
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_label_maps_of_every_mode(tmp_path, suffix, mode):
+    indices = RAMP // 80
+    image = Image.fromarray(indices)
+    if mode == "P":
+        image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    image = Image.fromarray(indices.astype(np.uint16)) if mode == "I;16" else image.convert(mode)
+    if not suffix:
+        found = MemorySource([RAMP], [image])[0].labels
+    else:
+        for name, what in (("images", Image.fromarray(RAMP)), ("labels", image)):
+            (tmp_path / name).mkdir()
+            what.save(tmp_path / name / f"a{suffix}")
+        found = FolderDataset(tmp_path)[0].labels
+    np.testing.assert_array_equal(found, indices)
+
+
+def test_pictures_handed_over_are_turned_like_their_label_maps(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    for name, pixels in (("a", RAMP), ("b", RAMP // 80)):
+        Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(
+            tmp_path / f"{name}.png", exif=exif
+        )
+    with Image.open(tmp_path / "a.png") as image, Image.open(tmp_path / "b.png") as labels:
+        sample = as_source(image, labels)[0]
+    np.testing.assert_allclose(sample.image[..., 0], RAMP / 255, rtol=1e-6)
+    np.testing.assert_array_equal(sample.labels, RAMP // 80)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+def test_tiff_of_every_type(tmp_path, dtype):
+    values = (RAMP // 2).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    largest = np.iinfo(dtype).max if dtype[0] == "u" else 1
+    np.testing.assert_allclose(picture(tmp_path)[..., 0], values / largest, rtol=1e-3)
+    windowed = picture(tmp_path, window=(10, 90))[..., 0]
+    np.testing.assert_allclose(windowed, np.clip((RAMP // 2 - 10.0) / 80, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "c8"])
+def test_tiff_without_a_range_is_refused(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", (RAMP // 2).astype(dtype))
+    remedy = "store it as integers or floats" if dtype == "c8" else "give window"
+    with pytest.raises(DataError, match=rf"a\.tif: .*{remedy}"):
+        picture(tmp_path)
+
+
+def test_jpeg_that_pillow_cannot_read_is_not_called_corrupt(tmp_path):
+    deep = imagecodecs.jpeg8_encode(RAMP.astype(np.uint16) * 16, bitspersample=12)
+    (tmp_path / "a.jpg").write_bytes(deep)
+    with pytest.raises(DataError, match=r"a\.jpg: a JPEG that Pillow cannot read \(12 bits"):
+        picture(tmp_path)
 
 
 @pytest.mark.parametrize("orientation", STORED)

@@ -70,6 +70,16 @@ def test_a_model_that_takes_none_speaks_once_and_early(model):
     assert sum(gallery.read.values()) < 40
 
 
+def test_empty_images_have_a_status_of_their_own(model):
+    found = jaxseg_xai.explain(model, [EVEN[0] * 0, EVEN[0]], "bright", "confidence")
+    assert statuses(found) == ["EMPTY_IMAGE", "OK"]
+    assert found[0].reason.startswith("image-00000: a constant image")
+    with pytest.raises(
+        ConfigError, match=r"^none of 2 images can be explained: image-00000: a con"
+    ):
+        jaxseg_xai.explain(model, [EVEN[0] * 0] * 2, "bright", "confidence")
+
+
 def test_whatever_a_source_raises_fails_one_item(model):
     bad = [ValueError("no header\nat all"), OSError("gone"), "no sample", KeyError("image")]
     gallery = Gallery(*EVEN[:2], *bad)

@@ -154,8 +154,8 @@ def build(
             prediction = region.astype(np.int16) if planes is None else planes
             store.write_image(row, StoredImage(id=f"im{row}", image=image, prediction=prediction))
         for kind in kinds:
-            if status == Status.FAILED:
-                store.fail(kind, row, f"{evil} is corrupt")
+            if status in (Status.FAILED, Status.EMPTY_IMAGE):
+                store.fail(kind, row, f"{evil} is corrupt", status)
                 continue
             target = SegmentTarget(class_index=np.int32(1), region=region, reference=reference)
             store.write(kind, row, explanation(kind, shape, status, planes), target)

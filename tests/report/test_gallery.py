@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from jaxseg_xai.core.errors import JaxsegError, MissingExtraError
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.report.gallery import _choose, write_report
 from tests.report.demo_store import EVIL, STATUSES, build
 
@@ -74,9 +75,10 @@ def test_filters_cards_and_alternatives(html):
     }
     assert len(page.all("label")) == 7
     cards = page.all("article")
-    assert len(cards) == 2 * len(STATUSES)
+    shown = [status for status in STATUSES if status is not Status.EMPTY_IMAGE]
+    assert len(cards) == 2 * len(shown)
     assert {card["data-label"] for card in cards} == {"regions", "effects"}
-    assert {card["data-status"] for card in cards} == {status.name for status in STATUSES}
+    assert {card["data-status"] for card in cards} == {status.name for status in shown}
     assert json.loads(cards[0]["data-scores"])["dice_minimal"] == pytest.approx(0.95)
     assert all(attrs["alt"] for attrs in page.all("img"))
 
@@ -84,11 +86,12 @@ def test_filters_cards_and_alternatives(html):
 def test_summary_and_failures(html):
     text = " ".join(Page(html).text.split())
     assert "2 OK" in text
+    assert "1 EMPTY_IMAGE" in text
     assert "1 PENDING" in text
     assert "Failed (2)" in text
     assert "is corrupt" in text
     assert "Seed 7 · jax 0.1" in text
-    assert "Computed by monday (version 1.2.3): 16" in text
+    assert "Computed by monday (version 1.2.3): 18" in text
     assert "effects (a effects method)" in text
     assert "left out" not in text
 
@@ -98,7 +101,7 @@ def test_a_long_sweep_is_thinned_evenly(store, tmp_path):
     assert len(Page(text).all("article")) == 3
     assert "3 of 16 are shown, evenly spaced" in text
     assert "13 are left out" in " ".join(text.split())
-    done = store.rows(done_only=True)
+    done = [row for row in store.rows(done_only=True) if row.status is not Status.EMPTY_IMAGE]
     chosen = [(row.label, row.number) for row in _choose(done, 2)]
     assert chosen == [("regions", 4), ("effects", 4)]
     assert _choose(done, 0) == []

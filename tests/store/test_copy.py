@@ -13,6 +13,7 @@ def test_from_memory_to_disk(tmp_path):
         store.run = f"run{row}"
         store.write("ate8", row, kind.explanation(row), kind.target(row))
     store.fail("ate16", 0, "corrupt")
+    store.fail("ate8", 2, "all black", Status.EMPTY_IMAGE)
     store.set_description("parts", {"names": ["layer 1"]})
     assert copy_store(store, tmp_path / "s.zarr").path == tmp_path / "s.zarr"
     copied = ZarrStore.open(tmp_path / "s.zarr")

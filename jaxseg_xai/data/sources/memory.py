@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data import readers
 from jaxseg_xai.data.checks import check_image, check_index, check_labels, scale_integers
 from jaxseg_xai.data.files import FileReader, item_name, items_of
+from jaxseg_xai.data.pillow_files import numbers_of, picture_of
 from jaxseg_xai.data.sources.folder import FolderDataset
 
 #: An array (NumPy, JAX, a PyTorch tensor, a Pillow image), a path of an image file, or a `Sample`.
@@ -26,9 +28,9 @@ class MemorySource:
     """Arrays and image files as a `Source`.
 
     Unsigned integers and bool are divided by the largest value of their dtype (uint8 / 255), floats
-    are taken as they are. A `Sample` keeps what it says of itself, its spacing for one. Files are
-    read as `FolderDataset` reads them; each axial slice of a NIfTI
-    file is an item.
+    are taken as they are. A `Sample` keeps what it says of itself, its spacing for one. Files and
+    Pillow's images are read as `FolderDataset` reads files; each axial slice of a NIfTI file is an
+    item.
 
     Attributes:
       class_names: as given, or ().
@@ -137,7 +139,7 @@ class MemorySource:
         return dataclasses.replace(sample, id=name, image=pixels, labels=labels)
 
     def _array(self, image: Item, name: str) -> np.ndarray:
-        raw = np.asarray(image)
+        raw = picture_of(image, name) if isinstance(image, Image.Image) else np.asarray(image)
         if raw.ndim not in (self._rank, self._rank + 1):
             axes = {2: "[H, W] or [H, W, C]", 3: "[D, H, W] or [D, H, W, C]"}[self._rank]
             other = {2: "volumes need rank=3", 3: "images need rank=2"}[self._rank]
@@ -156,6 +158,8 @@ class MemorySource:
             return self._reader.labels(path, of, level, size, self.class_names)
         if level is not None:
             raise DataError(f"{name}: labels of a NIfTI file must be a NIfTI file; give its path")
+        if isinstance(labels, Image.Image):
+            labels = numbers_of(labels, name)
         return check_labels(np.asarray(labels), name, size, self.class_names)
 
 
@@ -197,7 +201,7 @@ def as_source(
                 "open_dataset(name))"
             )
         return MemorySource([path], _one(labels), **options)
-    if isinstance(images, Sample):
+    if isinstance(images, Sample | Image.Image):
         return MemorySource([images], _one(labels), **options)
     if hasattr(images, "ids") and hasattr(images, "class_names"):
         if labels is not None:
