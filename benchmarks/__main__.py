@@ -51,6 +51,7 @@ class Run(Flags):
         from benchmarks.harness.report import summary
         from benchmarks.harness.run import prepare, run_case
         from benchmarks.harness.timing import show_phases
+        from benchmarks.harness.turns import join
         from benchmarks.methods import CASES
 
         names = tuple(CASES) if _ALL in self.cases else self.cases
@@ -60,6 +61,7 @@ class Run(Flags):
             raise ConfigError(f"unknown case {bad}; there is {known}")
         self.validate()
         show_phases()
+        join()
         _make_devices(self.devices)
         plan = [(CASES[name], prepare(CASES[name], self)) for name in names]
         records = []

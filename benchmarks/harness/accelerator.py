@@ -1,35 +1,36 @@
 """The set for a stranger's GPU or TPU: cases by worth, each in a process of its own, in a budget.
 
-A case that hangs, crashes or fills the memory ends its own process only. After each the state
-(set.json) and all records so far (records.json) are written, so that a machine that is taken away
-leaves what was found. The same command goes on where it stopped.
+Several run side by side, as many as the host has cores for; while one is measured, the others stand
+still. A case that hangs, crashes or fills the memory ends its own process only. After each the
+state (set.json) and all records so far (records.json) are written, so that a machine that is taken
+away leaves what was found. The same command goes on where it stopped.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.harness.case_process import CaseProcess
 from benchmarks.harness.record import Record, read_records, write_records
-from benchmarks.harness.timing import phase_of
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.devices.mesh import cpu_cores
 
 #: Goes up when the steps or their settings change: records of two suites are not compared.
-SUITE = 1
+SUITE = 2
 Outcome = Literal["not started", "valid", "not valid", "timed out", "failed"]
 #: Seconds left under which nothing is started: importing alone takes about ten.
 _LEAST = 20.0
-#: Seconds that a process gets to say where it is before it is killed.
-_LAST_WORDS = 3.0
+#: Seconds that a case may take: a minute is usual where nothing is compiled yet.
+_LIMIT = 150.0
+#: Cores of the host for each case that runs beside others.
+_CORES_EACH = 3
+#: Seconds between two looks at the processes.
+_TICK = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,52 +40,54 @@ class Step:
     Attributes:
       name: unique in the set; its files are called so.
       command: case and options for `run`.
-      limit: seconds that it may take, start and compiling included.
+      limit: seconds that it may take, start and compiling included; what it stands still for
+        others does not count.
       outcome: what became of it.
-      seconds: that it took.
+      seconds: that it took, counted likewise.
       phase: where it was when it did not end.
       why: the last line of its output, or the place in our code where it was.
     """
 
     name: str
     command: str
-    limit: float
+    limit: float = _LIMIT
     outcome: Outcome = "not started"
     seconds: float = 0.0
     phase: str = ""
     why: str = ""
 
 
-#: By worth: what is compared with other hardware first, variants last. Name, limit, command.
+#: By worth: what is compared with other hardware first, variants last. Name and command.
 _TABLE = """
-unet-forward                100 unet-forward --lanes 64 --peer compiled
-ate                         120 ate --blocks 512 --peer compiled
-misure                      150 misure --peer compiled
-ate-512                      90 ate-512 --blocks 512 --peer tuned
-misure-tensorfloat32         90 misure --dtype tensorfloat32 --peer tuned
-occlusion                    60 occlusion --peer tuned
-components                   60 components --quick --peer tuned
-misure-512                   60 misure-512 --quick --peer tuned
-sweep                        45 sweep --quick
-grad-cam                     45 grad-cam --peer tuned
-integrated-gradients         45 integrated-gradients --peer tuned
-confidence                   45 confidence --peer tuned
-misure-lanes                 45 misure-lanes
-ate-wide                     60 ate-wide --peer tuned
-ate-regions                  45 ate-regions
-ate-screen                   45 ate-screen --quick
-misure-quality               45 misure-quality --quick
-scaling                      60 scaling --quick
-unet-forward-tensorfloat32   45 unet-forward --lanes 128 --dtype tensorfloat32 --peer compiled
-unet-forward-bfloat16        45 unet-forward --lanes 128 --dtype bfloat16 --peer compiled
-unet-forward-graphs          60 unet-forward --lanes 64 --peer graphs
-misure-graphs                90 misure --peer graphs
-ate-graphs                   90 ate --blocks 512 --peer graphs
-unet-forward-autotuned      120 unet-forward --lanes 64 --peer autotuned
+unet-forward                unet-forward --lanes 64 --peer compiled
+ate                         ate --blocks 512 --peer compiled
+misure                      misure --peer compiled
+ate-512                     ate-512 --blocks 512 --peer tuned
+components                  components --quick --peer tuned
+misure-512                  misure-512 --quick --peer tuned
+sweep                       sweep --quick
+occlusion                   occlusion --peer tuned
+grad-cam                    grad-cam --peer tuned
+integrated-gradients        integrated-gradients --peer tuned
+confidence                  confidence --peer tuned
+misure-quality              misure-quality --quick
+ate-screen                  ate-screen --quick
+scaling                     scaling --quick
+misure-lanes                misure-lanes
+ate-wide                    ate-wide --peer tuned
+ate-regions                 ate-regions
+ate-tensorfloat32           ate --blocks 512 --dtype tensorfloat32 --peer tuned
+misure-tensorfloat32        misure --dtype tensorfloat32 --peer tuned
+unet-forward-tensorfloat32  unet-forward --lanes 128 --dtype tensorfloat32 --peer compiled
+unet-forward-bfloat16       unet-forward --lanes 128 --dtype bfloat16 --peer compiled
+unet-forward-graphs         unet-forward --lanes 64 --peer graphs
+misure-graphs               misure --peer graphs
+ate-graphs                  ate --blocks 512 --peer graphs
+unet-forward-autotuned      unet-forward --lanes 64 --peer autotuned
 """
 STEPS = tuple(
-    Step(name=name, limit=float(limit), command=command)
-    for name, limit, command in (line.split(maxsplit=2) for line in _TABLE.strip().splitlines())
+    Step(name=name, command=command)
+    for name, command in (line.split(maxsplit=1) for line in _TABLE.strip().splitlines())
 )
 
 
@@ -107,14 +110,27 @@ def run_set(out: Path, budget: float, only: Sequence[str] = ()) -> list[Step]:
     if budget < _LEAST:
         raise ConfigError(f"--budget is {budget:g} s; the first case needs at least {_LEAST:g} s")
     steps = _resumed(out)
-    for place, step in enumerate(steps):
-        wanted = not only or step.name in only
-        left = end - time.monotonic()
-        if wanted and step.outcome not in ("valid", "not valid") and left >= _LEAST:
-            print(f"{step.name}: python -m benchmarks run {step.command}", flush=True)
-            steps[place] = _run(step, out, min(step.limit, left))
-            print(f"  {_told(steps[place])}", flush=True)
-            _write(out, steps)
+    waiting = [
+        place
+        for place, step in enumerate(steps)
+        if (not only or step.name in only) and step.outcome not in ("valid", "not valid")
+    ]
+    running: dict[int, CaseProcess] = {}
+    with tempfile.TemporaryDirectory() as turns:
+        while waiting or running:
+            left = end - time.monotonic()
+            if left < _LEAST:
+                waiting.clear()
+            while waiting and len(running) < max(1, cpu_cores() // _CORES_EACH):
+                place = waiting.pop(0)
+                print(f"{steps[place].name}: run {steps[place].command}", flush=True)
+                running[place] = _start(steps[place], out, Path(turns))
+            for place, process in list(running.items()):
+                if process.over(steps[place].limit if left > 0 else 0.0):
+                    steps[place] = _ended(steps[place], running.pop(place), out)
+                    print(f"  {steps[place].name}: {_told(steps[place])}", flush=True)
+                    _write(out, steps)
+            time.sleep(_TICK)
     _write(out, steps)
     return steps
 
@@ -151,72 +167,23 @@ def _resumed(out: Path) -> list[Step]:
     return [before.get(step.name, step) for step in STEPS]
 
 
-def _run(step: Step, out: Path, limit: float) -> Step:
-    """A step in a process of its own, which is killed when its time is over."""
-    log = out / "logs" / f"{step.name}.log"
-    for folder in (out / "logs", out / "cases"):
-        folder.mkdir(parents=True, exist_ok=True)
-    # faulthandler prints where every thread is when the process is asked to abort.
-    command = [sys.executable, "-X", "faulthandler", "-m", "benchmarks", "run"]
-    command += [*step.command.split(), "--repetitions", "3", "--devices", "1"]
-    if step.command.startswith(("sweep", "scaling")):
-        command = command[:-2]  # they use every device
-    command += ["--machine", str(out / "machine.json"), "--json", str(_record_file(out, step))]
-    start = time.monotonic()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_environment(out),
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
-            _stop(process)
-    said = log.read_text()
-    seconds = round(time.monotonic() - start, 1)
-    done = dataclasses.replace(step, seconds=seconds, phase="", why="")
-    if code in (0, 1) and _record_file(out, step).is_file():
-        return dataclasses.replace(done, outcome="valid" if code == 0 else "not valid")
-    if code is None:
-        outcome, why = "timed out", _place_of(said)
-    else:
-        lines = [line for line in said.splitlines() if line.strip()]
-        outcome, why = "failed", (lines or ["no output"])[-1][-300:]
-    return dataclasses.replace(done, outcome=outcome, phase=phase_of(said), why=why)
+def _start(step: Step, out: Path, turns: Path) -> CaseProcess:
+    """A step in a process of its own."""
+    _record_file(out, step).parent.mkdir(parents=True, exist_ok=True)
+    options = [*step.command.split(), "--repetitions", "3"]
+    if not step.command.startswith(("sweep", "scaling")):  # they use every device
+        options += ["--devices", "1"]
+    options += ["--machine", str(out / "machine.json"), "--json", str(_record_file(out, step))]
+    return CaseProcess(options, out / "logs" / f"{step.name}.log", turns, out / "programs")
 
 
-def _environment(out: Path) -> dict[str, str]:
-    """What is compiled is kept for the next step and call; PyTorch gets half of the memory."""
-    kept = out.absolute() / "programs"
-    return {
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(kept / "jax"),
-        "TORCHINDUCTOR_CACHE_DIR": str(kept / "torch"),
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """Ask for last words, then kill the process and its children."""
-    process.send_signal(signal.SIGABRT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_LAST_WORDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _place_of(said: str) -> str:
-    """The innermost place in our code that the traceback of the main thread names."""
-    main = said.rpartition("most recent call first")[2]
-    found = re.search(r'File ".*?/((?:benchmarks|jaxseg_xai)/\S+)", line (\d+) in (\S+)', main)
-    return f"{found[1]}:{found[2]} in {found[3]}" if found else ""
+def _ended(step: Step, process: CaseProcess, out: Path) -> Step:
+    """What became of a step whose process is over."""
+    done = dataclasses.replace(step, seconds=round(process.seconds, 1), phase="", why="")
+    if process.code in (0, 1) and _record_file(out, step).is_file():
+        return dataclasses.replace(done, outcome="valid" if process.code == 0 else "not valid")
+    outcome = "timed out" if process.code is None else "failed"
+    return dataclasses.replace(done, outcome=outcome, phase=process.phase, why=process.why)
 
 
 def _told(step: Step) -> str:

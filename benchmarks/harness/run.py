@@ -17,6 +17,7 @@ from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.record import SCHEMA, Machine, Record, rates
 from benchmarks.harness.settings import Flags, Settings, resolve
 from benchmarks.harness.timing import phase
+from benchmarks.harness.turns import alone
 from benchmarks.methods.base import Case
 from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.devices.mesh import device_mesh
@@ -63,15 +64,17 @@ def run_case(case: Case, settings: Settings, machine_file: Path | None = None) -
 
 
 def _machine(mesh: Mesh, file: Path | None, *, quick: bool) -> Machine:
-    if file is not None and file.is_file():
-        found = from_table(Machine, json.loads(file.read_text()))
-        if (found.device_kind, found.num_devices) == (mesh.devices.flat[0].device_kind, mesh.size):
-            return found
-    phase("measuring the machine")
-    found = describe_machine(mesh, quick=quick and file is None)
-    if file is not None:
-        file.write_text(json.dumps(dataclasses.asdict(found)))
-    return found
+    with alone():  # so that one of several does it
+        if file is not None and file.is_file():
+            found = from_table(Machine, json.loads(file.read_text()))
+            same = (mesh.devices.flat[0].device_kind, mesh.size)
+            if (found.device_kind, found.num_devices) == same:
+                return found
+        phase("measuring the machine")
+        found = describe_machine(mesh, quick=quick and file is None)
+        if file is not None:
+            file.write_text(json.dumps(dataclasses.asdict(found)))
+        return found
 
 
 @functools.cache  # as it was when the first case began: its record may be written into the tree

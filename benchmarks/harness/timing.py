@@ -1,5 +1,6 @@
 """Repetitions that take turns, so that a machine that drifts does not decide who is faster."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -11,6 +12,8 @@ from typing import Any
 import jax
 
 from benchmarks.harness.record import Timing
+from benchmarks.harness.settings import COMPILED
+from benchmarks.harness.turns import alone
 
 #: Seconds before another contender's turn: threads of the one before (OpenMP's in PyTorch) keep
 #: spinning on the cores for up to 0.2 s after their work is done.
@@ -97,15 +100,18 @@ def interleave(
     meters = {name: _Meter() for name in contenders}
     for name, run in contenders.items():
         phase(f"first call of {name}")
-        results[name], seconds = timed(run)
+        # PyTorch tries out its convolutions then; what `torch.compile` does is the host's work.
+        with contextlib.nullcontext() if name in COMPILED else alone():
+            results[name], seconds = timed(run)
         rounds[name] = pace.rounds(name, seconds)
     phase("timing")
-    for turn in range(pace.repetitions):
-        for name, run in contenders.items():
-            if turn < rounds[name]:
-                if len(contenders) > 1:
-                    time.sleep(_PAUSE)
-                meters[name].repeat(run, pace.short_seconds)
+    with alone():
+        for turn in range(pace.repetitions):
+            for name, run in contenders.items():
+                if turn < rounds[name]:
+                    if len(contenders) > 1:
+                        time.sleep(_PAUSE)
+                    meters[name].repeat(run, pace.short_seconds)
     phase("validating")
     return {name: meter.timing() for name, meter in meters.items()}, results
 

@@ -12,7 +12,8 @@ from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
 from benchmarks.harness.settings import Settings
-from benchmarks.harness.timing import timed
+from benchmarks.harness.timing import phase, timed
+from benchmarks.harness.turns import alone
 from benchmarks.methods.base import Case
 from benchmarks.methods.inputs import random_model
 from jaxseg_xai.explainers.ate.ate import Ate
@@ -45,12 +46,15 @@ class SweepCase(Case):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             config = dataclasses.replace(_config(settings, folder), out=folder / "first")
+            phase("compiling")
             first = run_sweep(config, progress=False)
             memory = run_in_memory(work_of(config), progress=False)
             validation = _validate(ZarrStore.open(config.out), memory)
+            phase("timing")
             for turn in range(settings.repetitions):
                 into = dataclasses.replace(config, out=folder / str(turn))
-                result, wall = timed(run_sweep, into, progress=False)
+                with alone():
+                    result, wall = timed(run_sweep, into, progress=False)
                 wall -= result.times.compile_seconds
                 explaining = sum(result.times.compute_seconds.values()) / wall
                 storage = timed(copy_store, memory, folder / f"{turn} again")[1] / wall

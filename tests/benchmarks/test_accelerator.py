@@ -79,6 +79,14 @@ def test_a_step_that_ends_in_the_end_is_no_longer_where_it_was(steps):
     assert (good.outcome, good.phase, good.why) == ("valid", "", "")
 
 
+def test_steps_run_side_by_side_where_the_host_has_the_cores(steps, monkeypatch):
+    monkeypatch.setattr(accelerator, "cpu_cores", lambda: 7)  # enough for two steps
+    found = {step.name: step for step in run_set(steps, 60.0, ("hangs", "good"))}
+    assert (found["hangs"].outcome, found["good"].outcome) == ("timed out", "valid")
+    ended = {name: (steps / "logs" / f"{name}.log").stat().st_mtime for name in ("hangs", "good")}
+    assert ended["good"] < ended["hangs"]
+
+
 def test_what_does_not_fit_into_the_budget_is_not_started(steps):
     found = run_set(steps, 1.7, ("hangs", "late"))
     assert [s.outcome for s in found if s.name in ("hangs", "late")] == ["timed out", "not started"]
