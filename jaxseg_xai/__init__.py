@@ -34,6 +34,8 @@ _PLACES = {
     "explain": "jaxseg_xai.facade",
     "sweep": "jaxseg_xai.facade",
     "open_store": "jaxseg_xai.facade",
+    "compare_models": "jaxseg_xai.comparison",
+    "compare_effects": "jaxseg_xai.comparison",
     "as_model": "jaxseg_xai.models",
     "from_torch": "jaxseg_xai.models",
     "from_keras": "jaxseg_xai.models",

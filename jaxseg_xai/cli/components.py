@@ -5,12 +5,11 @@ from pathlib import Path
 
 from jaxseg_xai.cli.command import Command, show_result
 from jaxseg_xai.cli.sweep_flags import parse_sweep
-from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.explainers.parts.table import ComponentTable, write_csv
-from jaxseg_xai.store import Store, StoredExplanation, ZarrStore
+from jaxseg_xai.explainers.parts.table import write_csv
+from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps.config import Job, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import run_sweep
@@ -18,8 +17,6 @@ from jaxseg_xai.sweeps.run import run_sweep
 _OUT = Path("runs/components")
 #: Statuses of images that cannot be explained, whatever the class.
 _UNREAD = (Status.FAILED, Status.EMPTY_IMAGE)
-#: And of those that do not have the class.
-_NOTHING = (Status.EMPTY_TARGET, Status.EMPTY_REGION, *_UNREAD)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,7 @@ def run(config: ComponentsConfig, command: str) -> int:
     del command
     from jaxseg_xai.report.files import file_name
     from jaxseg_xai.report.panels import to_png
-    from jaxseg_xai.report.parts import components_figure
+    from jaxseg_xai.report.parts import components_figure, tables_of
 
     path = config.out / "components.zarr"
     code = show_result(run_sweep(dataclasses.replace(config, out=path)))
@@ -66,21 +63,6 @@ def run(config: ComponentsConfig, command: str) -> int:
     write_csv(config.out / "components.csv", tables)
     print(f"table and pictures: {config.out}")
     return code
-
-
-def tables_of(store: Store, label: str) -> dict[str, ComponentTable]:
-    """Name of a class -> the table of its images; classes that no image has are left out."""
-    from jaxseg_xai.report.parts import table_of
-
-    of_class: dict[int, list[StoredExplanation]] = {}
-    for row in store.rows(label, done_only=True):
-        if row.status not in _NOTHING:
-            of_class.setdefault(row.class_index, []).append(store.read(row))
-    entry = store.entry(label)
-    return {
-        class_name(index, store.class_names): table_of(rows, entry)
-        for index, rows in of_class.items()
-    }
 
 
 COMMAND = Command(

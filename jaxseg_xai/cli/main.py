@@ -42,6 +42,10 @@ COMMANDS = {
         "components:COMMAND",
         "which channels, layers and skip connections carry a class: a CSV and a PNG",
     ),
+    "compare-models": (
+        "compare_models:COMMAND",
+        "several models' maps of effects: shares, histograms, agreement; a page and tables",
+    ),
     "models": ("models:COMMAND", "the bundled models and the architectures, and what they cost"),
     "plan": ("plan:COMMAND", "what an intervention on a model costs, layer by layer"),
     "train": ("train:COMMAND", "train a U-Net: a model folder"),

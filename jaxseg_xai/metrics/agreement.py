@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.explainers.ate.results import EDGES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,17 @@ def compare_maps(
 def shares(effects: np.ndarray, *, threshold: float = 0.02) -> Shares:
     """Shares of positive, negative and zero effects, any shape, in points."""
     return _shares(_signs(np.asarray(effects, np.float64).ravel(), threshold))
+
+
+def histogram(effects: np.ndarray, *, threshold: float = 0.02) -> np.ndarray:
+    """Effects of any shape per bin of (-inf, -3, -1, -0.3, -t, t, 0.3, 1, 3, inf), int [9].
+
+    Bins are PdCR's, in points; t is the threshold. A bin has its lower end, the middle one 0.
+    """
+    values = np.asarray(effects, np.float32).ravel()
+    edges = np.sort(np.array([*EDGES, -threshold, threshold], np.float32))
+    bins = np.where(values == 0, len(edges) // 2, np.searchsorted(edges, values, side="right"))
+    return np.bincount(bins, minlength=len(edges) + 1)
 
 
 def _signs(effects: np.ndarray, threshold: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The figure of signed effects: what happens to the outcome when blocks are replaced."""
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxseg_xai.report.slices import pictures_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 BLACK = "#000000"
@@ -37,10 +39,7 @@ def effects_figure(record: Record) -> "Figure":
     title = record.title("attribution", "Red: content that helps\nblue: content that hurts")
     for (left, right), picture in zip(rows, pictures, strict=True):
         segments.show_image(left, picture, record)
-        effect = picture.attribution
-        opacity = np.where(effect == 0, 0, 0.25 + 0.6 * np.clip(np.abs(effect) / limit, 0, 1))
-        painted = scale.to_rgba(effect)[:, :, :3] * 255
-        overlay = overlays.blend(overlays.to_grey(picture.image), painted, opacity)
+        overlay = paint_effects(picture.image, picture.attribution, limit, scale)
         panels.show(right, overlay, title)
         panels.outline(right, picture.maps.get("significant"), BLACK)
         for panel in (left, right):
@@ -55,9 +54,21 @@ def effects_figure(record: Record) -> "Figure":
     return figure
 
 
-def _show_histogram(axes: "Axes", counts: np.ndarray, record: Record) -> None:
-    """Blocks by size of their effect, and the shares that help, do nothing and hurt."""
-    threshold = record.entry.settings.get("threshold")
+def paint_effects(
+    image: np.ndarray, effects: np.ndarray, limit: float, scale: "ScalarMappable"
+) -> np.ndarray:
+    """Effects [H, W] over an image uint8 [H, W, 3], which turns grey; the larger, the denser."""
+    opacity = np.where(effects == 0, 0, 0.25 + 0.6 * np.clip(np.abs(effects) / limit, 0, 1))
+    painted = scale.to_rgba(effects)[:, :, :3] * 255
+    return overlays.blend(overlays.to_grey(image), painted, opacity)
+
+
+def bin_labels(threshold: float | None) -> list[str]:
+    """The nine bins of the histogram, from the blocks that help most to those that hurt most.
+
+    Args:
+      threshold: below it an effect is none; "t" where nobody knows.
+    """
     if threshold is None:
         positive = ["t", *map(str, _EDGES)]
     else:
@@ -66,20 +77,33 @@ def _show_histogram(axes: "Axes", counts: np.ndarray, record: Record) -> None:
     labels = [f"< {edges[0]}", *(f"{a} … {b}" for a, b in itertools.pairwise(edges))]
     labels.append(f"> {edges[-1]}")
     labels[len(positive)] = "no effect"
-    colours = [RED] * len(positive) + [GREY] + [BLUE] * len(positive)
-    bars = axes.barh(labels, counts, color=colours)
-    axes.bar_label(bars, [f"{count:.0f}" for count in counts], fontsize=7.5, padding=2)
-    axes.set_xlim(0, max(counts.max(), 1) * 1.18)
-    axes.set_xticks([])
-    axes.invert_yaxis()
-    axes.tick_params(labelsize=7.5, length=0)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    return labels
+
+
+def _show_histogram(axes: "Axes", counts: np.ndarray, record: Record) -> None:
+    """Blocks by size of their effect, and the shares that help, do nothing and hurt."""
+    labels = bin_labels(record.entry.settings.get("threshold"))
+    show_bins(axes, labels, counts, [f"{count:.0f}" for count in counts])
     kinds = {"help": "num_negative", "none": "num_zero", "hurt": "num_positive"}
     numbers = {kind: record.stored.row.scores.get(score, np.nan) for kind, score in kinds.items()}
     total = sum(numbers.values()) or np.nan
     shares = [f"{_percent(number / total)} {kind}" for kind, number in numbers.items()]
     title = f"Blocks by effect ({record.unit})\n" + "  ·  ".join(shares)
     axes.set_title(title, fontsize=9.5, loc="right", parse_math=False)
+
+
+def show_bins(
+    axes: "Axes", labels: Sequence[str], values: np.ndarray, words: Sequence[str]
+) -> None:
+    """Bars of the histogram's bins, the ones that help above, with words at their ends."""
+    side = len(labels) // 2
+    bars = axes.barh(labels, values, color=[RED] * side + [GREY] + [BLUE] * side)
+    axes.bar_label(bars, words, fontsize=7.5, padding=2)
+    axes.set_xlim(0, max(values.max(), 1) * 1.18)
+    axes.set_xticks([])
+    axes.invert_yaxis()
+    axes.tick_params(labelsize=7.5, length=0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def _percent(share: float) -> str:

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxseg_xai.core.display import class_name
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.explainers.parts.table import ComponentTable
 from jaxseg_xai.report import overlays, panels
 from jaxseg_xai.report.overlays import BLUE, RED
 from jaxseg_xai.report.record import Record
-from jaxseg_xai.store import Entry, StoredExplanation
+from jaxseg_xai.store import Entry, Store, StoredExplanation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Inches per row.
 _ROW = 0.23
+#: Statuses of images that do not have the class, or cannot be explained.
+_NOTHING = (Status.EMPTY_TARGET, Status.EMPTY_REGION, Status.EMPTY_IMAGE, Status.FAILED)
 
 
 def parts_figure(record: Record) -> "Figure":
@@ -46,6 +50,19 @@ def table_of(found: Sequence[StoredExplanation], entry: Entry) -> ComponentTable
             for name in ("ate", "standard_error", "first_order")
         },
     )
+
+
+def tables_of(store: Store, label: str) -> dict[str, ComponentTable]:
+    """Name of a class -> the table of its images; classes that no image has are left out."""
+    of_class: dict[int, list[StoredExplanation]] = {}
+    for row in store.rows(label, done_only=True):
+        if row.status not in _NOTHING:
+            of_class.setdefault(row.class_index, []).append(store.read(row))
+    entry = store.entry(label)
+    return {
+        class_name(index, store.class_names): table_of(rows, entry)
+        for index, rows in of_class.items()
+    }
 
 
 def components_figure(

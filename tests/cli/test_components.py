@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.cli.command import EXIT_OK, EXIT_SOME_FAILED
-from jaxseg_xai.cli.components import ComponentsConfig, run, tables_of
+from jaxseg_xai.cli.components import ComponentsConfig, run
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.explainers.parts.components import ComponentAte
+from jaxseg_xai.report.parts import tables_of
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps.config import RoiConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig

@@ -11,6 +11,7 @@ from jaxseg_xai.data.pdcr.inputs import (
 from jaxseg_xai.data.pdcr.results import (
     Result,
     Statistics,
+    bin_names,
     is_results,
     read_map,
     read_results,
@@ -25,6 +26,7 @@ __all__ = [
     "RegionRow",
     "Result",
     "Statistics",
+    "bin_names",
     "is_results",
     "read_map",
     "read_patches",

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -74,6 +75,43 @@ class Statistics:
     num_region: int
     threshold: str = "0.02"
 
+    @classmethod
+    def of_map(
+        cls,
+        effects: np.ndarray,
+        *,
+        base: float,
+        region_size: int,
+        block_size: int,
+        threshold: float,
+    ) -> Self:
+        """As PdCR counts: pixels by the area of a block, those of the region among the zeros.
+
+        Args:
+          effects: [H, W] in points, 0 in the region and where an effect is below the threshold.
+          base: outcome of the image, in points.
+          region_size: pixels of the region.
+          block_size: side of a block in pixels.
+          threshold: t.
+        """
+        area = block_size**2
+        edges = [float(edge) for edge in _EDGES]
+        upper = [threshold, *edges, np.inf]
+        bins = np.histogram(effects, [-edge for edge in reversed(upper)] + upper)[0] // area
+        zero = (np.sum(effects == 0) - region_size) // area
+        counts = (int(np.sum(effects > 0) // area), int(np.sum(effects < 0) // area), int(zero))
+        region = int(bins.sum()) - sum(counts)
+        bins[4] -= region
+        return cls(
+            base=float(base),
+            histogram=tuple(map(int, bins)),
+            num_positive=counts[0],
+            num_negative=counts[1],
+            num_zero=counts[2],
+            num_region=region,
+            threshold=f"{threshold:g}",
+        )
+
 
 def read_statistics(path: str | os.PathLike[str]) -> Statistics:
     """Read `statistics/NAME.txt`; its shares follow from its counts.
@@ -96,7 +134,7 @@ def read_statistics(path: str | os.PathLike[str]) -> Statistics:
     threshold, _ = values(8, r"-(.+) to \1_num: (\d+)", "-T to T_num: N, T being the threshold")
     bins = [
         int(values(number, rf"{re.escape(name)}_num: (\d+)", f"{name}_num: N")[0])
-        for number, name in enumerate(_bin_names(threshold), 4)
+        for number, name in enumerate(bin_names(threshold), 4)
     ]
     positive, negative, zero = map(int, counts)
     region = sum(bins) - positive - negative - zero
@@ -129,7 +167,7 @@ def write_statistics(path: str | os.PathLike[str], found: Statistics) -> None:
         f"pos: {found.num_positive}, neg: {found.num_negative}, zero: {found.num_zero}",
         f"pos: {positive}, neg: {negative}, zero: {100 - positive - negative}",
     ]
-    names = _bin_names(found.threshold)
+    names = bin_names(found.threshold)
     lines += [f"{name}_num: {count}" for name, count in zip(names, bins, strict=True)]
     write_text(path, "\n".join(lines) + "\n")
 
@@ -216,8 +254,12 @@ def write_results(folder: str | os.PathLike[str], results: Sequence[Result]) -> 
             write_statistics(folder / "statistics" / f"{result.name}.txt", result.statistics)
 
 
-def _bin_names(threshold: str) -> list[str]:
-    """The nine bins of the histogram as the file names them."""
+def bin_names(threshold: str) -> list[str]:
+    """The nine bins of the histogram as the file names them: "to -3", "-3 to -1", ...
+
+    Args:
+      threshold: as it is written.
+    """
     edges = [*(f"-{edge}" for edge in reversed(_EDGES)), f"-{threshold}", threshold, *_EDGES]
     inner = [f"{low} to {high}" for low, high in itertools.pairwise(edges)]
     return [f"to {edges[0]}", *inner, f"{edges[-1]} to"]

@@ -9,7 +9,7 @@ from jaxseg_xai.explainers.base import Parts
 from jaxseg_xai.ops.blocks import grid_shape, paint_blocks
 
 #: Inner edges of the histogram in points; the threshold joins them as -t and t.
-_EDGES = (-3.0, -1.0, -0.3, 0.3, 1.0, 3.0)
+EDGES = (-3.0, -1.0, -0.3, 0.3, 1.0, 3.0)
 
 
 def parts_of(
@@ -74,7 +74,7 @@ def parts_of(
 
 def _histogram(ate: jax.Array, visited: jax.Array, threshold: Array) -> jax.Array:
     """Blocks per bin of effects [n]."""
-    edges = jnp.sort(jnp.array([*_EDGES, -threshold, threshold], jnp.float32))
+    edges = jnp.sort(jnp.array([*EDGES, -threshold, threshold], jnp.float32))
     # Exact zeros belong to the middle bin even where the threshold is 0.
-    bins = jnp.where(ate == 0, len(_EDGES) // 2 + 1, jnp.searchsorted(edges, ate, side="right"))
-    return jnp.zeros(len(_EDGES) + 3).at[bins].add(visited.astype(jnp.float32))
+    bins = jnp.where(ate == 0, len(EDGES) // 2 + 1, jnp.searchsorted(edges, ate, side="right"))
+    return jnp.zeros(len(EDGES) + 3).at[bins].add(visited.astype(jnp.float32))
