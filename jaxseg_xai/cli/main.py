@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "models": ("models:COMMAND", "the bundled models and the architectures, and what they cost"),
     "plan": ("plan:COMMAND", "what an intervention on a model costs, layer by layer"),
-    "train": ("train:COMMAND", "train a U-Net: a model folder"),
+    "train": ("train:COMMAND", "train a network of any family: a model folder"),
 }
 #: Commands without settings: they list what there is.
 LISTINGS = {

@@ -156,10 +156,10 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(f"{path}: {error}") from None
 
 
-def save_model(folder: Path, model: nnx.Module, card: ModelCard) -> None:
-    """Write a model folder that `load_model` reads."""
+def save_model(folder: Path, model: nnx.Module, card: ModelCard, dtype: str = "float32") -> None:
+    """Write a model folder that `load_model` reads; its weight file has numbers of a dtype."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights.write_weights(folder / card.weights, model)
+    weights.write_weights(folder / card.weights, model, dtype)
     write_card(folder, card)
 
 

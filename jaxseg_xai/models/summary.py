@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,15 +71,20 @@ def summarise(bundle: Bundle, side: int, *, block_size: int, region_side: int) -
     size = spec.fixed_size or (side + -side % spec.multiple_of,) * spec.rank
     program = trace(segmenter, bundle.variables, (1, *size, spec.channels), np.float32)
     planned = spec.rank == WINDOW_RANK
-    weights = nnx.filter_state(bundle.variables, nnx.Param)
     return Summary(
-        num_parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights)),
+        num_parameters=num_parameters(bundle.variables),
         size=size,
         flops=_flops(program),
         output_stride=_stride(program, segmenter.sites.cam_layer),
         receptive_field=_receptive_field(_plan(bundle, size, 1, 1)) if planned else None,
         saving=_plan(bundle, size, block_size, region_side).table().ratio if planned else None,
     )
+
+
+def num_parameters(variables: Any) -> int:
+    """Numbers that training sets, of a network of ours."""
+    weights = nnx.filter_state(variables, nnx.Param)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights))
 
 
 def _plan(bundle: Bundle, size: tuple[int, ...], block_side: int, region_side: int) -> Plan:

@@ -3,12 +3,9 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -16,17 +13,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.core.fields import check
+from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.devices.mesh import AXIS, device_mesh
 from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.bundle import ModelCard, bundle_of
 from jaxseg_xai.models.folder import load_model, save_model, write_card
-from jaxseg_xai.ops.dice import soft_dice
 from jaxseg_xai.training.batches import training_batches
 from jaxseg_xai.training.checkpoints import Checkpoints
 from jaxseg_xai.training.config import TrainConfig
 from jaxseg_xai.training.evaluate import evaluate
+from jaxseg_xai.training.step import State, initial_state, make_step, trainable
 
 
 def train(config: TrainConfig, command: str = "") -> dict[str, float]:
@@ -46,27 +44,21 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
       JaxsegError: the training diverged.
     """
     check(config)
-    architecture = _fitting(config.open("train"), config)
+    network = _fitting(config.open("train"), config)
     train_set, validation = (
-        config.open(split, architecture.in_channels) for split in ("train", "validation")
+        config.open(split, network.in_channels) for split in ("train", "validation")
     )
-    _claim(config)
+    _claim(config, network)
     optimizer = optax.adamw(_schedule(config), weight_decay=config.weight_decay)
 
     mesh = device_mesh()
     replicated = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS if config.batch_size % mesh.size == 0 else None))
 
-    def build() -> nnx.Module:
-        model = architecture.build(nnx.Rngs(config.seed))
-        model.train()
-        return model
+    def initial() -> State:
+        return initial_state(trainable(network, config.seed), optimizer)
 
-    def initial() -> tuple[Any, Any, Any]:
-        _, params, statistics = nnx.split(build(), nnx.Param, ...)
-        return params, statistics, optimizer.init(params)
-
-    graphdef = nnx.graphdef(nnx.eval_shape(build))
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: trainable(network, config.seed)))
     # Made under the same sharding as the step's outputs, so that the step compiles once. It runs
     # once: optimising how random numbers are drawn takes ten times as long as drawing them.
     state = jax.jit(
@@ -75,21 +67,21 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
         compiler_options={"xla_backend_optimization_level": 0},
     )()
     step_fn = jax.jit(
-        _make_step(graphdef, optimizer),
+        make_step(graphdef, optimizer),
         donate_argnums=0,
         in_shardings=(replicated, split, split),
         out_shardings=replicated,
     )
     card = ModelCard(
-        architecture=architecture.name,
-        config=dataclasses.asdict(architecture),
+        architecture=network.name,
+        config=dataclasses.asdict(network),
         class_names=train_set.class_names,
         name_map={},
         about={"data": config.data, "command": command, "licence": config.licence}
         | {"seed": config.seed, "versions": {"jax": jax.__version__}},
     )
 
-    def validate(state: Any) -> float:
+    def validate(state: State) -> float:
         bundle = bundle_of(card, nnx.merge(graphdef, state[0], state[1]))
         return evaluate(bundle.segmenter, bundle.variables, validation)["mean"]
 
@@ -102,6 +94,7 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
         batches = training_batches(
             train_set,
             config.batch_size,
+            spec=network.input_spec(),
             seed=config.seed,
             augment=config.augment,
             first_step=first,
@@ -126,41 +119,10 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
             # does not take a best model for kept that it never wrote.
             if dice > best:
                 best = dice
-                save_model(config.out, nnx.merge(graphdef, state[0], state[1]), card)
+                model = nnx.merge(graphdef, state[0], state[1])
+                save_model(config.out, model, card, config.weights_dtype)
             checkpoints.save(done, state, dice)
     return _test(config, card)
-
-
-def _make_step(graphdef: Any, optimizer: optax.GradientTransformation) -> Callable:
-    def step(state: tuple, images: jax.Array, labels: jax.Array) -> tuple[tuple, jax.Array]:
-        params, statistics, optimizer_state = state
-
-        def objective(params: Any) -> tuple[jax.Array, Any]:
-            model = nnx.merge(graphdef, params, statistics, copy=True)
-            loss = segmentation_loss(model(images), labels)
-            return loss, nnx.split(model, nnx.Param, ...)[2]
-
-        (loss, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-        update, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-        return (optax.apply_updates(params, update), statistics, optimizer_state), loss
-
-    return step
-
-
-def segmentation_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean cross-entropy plus 1 - mean soft Dice of the foreground classes over the batch.
-
-    Args:
-      logits: [B, H, W, K], or K = 1 for logits (0, z).
-      labels: int [B, H, W].
-    """
-    if logits.shape[-1] == 1:
-        logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
-    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    truth = jax.nn.one_hot(labels, logits.shape[-1])
-    # Classes first, each with the whole batch: small objects count by their pixels.
-    by_class = [jnp.moveaxis(x, -1, 0)[1:] for x in (jax.nn.softmax(logits), truth)]
-    return entropy + 1 - jnp.mean(jax.vmap(soft_dice)(*by_class))
 
 
 def _schedule(config: TrainConfig) -> optax.Schedule:
@@ -175,24 +137,20 @@ def _fitting(dataset: Source, config: TrainConfig) -> Architecture:
     if not len(dataset):
         raise DataError(f"{config.data}: no training images")
     sample = dataset[0]
-    if sample.image.ndim != 3:
+    network = config.network(np.shape(sample.image)[-1], len(dataset.class_names))
+    spec, size = network.input_spec(), np.shape(sample.image)[:-1]
+    if spec.fixed_size is None and any(side % spec.multiple_of for side in size):
         raise DataError(
-            f"{sample.id}: {sample.image.shape} is no image [H, W, C]; training takes images only"
+            f"{sample.id}: {'x'.join(map(str, size))} is not a multiple of {spec.multiple_of}, as "
+            f"this {network.name} needs; choose settings with fewer poolings, or pad the images"
         )
-    architecture = config.architecture(sample.image.shape[2], len(dataset.class_names))
-    height, width = sample.image.shape[:2]
-    stride = architecture.input_spec().multiple_of
-    if height % stride or width % stride:
-        raise DataError(
-            f"{sample.id}: {height}x{width} is not a multiple of {stride}; "
-            f"choose a smaller depth than {config.depth}, or pad the images"
-        )
-    return architecture
+    prepare(sample, spec)
+    return network
 
 
-def _claim(config: TrainConfig) -> None:
+def _claim(config: TrainConfig, network: Architecture) -> None:
     """Note the settings in `config.out`, or find that a run of the same settings did."""
-    path, new = config.out / "train.json", config.identity()
+    path, new = config.out / "train.json", config.identity(network)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         if not path.exists():

@@ -231,7 +231,7 @@ def test_bad_flags(flags, capsys):
 def test_unknown_commands(capsys):
     refused(capsys, ["explode"], "unknown command 'explode'", "demo, explain, sweep")
     refused(capsys, ["data", "now"], "takes no arguments")
-    refused(capsys, ["train", "--steps", "0"], "steps is 0")
+    refused(capsys, ["train", "--architecture", "unet", "--steps", "0"], "steps is 0")
 
 
 # Images that cannot be used
@@ -387,9 +387,10 @@ def test_output_that_cannot_be_written(command, model, images, tmp_path, capsys)
 def test_other_outputs_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "x"
+    train = ["train", "--architecture", "unet"]
     flags = ["--data", "triangle", "--size", "32", "--out", out]
-    refused(capsys, ["train", *flags], "file/x", "choose another out")
-    refused(capsys, ["train", "--out", tmp_path], "data is empty: name a data set")
+    refused(capsys, [*train, *flags], "file/x", "choose another out")
+    refused(capsys, [*train, "--out", tmp_path], "data is empty: name a data set")
 
 
 def test_a_folder_that_is_not_a_store(model, images, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What every family of models keeps; a further one is an entry in `families.FAMILIES`."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -8,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 from flax import nnx
@@ -18,11 +20,12 @@ from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import EXPLAINERS, Problem
 from jaxseg_xai.explainers.runner import explain
 from jaxseg_xai.models.bundle import ModelCard, bundle_of
-from jaxseg_xai.models.folder import load_model, write_card
+from jaxseg_xai.models.folder import load_model, save_model, write_card
 from jaxseg_xai.models.registry import MODELS
 from jaxseg_xai.ops.random import make_key
 from jaxseg_xai.program.sites import find_sites
 from jaxseg_xai.program.trace import trace
+from jaxseg_xai.training.step import initial_state, make_step
 from tests.contracts.families import FAMILIES
 from tests.incremental import networks
 from tests.reference.zoo import recipe
@@ -64,11 +67,15 @@ class Case:
         return pictures((3, self.bundle.segmenter.input.channels, *self.entry.size), seed=0)
 
     @functools.cached_property
+    def run(self):
+        """(variables, two images) -> their logits."""
+        return jax.jit(self.bundle.segmenter)
+
+    @functools.cached_property
     def logits(self):
         """Of two images at a time: the first and second, then the first and third."""
-        run = jax.jit(self.bundle.segmenter)
         pairs = (self.images[:2], self.images[::2])
-        return [np.asarray(run(self.bundle.variables, pair)) for pair in pairs]
+        return [np.asarray(self.run(self.bundle.variables, pair)) for pair in pairs]
 
     @functools.cached_property
     def class_index(self):
@@ -161,6 +168,34 @@ def test_bfloat16_is_near_and_one_image_can_be_mapped_over(case):
         return case.bundle.segmenter(case.bundle.variables, image[None])[0]
 
     assert jax.eval_shape(jax.vmap(one), case.images[:2]).shape == exact.shape
+
+
+def test_training_lowers_the_loss_and_what_is_saved_is_what_was_trained(case, tmp_path):
+    card = dataclasses.replace(case.bundle.card, name_map={})
+    model = nnx.merge(case.bundle.segmenter.apply.graphdef, case.bundle.variables)
+    model.train()
+    graphdef, before, _ = nnx.split(model, nnx.Param, ...)
+    # Every weight moves as far, whatever its gradient, as long as it has one.
+    optimizer = optax.sign_sgd(1e-3)
+    state, step = initial_state(model, optimizer), jax.jit(make_step(graphdef, optimizer))
+    images = case.images[:2]
+    labels = np.digitize(images[..., 0], np.quantile(images[..., 0], [0.4, 0.7])).astype(np.int32)
+    losses = []
+    for _ in range(5):
+        state, loss = step(state, images, labels)
+        losses.append(float(loss))
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    stays = jax.tree.map(lambda a, b: bool((a == b).all()), before, state[0])
+    unmoved = {path[-1] for path, found in nnx.to_flat_state(stays) if found[...]}
+    assert unmoved == set(case.entry.idle)
+    model = nnx.merge(graphdef, state[0], state[1])
+    save_model(tmp_path, model, card)
+    loaded, trained = load_model(tmp_path), bundle_of(card, model)
+    assert loaded.segmenter == trained.segmenter == case.bundle.segmenter
+    found, expected = (case.run(bundle.variables, images) for bundle in (loaded, trained))
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(expected - case.logits[0]).max() > 0
 
 
 def test_one_logit_is_two_classes_and_small_images_are_taken(case):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.data.sources.folder import FolderDataset
+from jaxseg_xai.data.sources.memory import MemorySource
 from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.training.batches import training_batches
 from tests import tiny
@@ -16,7 +18,7 @@ def dataset():
 
 
 def take(dataset, count, **options):
-    options = {"seed": 0, "augment": False} | options
+    options = {"spec": InputSpec(), "seed": 0, "augment": False} | options
     return list(itertools.islice(training_batches(dataset, 4, **options), count))
 
 
@@ -58,6 +60,31 @@ def test_labels_move_with_the_image(dataset):
     assert images.min() >= 0
     assert images.max() <= 1
     np.testing.assert_array_equal(images[..., 0] > 0.5, labels == 1)
+
+
+def test_batches_are_of_the_size_that_the_network_takes(dataset):
+    images, labels = take(dataset, 1, spec=InputSpec(fixed_size=(16, 24)), augment=True)[0]
+    assert (images.shape, labels.shape) == ((4, 16, 24, 3), (4, 16, 24))
+    assert set(np.unique(labels)) == {0, 1}
+    # As much of the picture is the object as before.
+    assert labels.mean() == pytest.approx(take(dataset, 1)[0][1].mean(), rel=0.1)
+
+
+def test_volumes_are_augmented_along_every_axis():
+    values = np.arange(4 * 8 * 12).reshape(1, 4, 8, 12)
+    source = MemorySource(np.float32(values[..., None] / values.max()), values, rank=3)
+    seen = set()
+    for _, labels in take(source, 12, spec=InputSpec(rank=3, channels=1), augment=True):
+        for one in labels:
+            step = one[0, 0, 1] - one[0, 0, 0]
+            seen.add((*map(int, np.argwhere(one == 0)[0]), bool(step in (-1, 11))))
+            assert sorted(one.ravel()) == list(range(values.size))
+    planes, rows, columns, flipped = (set(places) for places in zip(*seen, strict=True))
+    # Moved by at most a quarter of the size along each axis, either way.
+    assert planes == {0, 1, 3}
+    assert rows == {0, 1, 2, 6, 7}
+    assert len(columns) > 4
+    assert flipped == {False, True}
 
 
 def test_bad_images_are_named(tmp_path):

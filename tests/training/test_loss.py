@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.training.loop import segmentation_loss
+from jaxseg_xai.training.step import segmentation_loss
 
 LABELS = jnp.array([[[0, 1], [1, 0]], [[0, 0], [0, 1]]])
 

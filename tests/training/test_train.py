@@ -8,13 +8,12 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from flax import nnx
 
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.models.folder import load_model
-from jaxseg_xai.training import loop
+from jaxseg_xai.training import loop, step
 from jaxseg_xai.training.checkpoints import Checkpoints
 from jaxseg_xai.training.config import TrainConfig
 from jaxseg_xai.training.evaluate import evaluate
@@ -34,9 +33,15 @@ def few_images():
 
 
 def config(out, **options):
-    settings = {"size": 32, "width": 4, "depth": 1, "batch_size": 8, "steps": 24, "eval_every": 8}
+    settings = {"size": 32, "batch_size": 8, "steps": 24, "eval_every": 8}
     settings |= {"learning_rate": 1e-2, "augment": True, "data": "triangle"}
+    settings |= {"architecture": "unet", "config": unet(4)}
     return TrainConfig(out=out, **(settings | options))
+
+
+def unet(*widths):
+    """Settings of a U-Net: widths of its levels; the coarsest is as wide as the last of these."""
+    return {"encoder_channels": (*widths, widths[-1]), "decoder_channels": widths[::-1]}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def traces():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, traces):
-    make = loop._make_step
+    make = loop.make_step
 
     def counting(*arguments):
         step = make(*arguments)
@@ -60,7 +65,7 @@ def trained(tmp_path_factory, traces):
 
     out = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_make_step", counting)
+        patch.setattr(loop, "make_step", counting)
         return out, loop.train(config(out), "jaxseg-xai train --some flags")
 
 
@@ -148,8 +153,8 @@ def test_a_finished_run_is_only_tested_again(trained):
 
 def test_other_settings_do_not_continue_the_run(trained, tmp_path):
     out = shutil.copytree(trained[0], tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"learning_rate was 0.01, is 0.1; width was 4, is 2;"):
-        loop.train(dataclasses.replace(config(out), width=2, learning_rate=0.1))
+    with pytest.raises(ConfigError, match=r"learning_rate was 0.01, is 0.1; unet.dec.*2\];"):
+        loop.train(dataclasses.replace(config(out), config=unet(2), learning_rate=0.1))
     assert load_model(out).card.config["encoder_channels"] == [4, 4]
     (out / "train.json").write_text("{")
     with pytest.raises(JaxsegError, match=r"train.json: cannot be read"):
@@ -160,7 +165,7 @@ def test_a_checkpoint_of_another_architecture(trained, tmp_path):
     out = shutil.copytree(trained[0], tmp_path / "run")
     (out / "train.json").unlink()  # all that says so now are the shapes
     with pytest.raises(ModelError, match=r"checkpoint 24 is .*of another architecture"):
-        loop.train(config(out, norm="instance"))
+        loop.train(config(out, config=unet(4) | {"norm": "instance"}))
 
 
 def test_a_damaged_checkpoint_is_one_line(trained, tmp_path):
@@ -193,9 +198,20 @@ def test_bad_folders(tmp_path, capsys):
     with pytest.raises(ConfigError, match="name the classes of the label maps"):
         loop.train(config(run, **(bare | {"classes": ()})))
     odd = folder(tmp_path / "odd", size=(36, 32))
-    with pytest.raises(DataError, match="36x32 is not a multiple of 8; choose a smaller depth"):
-        loop.train(config(run, **odd, depth=3))
-    command = ["train", "--data", "nowhere", "--classes", "a", "b", "--out", str(run)]
+    with pytest.raises(DataError, match="36x32 is not a multiple of 8, as this unet needs"):
+        loop.train(config(run, **odd, config=unet(4, 4, 4)))
+    command = [
+        "train",
+        "--architecture",
+        "unet",
+        "--data",
+        "nowhere",
+        "--classes",
+        "a",
+        "b",
+        "--out",
+        str(run),
+    ]
     assert cli.main(command) == 2
     assert "nowhere" in capsys.readouterr().err
 
@@ -211,7 +227,11 @@ def test_a_folder_of_two_sizes(tmp_path):
     ("option", "value", "message"),
     [
         ("steps", 0, "steps is 0"),
-        ("depth", 0, "depth is 0"),
+        ("architecture", "", "architecture is ''; use unet, "),
+        ("architecture", "resnet", "architecture is 'resnet'; use unet, "),
+        ("config", {"width": 4}, "unet: unknown key width; the keys are in_channels, "),
+        ("config", {"norm": "no"}, "unet: norm is 'no'"),
+        ("config", {"in_channels": 3}, "unet: the data say in_channels; leave it out"),
         ("learning_rate", 0.0, "learning_rate is 0.0; it must be above 0"),
         ("learning_rate", float("nan"), "learning_rate is nan"),
         ("weight_decay", -1.0, "weight_decay is -1.0; it must be at least 0"),
@@ -226,7 +246,7 @@ def test_values_out_of_range(tmp_path, option, value, message):
 
 
 def test_a_diverging_run_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "segmentation_loss", lambda logits, _: logits.mean() * np.nan)
+    monkeypatch.setattr(step, "segmentation_loss", lambda logits, _: logits.mean() * np.nan)
     with pytest.raises(JaxsegError, match=r"loss is nan at step 2: .*lower learning_rate"):
         loop.train(config(tmp_path, eval_every=2))
     assert not (tmp_path / "model.json").exists()
@@ -281,10 +301,9 @@ def test_dice_is_counted_on_the_grid_of_the_images():
     assert evaluate(segmenter_of(sees, **options, fixed_size=(12, 12)), (), Data())["mean"] == 1.0
 
 
-def test_the_architecture_follows_the_settings():
-    built = TrainConfig(width=2, depth=2, norm="group", upsample="nearest").architecture(1, 3)
-    assert built.input_spec().multiple_of == 4
+def test_the_network_follows_the_settings_and_the_data():
+    settings = config("out", config={**unet(2, 4), "norm": "group"})
+    built = settings.network(1, 3)
+    assert (built.encoder_channels, built.norm) == ((2, 4, 4), "group")
     assert (built.in_channels, built.num_logits) == (1, 3)
-    assert TrainConfig().architecture(3, 2).num_logits == 1
-    model = nnx.eval_shape(lambda: built.build(nnx.Rngs(0)))
-    assert nnx.state(model)["head"]["kernel"].shape == (1, 1, 2, 3)
+    assert settings.network(3, 2).num_logits == 1

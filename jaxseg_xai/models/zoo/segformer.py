@@ -16,6 +16,7 @@ from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.blocks.patch_embed import PatchEmbed
+from jaxseg_xai.models.norms import norm_layer
 from jaxseg_xai.ops import layers
 
 Gelu = Literal["exact", "tanh"]
@@ -259,7 +260,7 @@ class Head(nnx.Module):
         dim = config.decoder_dim
         self.linear = nnx.List([nnx.Linear(n, dim, rngs=rngs) for n in config.embed_dims])
         self.fuse = _conv(dim * len(config.embed_dims), dim, 1, rngs, use_bias=False)
-        self.norm = nnx.BatchNorm(dim, epsilon=config.fuse_epsilon, rngs=rngs)
+        self.norm = norm_layer("batch", dim, rngs, epsilon=config.fuse_epsilon)
         self.pred = _conv(dim, config.num_logits, 1, rngs)
 
     def __call__(self, features: Sequence[jax.Array]) -> jax.Array:

@@ -11,6 +11,7 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
+from jaxseg_xai.models.norms import norm_layer
 from jaxseg_xai.ops import layers
 
 
@@ -72,7 +73,7 @@ class ConvBlock(nnx.Module):
     def __init__(self, n_in: int, n_out: int, rngs: nnx.Rngs, *, head: bool = False) -> None:
         conv = layers.conv_general_dilated
         self.conv = nnx.Conv(n_in, n_out, (3, 3), conv_general_dilated=conv, rngs=rngs)
-        self.norm = None if head else nnx.BatchNorm(n_out, epsilon=1e-5, rngs=rngs)
+        self.norm = None if head else norm_layer("batch", n_out, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, n_in] -> [B, H, W, n_out]."""

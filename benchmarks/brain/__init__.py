@@ -1,0 +1,1 @@
+"""Small networks of many families, trained on the same brain slices."""
