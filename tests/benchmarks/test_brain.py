@@ -1,4 +1,3 @@
-import jax
 import pytest
 from flax import nnx
 
@@ -18,5 +17,4 @@ def test_the_networks_are_small_and_take_brain_slices(name):
     spec = network.input_spec()
     assert spec.fixed_size or not any(side % spec.multiple_of for side in SLICE)
     variables = nnx.state(nnx.eval_shape(lambda: network.build(nnx.Rngs(0))))
-    assert jax.tree.leaves(variables)
-    assert num_parameters(variables) < 6e5
+    assert 0 < num_parameters(variables) < 1e6
