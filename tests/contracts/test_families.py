@@ -186,8 +186,8 @@ def test_training_lowers_the_loss_and_what_is_saved_is_what_was_trained(case, tm
         losses.append(float(loss))
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
-    stays = jax.tree.map(lambda a, b: bool((a == b).all()), before, state[0])
-    unmoved = {path[-1] for path, found in nnx.to_flat_state(stays) if found[...]}
+    pairs = zip(*(nnx.to_flat_state(params) for params in (before, state[0])), strict=True)
+    unmoved = {path[-1] for (path, old), (_, new) in pairs if (old[...] == new[...]).all()}
     assert unmoved == set(case.entry.idle)
     model = nnx.merge(graphdef, state[0], state[1])
     save_model(tmp_path, model, card)
