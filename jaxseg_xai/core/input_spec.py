@@ -27,6 +27,8 @@ class InputSpec:
         taken as they are, whatever their size.
       crop: "nonzero" leaves out what is around the pixels that are not 0 in some channel, where
         maps and segmentations are then 0; "none" takes the whole image.
+      raw: whether volumes have the numbers of their files (Hounsfield units, say); sources then do
+        not scale them to [0, 1].
       value_range: what the values 0 and 1 of a sample become, before all that follows.
       clip: (low, high) of every channel, to which its values are limited; None leaves a channel, ()
         all of them.
@@ -47,6 +49,7 @@ class InputSpec:
     fixed_size: tuple[int, ...] | None = None
     spacing: tuple[float | None, ...] = ()
     crop: Crop = "none"
+    raw: bool = False
     value_range: tuple[float, float] = (0.0, 1.0)
     clip: tuple[tuple[float, float] | None, ...] = ()
     normalize: tuple[Normalize, ...] = ()

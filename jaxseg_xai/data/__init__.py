@@ -23,7 +23,9 @@ __all__ = [
     "OpenSource",
     "as_source",
     "build_patch_pool",
+    "name_of_source",
     "open_dataset",
+    "options_of",
 ]
 
 
@@ -33,6 +35,8 @@ class OpenSource(Protocol):
     Its options are the keywords of its signature, beside `split`; a source without splits takes
     the argument and ignores it. It raises `ConfigError` for a bad value of an option and
     `DataError` where its files cannot be used.
+
+    One that has a function `recognises(folder)` is taken for the path of a folder of its layout.
     """
 
     def __call__(self, *, split: str, **options: Any) -> Source:
@@ -50,6 +54,7 @@ SOURCES = Registry(
         "triangle-cue": "jaxseg_xai.data.sources.triangle:TriangleCueDataset",
         "shapes": "jaxseg_xai.data.sources.shapes:ShapesDataset",
         "folder": "jaxseg_xai.data.sources.folder:FolderDataset",
+        "nnunet_raw": "jaxseg_xai.data.sources.nnunet_raw:NNUNetRawDataset",
     },
     base=("__call__",),
 )
@@ -61,7 +66,8 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     A name that is also a folder means the data set; write "./brain" for the folder.
 
     Args:
-      spec: a name of `SOURCES`, or the path of a folder of images (the data set "folder").
+      spec: a name of `SOURCES`, or the path of a folder: of a data set whose layout is recognised,
+        or else of images (the data set "folder").
       split: "train", "validation" or "test"; of a folder see `FolderDataset`.
       **options: of the data set, see its class.
 
@@ -76,17 +82,34 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     >>> len(triangles), triangles[0].image.shape
     (3, (32, 32, 3))
     """
-    name = os.fspath(spec)
-    if name not in SOURCES:
-        if not Path(name).expanduser().is_dir():
-            raise ConfigError(
-                f"data set {name!r}: neither one of {', '.join(SOURCES.names())}, nor an existing "
-                "folder"
-            )
-        name, options = "folder", {"root": spec, **options}
+    name = name_of_source(spec)
+    if os.fspath(spec) not in SOURCES:
+        options = {"root": spec, **options}
     opener: OpenSource = SOURCES.get(name)
     _check_options(name, opener, options)
     return opener(split=split, **options)
+
+
+def name_of_source(spec: str | os.PathLike[str]) -> str:
+    """The name in `SOURCES` of what `open_dataset` opens; `ConfigError` where that is nothing."""
+    name = os.fspath(spec)
+    if name in SOURCES:
+        return name
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"data set {name!r}: neither one of {', '.join(SOURCES.names())}, nor an existing "
+            "folder"
+        )
+    for known, opener in SOURCES.usable():
+        if hasattr(opener, "recognises") and opener.recognises(folder):
+            return known
+    return "folder"
+
+
+def options_of(name: str) -> frozenset[str]:
+    """Names of the options that a data set of `SOURCES` has."""
+    return frozenset(inspect.signature(SOURCES.get(name)).parameters) - {"split"}
 
 
 def _check_options(name: str, opener: OpenSource, options: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """Samples out of image files: which items a file holds, and their pixels and labels, scaled."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.data import nifti, readers
 from jaxseg_xai.data.checks import (
     Window,
@@ -15,6 +16,23 @@ from jaxseg_xai.data.checks import (
     scale_integers,
     to_float,
 )
+from jaxseg_xai.data.nifti import Plane, Volume
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """The image of an item.
+
+    Attributes:
+      image: float32 [*S] or [*S, C], scaled.
+      spacing: millimetres per pixel of each axis, where the file says it.
+      affine: float64 [4, 4] from (row, column, 0) of a slice, or the indices of a volume, to
+        millimetres.
+    """
+
+    image: np.ndarray
+    spacing: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
 
 
 def name_of(path: Path) -> str:
@@ -23,19 +41,9 @@ def name_of(path: Path) -> str:
     return stem if suffix in readers.SUFFIXES else path.name
 
 
-def items_of(path: Path) -> list[tuple[str, int | None]]:
-    """What a file holds: (id, slice), one per axial slice of a NIfTI file, else one.
-
-    The slice is None where a file is one image, and where the header of a NIfTI file is broken.
-    """
-    name = name_of(path)
-    if readers.split_name(path)[1] not in readers.NIFTI:
-        return [(name, None)]
-    try:
-        return [(f"{name}#{level:03d}", level) for level in range(nifti.num_slices(path))]
-    except DataError:
-        # Reading the item will say what is wrong.
-        return [(name, None)]
+def is_nifti(path: Path) -> bool:
+    """Whether it is called so."""
+    return readers.split_name(path)[1] in readers.NIFTI
 
 
 def item_name(path: Path, level: int | None) -> str:
@@ -49,28 +57,71 @@ class FileReader:
     Neighbouring slices are read one after the other: the last volume is kept.
     """
 
-    def __init__(self, window: Window | None = None) -> None:
-        """Read with a window (lo, hi), or as the formats say; `ConfigError` for a bad window."""
+    def __init__(
+        self,
+        window: Window | None = None,
+        *,
+        rank: int = 2,
+        plane: Plane = "axial",
+        raw: bool = False,
+    ) -> None:
+        """Say how files are read.
+
+        Args:
+          window: (lo, hi), or as the formats say.
+          rank: 2 reads NIfTI files slice by slice, 3 as volumes [z, y, x].
+          plane: of the slices.
+          raw: whether volumes keep the numbers of their file.
+
+        Raises:
+          ConfigError: a bad window, rank or plane, or a window for raw numbers.
+        """
+        if rank not in (2, 3) or plane not in nifti.PLANES:
+            raise ConfigError(
+                f"rank={rank}, plane={plane!r}: give 2 for slices or 3 for volumes, and one of "
+                f"{', '.join(nifti.PLANES)}"
+            )
         self._window = check_window(window)
-        self._last_volume: tuple[Path, np.ndarray] | None = None
+        if raw and window is not None:
+            raise ConfigError(
+                f"window={window}: the model takes the numbers of the file; leave window out"
+            )
+        self._rank, self._raw = rank, raw
+        self._plane: Plane = plane
+        self._last_volume: tuple[Path, Volume] | None = None
         # Of an image and its label map: another image is checked against it anew.
         self._last_labels: tuple[tuple[Path, Path], np.ndarray] | None = None
 
-    def image(self, path: Path, level: int | None) -> np.ndarray:
-        """An image file, or an axial slice of a NIfTI file: float32 [H, W] or [H, W, C], scaled.
+    def items_of(self, path: Path) -> list[tuple[str, int | None]]:
+        """What a file holds: (id, slice), one per slice of a NIfTI file, else one.
+
+        The slice is None where a file is one image, and where the header of a NIfTI file is broken.
+        """
+        name = name_of(path)
+        if not is_nifti(path) or self._rank == 3:
+            return [(name, None)]
+        try:
+            count = nifti.num_slices(path, self._plane)
+        except DataError:
+            # Reading the item will say what is wrong.
+            return [(name, None)]
+        return [(f"{name}#{level:03d}", level) for level in range(count)]
+
+    def image(self, path: Path, level: int | None) -> Scan:
+        """An image file, a slice of a NIfTI file, or all of it.
 
         Raises:
           DataError: the item cannot be read; one line with the file and the remedy.
         """
-        suffix = readers.split_name(path)[1]
-        if suffix in readers.NIFTI:
-            return self._slice(path, level)
+        if is_nifti(path):
+            return self._whole(path) if self._rank == 3 else self._slice(path, level)
         (raw, white), name = readers.read_image(path), item_name(path, level)
         if self._window is not None:
-            return _keep_non_finite(raw, apply_window(to_float(raw, name), self._window))
+            return Scan(_keep_non_finite(raw, apply_window(to_float(raw, name), self._window)))
         # Arrays of signed integers or floats are measurements (CT), not shades of a picture.
-        as_it_is = suffix in readers.NPZ and raw.dtype.kind != "u"
-        return to_float(raw, name) if as_it_is else scale_integers(raw, name, white=white)
+        is_array = readers.split_name(path)[1] in readers.NPZ
+        as_it_is = is_array and (raw.dtype.kind != "u" or self._raw)
+        return Scan(to_float(raw, name) if as_it_is else scale_integers(raw, name, white=white))
 
     def labels(
         self,
@@ -86,48 +137,67 @@ class FileReader:
           path: their file.
           image: the file of their image.
           level: the slice of a NIfTI image.
-          size: (H, W) of the image.
+          size: S of the image.
           class_names: the classes; an empty sequence leaves the range unchecked.
 
         Raises:
           DataError: they cannot be read, or do not fit the image or the classes.
         """
-        is_volume = readers.split_name(path)[1] in readers.NIFTI
-        if is_volume != (level is not None):
+        if is_nifti(path) != is_nifti(image):
             raise DataError(f"{path}: a NIfTI image needs a NIfTI label map, other images do not")
-        if level is None:
+        if not is_nifti(path):
             return check_labels(readers.read_labels(path), str(path), size, class_names)
+        if self._rank == 3:
+            nifti.check_same_grid(image, path)
+            volume = nifti.read_labels(path, None, like=image)
+            return check_labels(volume, str(path), size, class_names)
         if self._last_labels is None or self._last_labels[0] != (image, path):
             nifti.check_same_grid(image, path)
-            self._last_labels = ((image, path), nifti.read_volume(path))
-        volume = self._last_labels[1]
-        return check_labels(volume[:, :, level], item_name(path, level), size, class_names)
+            self._last_labels = ((image, path), nifti.read_labels(path, self._plane))
+        found = self._last_labels[1][:, :, level].copy()
+        return check_labels(found, item_name(path, level), size, class_names)
 
-    def _slice(self, path: Path, level: int | None) -> np.ndarray:
+    def _slice(self, path: Path, level: int | None) -> Scan:
         if self._last_volume is None or self._last_volume[0] != path:
-            volume = to_float(nifti.read_volume(path), str(path))
-            self._last_volume = (path, self._scaled(volume))
+            self._last_volume = (path, self._scaled(path, self._plane))
         volume = self._last_volume[1]
-        if level is None or level >= volume.shape[2]:
+        if level is None or level >= volume.values.shape[2]:
             raise DataError(f"{path}: changed since the folder was opened; open it again")
-        return volume[:, :, level]
+        affine = volume.affine.copy()
+        affine[:, 3] += level * affine[:, 2]
+        spacing = nifti.spacing_of(affine)[:2]
+        return Scan(volume.values[:, :, level].copy(), spacing, affine)
 
-    def _scaled(self, volume: np.ndarray) -> np.ndarray:
-        """A volume [H, W, Z] or [H, W, Z, C] in [0, 1]; each contrast has a range of its own."""
-        if volume.ndim == 4 and self._window is None:
-            each = [self._scaled(volume[..., k]) for k in range(volume.shape[-1])]
-            return np.stack(each, axis=-1)
-        window = self._window or _percentiles(volume)
-        return volume if window is None else _keep_non_finite(volume, apply_window(volume, window))
+    def _whole(self, path: Path) -> Scan:
+        volume = self._scaled(path, None)
+        return Scan(volume.values, nifti.spacing_of(volume.affine), volume.affine)
+
+    def _scaled(self, path: Path, plane: Plane | None) -> Volume:
+        """A volume; each contrast has a range of its own."""
+        volume = nifti.read_volume(path, plane)
+        values = to_float(volume.values, str(path))
+        window = (0.0, 255.0) if volume.colours and self._window is None else self._window
+        if not self._raw:
+            if values.ndim == 4 and window is None:
+                each = [_in_window(values[..., k], None) for k in range(values.shape[-1])]
+                values = np.stack(each, axis=-1)
+            else:
+                values = _in_window(values, window)
+        return dataclasses.replace(volume, values=values)
 
 
-def _percentiles(volume: np.ndarray) -> Window | None:
-    """The 0.5 and 99.5 percentile of the finite voxels, or None where they coincide."""
-    finite = volume[np.isfinite(volume)]
-    if finite.size == 0:
-        return None
-    lo, hi = (float(edge) for edge in np.percentile(finite, (0.5, 99.5)))
-    return (lo, hi) if lo < hi else None
+def _in_window(values: np.ndarray, window: Window | None) -> np.ndarray:
+    """From the window, or the 0.5 to 99.5 percentile of the finite voxels, to [0, 1].
+
+    As they are where the percentiles coincide.
+    """
+    if window is None:
+        finite = values[np.isfinite(values)]
+        lo, hi = map(float, np.percentile(finite, (0.5, 99.5))) if finite.size else (0.0, 0.0)
+        if lo >= hi:
+            return values
+        window = (lo, hi)
+    return _keep_non_finite(values, apply_window(values, window))
 
 
 def _keep_non_finite(raw: np.ndarray, scaled: np.ndarray) -> np.ndarray:

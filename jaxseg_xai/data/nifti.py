@@ -1,75 +1,124 @@
-"""NIfTI volumes as stacks of axial pictures; nibabel is imported when the first one is read."""
+"""NIfTI volumes as stacks of pictures, or as they are; nibabel is imported when one is read."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError, MissingExtraError
 from jaxseg_xai.data.readers import guarded
 
+Plane = Literal["axial", "coronal", "sagittal"]
+#: Where rows, columns and slices run to: Left, Right, Anterior, Posterior, Superior, Inferior. The
+#: patient's right is on the left, and the front in sagittal slices.
+_DIRECTIONS: dict[str, tuple[str, str, str]] = {
+    "axial": ("P", "L", "S"),
+    "coronal": ("I", "L", "A"),
+    "sagittal": ("I", "P", "R"),
+}
+PLANES = get_args(Plane)
 #: Two voxels are at the same place if they are no further apart, as a share of a voxel.
 _SAME_PLACE = 0.05
+#: Units of length -> how many millimetres they have.
+_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
-def read_volume(path: Path) -> np.ndarray:
-    """A NIfTI volume in its own units, turned so that slice [:, :, z] is an axial picture.
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """The voxels of a file.
 
-    Rows run from front to back, columns from the patient's right to the left, z upwards (the
-    file's affine says which axis is which; oblique volumes are turned to the nearest axis).
-
-    Returns:
-      [H, W, Z] or, with channels, [H, W, Z, C].
+    Attributes:
+      values: [*S] or, with channels, [*S, C], in the file's own numbers.
+      affine: float64 [4, 4] from the indices along S to millimetres.
+      colours: whether the channels are red, green and blue of 0 to 255.
     """
-    return guarded(path, lambda: _nifti_volume(path))
+
+    values: np.ndarray
+    affine: np.ndarray
+    colours: bool = False
 
 
-def num_slices(path: Path) -> int:
-    """Number of axial slices of a NIfTI file, from its header alone."""
-    return guarded(path, lambda: _nifti_header(path)[1])
+def spacing_of(affine: np.ndarray) -> tuple[float, ...]:
+    """Millimetres per voxel of each axis."""
+    return tuple(map(float, np.linalg.norm(affine[:3, :3], axis=0)))
 
 
-def check_same_grid(image: Path, labels: Path) -> None:
+def read_volume(path: Path, plane: Plane | None = "axial", like: Path | None = None) -> Volume:
+    """A NIfTI volume in its own units.
+
+    Args:
+      path: its file.
+      plane: turned so that [:, :, n] is slice n of this plane, as a radiologist sees it (the file's
+        affine says which axis is which; oblique volumes are turned to the nearest axis). None: not
+        turned, [z, y, x] for a file's x, y, z, as SimpleITK reads it.
+      like: another file, the order of whose axes is taken where `plane` is None.
+
+    Raises:
+      DataError: the file cannot be read; one line with the file and the remedy.
+    """
+    return guarded(path, lambda: _read(path, _directions(like or path, plane)))
+
+
+def read_labels(path: Path, plane: Plane | None = "axial", like: Path | None = None) -> np.ndarray:
+    """A NIfTI label map, turned as `read_volume` does it.
+
+    Numbers that a scale factor in the header has moved are whole again.
+    """
+    values = read_volume(path, plane, like).values
+    step = guarded(path, lambda: _open(path).dataobj.slope)
+    # nibabel stores floats as integers with a scale of its own: 1 comes back as 1.004.
+    if values.dtype.kind == "f" and 0 < step < 0.5:
+        whole = np.round(values)
+        values = np.where(np.abs(values - whole) <= step / 2 * 1.001, whole, values)
+    return values
+
+
+def num_slices(path: Path, plane: Plane = "axial") -> int:
+    """Number of slices of a plane, from the header alone."""
+    return guarded(path, lambda: _grid(_open(path), _DIRECTIONS[plane]))[0][2]
+
+
+def check_same_grid(image: Path, other: Path, what: str = "label map") -> None:
     """Raise `DataError` unless the voxels of two NIfTI files lie in the same places.
 
     Axes may be stored in another order or direction. Places may differ by a twentieth of a voxel:
     headers hold them in 32 bits, and programs write them by two ways.
     """
-    (one, here), (other, there) = (
-        guarded(path, lambda p=path: _grid(p)) for path in (image, labels)
+    (one, here), (two, there) = (
+        guarded(path, lambda p=path: _grid(_open(p), ("R", "A", "S"))) for path in (image, other)
     )
-    if one != other:
+    if one != two:
         raise DataError(
-            f"{labels}: {'x'.join(map(str, other))} voxels, its image {image} "
-            f"{'x'.join(map(str, one))}; resample the label map onto the image's grid"
+            f"{other}: {'x'.join(map(str, two))} voxels, its image {image} "
+            f"{'x'.join(map(str, one))}; resample the {what} onto the image's grid"
         )
-    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(one) - 1), 1]
-    voxel = np.linalg.norm(here[:3, :3], axis=0).min()
+    ends = np.array(one) - 1
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*ends, 1]
     apart = np.linalg.norm(corners @ (here - there).T, axis=1).max()
-    if apart > _SAME_PLACE * voxel:
+    if apart > _SAME_PLACE * min(spacing_of(here)):
         raise DataError(
-            f"{labels}: its voxels lie up to {apart:.3g} mm off those of {image}: origin, "
-            "spacing or direction differ; resample the label map onto the image's grid"
+            f"{other}: its voxels lie up to {apart:.3g} mm off those of {image}: origin, "
+            f"spacing or direction differ; resample the {what} onto the image's grid"
         )
 
 
-def _grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """Voxels along each axis and the affine, both in canonical order; no voxel is read."""
-    from nibabel.funcs import as_closest_canonical
-
-    image: Any = as_closest_canonical(_nifti_header(path)[0])
-    return image.shape[:3], image.affine
-
-
-def _nifti_header(path: Path) -> tuple[Any, int]:
-    """The nibabel image, its voxels not yet read, and the number of axial slices."""
+def _nibabel() -> Any:
     try:
         import nibabel
     except ImportError:
         raise MissingExtraError("reading NIfTI images", "medical") from None
-    image: Any = nibabel.load(path)
-    if len(image.shape) not in (3, 4):
-        raise DataError(f"{path}: a NIfTI image of shape {image.shape}; it must be 3-D or 4-D")
+    return nibabel
+
+
+def _open(path: Path) -> Any:
+    """The nibabel image, its voxels not yet read, with a usable affine."""
+    image: Any = _nibabel().load(path)
+    # x, y, z, then time and vectors, of which one may be longer than 1.
+    if len(image.shape) < 3 or sum(n > 1 for n in image.shape[3:]) > 1:
+        raise DataError(
+            f"{path}: a NIfTI image of shape {image.shape}; it must be 3-D, or 4-D with channels"
+        )
     axes = image.affine[:3, :3]
     if not np.isfinite(image.affine).all() or (
         # Against the volume that the voxel would have with its axes at right angles.
@@ -79,16 +128,38 @@ def _nifti_header(path: Path) -> tuple[Any, int]:
             f"{path}: its affine does not say where the voxels lie (NaN, or an axis that is zero "
             "or along another); write the header again"
         )
-    orientation = nibabel.orientations.io_orientation(image.affine)
-    upwards = int(np.flatnonzero(orientation[:, 0] == 2)[0])
-    return image, int(image.shape[upwards])
+    return image
 
 
-def _nifti_volume(path: Path) -> np.ndarray:
-    header = _nifti_header(path)[0]
-    from nibabel.funcs import as_closest_canonical
+def _directions(path: Path, plane: Plane | None) -> tuple[str, ...]:
+    """Where the three axes run to."""
+    if plane is not None:
+        return _DIRECTIONS[plane]
+    return _nibabel().aff2axcodes(_open(path).affine)[::-1]
 
-    image: Any = as_closest_canonical(header)
-    # Canonical axes are x to the patient's right, y to the front, z up.
-    volume = np.asanyarray(image.dataobj)
-    return np.swapaxes(volume[::-1, ::-1], 0, 1)
+
+def _turn(image: Any, directions: tuple[str, ...]) -> np.ndarray:
+    """nibabel's orientation that brings the axes of a file to run in these directions."""
+    orientations = _nibabel().orientations
+    return orientations.ornt_transform(
+        orientations.io_orientation(image.affine), orientations.axcodes2ornt(directions)
+    )
+
+
+def _grid(image: Any, directions: tuple[str, ...]) -> tuple[tuple[int, ...], np.ndarray]:
+    """Voxels along each axis and the affine, once the axes run in these directions."""
+    turn, size = _turn(image, directions), image.shape[:3]
+    affine = image.affine @ _nibabel().orientations.inv_ornt_aff(turn, size)
+    affine[:3] *= _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
+    return tuple(size[i] for i in np.argsort(turn[:, 0])), affine
+
+
+def _read(path: Path, directions: tuple[str, ...]) -> Volume:
+    image = _open(path)
+    values = np.asanyarray(image.dataobj)
+    values = values.reshape(values.shape[:3] + tuple(n for n in values.shape[3:] if n > 1))
+    colours = bool(values.dtype.names)
+    if values.dtype.names:
+        values = np.stack([values[name] for name in values.dtype.names if name in "RGB"], axis=-1)
+    values = _nibabel().orientations.apply_orientation(values, _turn(image, directions))
+    return Volume(values=values, affine=_grid(image, directions)[1], colours=colours)

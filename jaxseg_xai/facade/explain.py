@@ -85,7 +85,7 @@ def explain(
     """
     bundle = open_model(model, pad=pad, grey=channels, fixed_size=resize, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
-    source = as_source(images, labels, rank=spec.rank)
+    source = as_source(images, labels, rank=spec.rank, raw=spec.raw)
     explainer = make_explainer(method, settings)
     if target is not None:
         check_reference(target)
@@ -101,7 +101,9 @@ def explain(
         chosen=tuple(range(len(source))),
         jobs=(job,),
         classes=class_indices(classes, output, bundle.name),
-        others=None if others is None else as_source(others, rank=spec.rank, name="other"),
+        others=None
+        if others is None
+        else as_source(others, rank=spec.rank, raw=spec.raw, name="other"),
         batch_size=max(8, jax.local_device_count()) if batch_size is None else batch_size,
         seed=seed,
         keep_labels=labels is not None,

@@ -111,7 +111,9 @@ def sweep(
         jobs=jobs,
         classes=class_indices(classes, output, bundle.name),
         roi=config.roi,
-        others=None if others is None else as_source(others, rank=spec.rank, name="other"),
+        others=None
+        if others is None
+        else as_source(others, rank=spec.rank, raw=spec.raw, name="other"),
         num_patches=num_patches,
         batch_size=batch_size,
         seed=seed,
@@ -122,8 +124,8 @@ def sweep(
 
 def _open(data: Any, labels: Any, segmenter: Segmenter) -> tuple[Source, Sequence[int]]:
     if isinstance(data, str | Path) and labels is None:
-        return DataConfig(source=str(data)).open(segmenter.output)
-    source = as_source(data, labels, rank=segmenter.input.rank)
+        return DataConfig(source=str(data)).open(segmenter.output, segmenter.input)
+    source = as_source(data, labels, rank=segmenter.input.rank, raw=segmenter.input.raw)
     return source, range(len(source))
 
 

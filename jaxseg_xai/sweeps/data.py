@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Source
-from jaxseg_xai.data import SOURCES, open_dataset
+from jaxseg_xai.data import SOURCES, name_of_source, open_dataset, options_of
 from jaxseg_xai.data.degraded import Degradation, DegradedDataset
 from jaxseg_xai.data.files import name_of
+from jaxseg_xai.data.nifti import Plane
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class DataConfig:
       limit: at most so many images, evenly spaced; 0 means all.
       labels: folder of label maps, for a folder of images.
       window: two intensities that become 0 and 1, for a folder of images.
+      plane: of the slices of volumes, where the model takes images; None: axial.
       size: side of the generated images; 0 means the usual one (synthetic data sets).
       num: how many images are generated; 0 means the usual number (synthetic data sets).
       degrade: make every image worse, see `jaxseg_xai.data.degraded`: by noise, blur, loss of
@@ -38,16 +41,21 @@ class DataConfig:
     limit: int = setting(0, at_least=0)
     labels: Path | None = None
     window: tuple[float, float] | None = None
+    plane: Plane | None = None
     size: int = setting(0, at_least=0)
     num: int = setting(0, at_least=0)
     degrade: Degradation | Literal["none"] = "none"
     severity: int = 3
 
-    def open(self, output: OutputSpec, *, read_labels: bool = True) -> tuple[Source, list[int]]:
+    def open(
+        self, output: OutputSpec, taken: InputSpec | None = None, *, read_labels: bool = True
+    ) -> tuple[Source, list[int]]:
         """The data set for a model, and which of its items to use.
 
         Args:
           output: of the model; its classes are those of the label maps in a folder.
+          taken: what the model takes: slices or volumes, scaled or with the numbers of their files;
+            None: images.
           read_labels: whether label maps are read where they are files.
 
         Raises:
@@ -56,16 +64,20 @@ class DataConfig:
         """
         # A label map of classes that may overlap still has a background.
         names = ("background", *output.class_names) if output.overlapping else output.class_names
-        return self._open(names, read_labels=read_labels)
+        return self._open(names, taken or InputSpec(), read_labels=read_labels)
 
-    def open_pool(self, source: str) -> Source:
+    def open_pool(self, source: str, taken: InputSpec | None = None) -> Source:
         """Another data set that only gives patches, its images read as these are."""
         if source in SOURCES:
             return self._degraded(open_dataset(source, self.split))
         unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
-        return dataclasses.replace(self, source=source, **unset)._open((), read_labels=False)[0]
+        return dataclasses.replace(self, source=source, **unset)._open(
+            (), taken or InputSpec(), read_labels=False
+        )[0]
 
-    def _open(self, class_names: tuple[str, ...], *, read_labels: bool) -> tuple[Source, list[int]]:
+    def _open(
+        self, class_names: tuple[str, ...], taken: InputSpec, *, read_labels: bool
+    ) -> tuple[Source, list[int]]:
         if not self.source:
             raise ConfigError(
                 f"data.source is empty: name a data set ({', '.join(SOURCES.names())}), a folder "
@@ -85,9 +97,14 @@ class DataConfig:
             options["size"] = self.size
         if self.num:
             options["num"] = self.num
+        if self.plane is not None:
+            options["plane"] = self.plane
+        of_model: dict[str, Any] = {"rank": taken.rank, "raw": taken.raw}
         if source.is_dir() and self.source not in SOURCES:
-            options |= {"class_names": class_names, "read_labels": read_labels}
+            of_model |= {"class_names": class_names, "read_labels": read_labels}
             source = source.absolute()  # a Path forgets the "./" of "./brain"
+        known = options_of(name_of_source(source))
+        options |= {name: value for name, value in of_model.items() if name in known}
         found = self._degraded(open_dataset(str(source), self.split, **options))
         return found, self._select(found, items)
 

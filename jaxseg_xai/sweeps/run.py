@@ -205,11 +205,11 @@ def work_of(config: SweepConfig) -> Work:
         resize=config.resize,
         dtype=config.dtype,
     )
-    output = bundle.segmenter.output
+    taken, output = bundle.segmenter.input, bundle.segmenter.output
     # Label maps in files are read only where somebody looks at them.
     read_labels = config.store_labels or look_at_labels(config.explain, config.roi)
-    source, chosen = config.data.open(output, read_labels=read_labels)
-    others = config.data.open_pool(config.others_source) if config.others_source else None
+    source, chosen = config.data.open(output, taken, read_labels=read_labels)
+    others = config.data.open_pool(config.others_source, taken) if config.others_source else None
     return Work(
         bundle=bundle,
         source=source,

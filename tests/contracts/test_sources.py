@@ -3,6 +3,9 @@
 A further data set is a line in `OPTIONS`.
 """
 
+import json
+
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,6 +30,23 @@ def folder(tmp_path):
     return {"root": tmp_path, "class_names": ("background", "object")}
 
 
+def nnunet_raw(tmp_path):
+    """Two cases of two channels, the second without its second channel."""
+    rng = np.random.default_rng(0)
+    card = {"channel_names": {"0": "T1", "1": "T2"}, "file_ending": ".nii.gz"}
+    card["labels"] = {"background": 0, "object": 1}
+    (tmp_path / "dataset.json").write_text(json.dumps(card))
+    for folder, name in (
+        *[("imagesTr", f"{case}_000{i}") for case in "abc" for i in range(2)],
+        *[("labelsTr", case) for case in "abc"],
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        values = rng.integers(0, 2 if folder == "labelsTr" else 200, (4, 5, 6), dtype=np.int16)
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / folder / f"{name}.nii.gz")
+    (tmp_path / "imagesTr" / "b_0001.nii.gz").unlink()
+    return {"root": tmp_path}
+
+
 #: Name -> options that make the data set small, or a function of a folder that returns them.
 OPTIONS = {
     "brain": {},
@@ -34,6 +54,7 @@ OPTIONS = {
     "triangle-cue": {"size": 32, "num": 3},
     "shapes": {"size": 32, "num": 3},
     "folder": folder,
+    "nnunet_raw": nnunet_raw,
 }
 
 #: Sources that are made of Python objects and therefore have no name.

@@ -129,7 +129,7 @@ def test_npz_content(tmp_path):
 
 def test_nifti_with_too_few_axes(tmp_path):
     save_volume(GRAY.astype(np.float32), tmp_path / "a.nii")
-    fails(tmp_path, "it must be 3-D or 4-D")
+    fails(tmp_path, "it must be 3-D, or 4-D with channels")
 
 
 def with_labels(tmp_path, labels, suffix=".png"):

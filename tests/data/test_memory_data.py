@@ -112,8 +112,7 @@ def test_slices_of_a_volume_file(tmp_path):
         np.testing.assert_array_equal(source[index].image, expected[index].image)
         assert source[index].labels.shape == (8, 6)
         assert source[index].group == expected[index].group == "head"
-    with pytest.raises(ConfigError, match="volumes are given as arrays"):
-        as_source(path, rank=3)
+    assert as_source(path, truth, rank=3)[0].labels.shape == (5, 8, 6)
     with pytest.raises(DataError, match="must be a NIfTI file"):
         as_source(path, TRUTH)[0]
 

@@ -19,7 +19,8 @@ from jaxseg_xai.data.checks import (
     check_labels,
     check_split,
 )
-from jaxseg_xai.data.files import FileReader, item_name, items_of
+from jaxseg_xai.data.files import FileReader, item_name
+from jaxseg_xai.data.nifti import Plane
 
 
 class FolderDataset:
@@ -37,8 +38,11 @@ class FolderDataset:
 
     Pictures are what a viewer shows: turned by the camera's orientation (EXIF), palettes and CMYK
     as RGB, "white is zero" put right; an opaque alpha channel is dropped, transparency is an error.
-    Each axial slice of a NIfTI file is an item, anterior up, the patient's right on the left; a
-    fourth axis gives channels.
+
+    Volumes. Each axial slice of a NIfTI file is an item, anterior up, the patient's right on the
+    left; `plane` chooses others (coronal and sagittal: superior up, sagittal: anterior on the
+    left). With `rank` 3 each file is one volume [z, y, x], not turned, as SimpleITK reads it. A
+    fourth axis gives channels. Spacing and affine come with the sample.
 
     Label maps have the stem of their image and hold one class index a pixel (of a palette image,
     its index): PNG, TIFF, NPZ (array `label`, or the only one), or for NIfTI images NIfTI on the
@@ -61,6 +65,9 @@ class FolderDataset:
         window: Window | None = None,
         class_names: Sequence[str] | None = None,
         channels: int | None = None,
+        rank: int = 2,
+        plane: Plane = "axial",
+        raw: bool = False,
         read_labels: bool = True,
     ) -> None:
         """List the folder.
@@ -74,15 +81,18 @@ class FolderDataset:
           class_names: the classes in the order of the label values; None: the range of the labels
             is not checked.
           channels: number of channels that every image must have; None: any.
+          rank: 2 for pictures and slices of NIfTI files, 3 for volumes (NIfTI, or NPZ arrays).
+          plane: of the slices: "axial", "coronal" or "sagittal".
+          raw: whether NIfTI files and NPZ arrays keep their own numbers.
           read_labels: False: items come without label maps, whether there are any or not.
 
         Raises:
           DataError: no such folder, no image in it, two images with one stem, or only other splits.
-          ConfigError: a bad window, or another split.
+          ConfigError: a bad window, rank or plane, a window for raw numbers, or another split.
         """
         self.class_names: tuple[str, ...] = tuple(class_names or ())
-        self._channels, self._read_labels = channels, read_labels
-        self._reader = FileReader(window)
+        self._channels, self._rank, self._read_labels = channels, rank, read_labels
+        self._reader = FileReader(window, rank=rank, plane=plane, raw=raw)
         folder = Path(root).expanduser()
         if split is not None:
             folder = _split_of(folder, split)
@@ -92,7 +102,9 @@ class FolderDataset:
             folder = folder / "images"
         # (id, file, slice or None)
         self._items = [
-            (name, path, level) for path in _list_images(folder) for name, level in items_of(path)
+            (name, path, level)
+            for path in _list_images(folder)
+            for name, level in self._reader.items_of(path)
         ]
         self._label_files = None if labels is None else _by_stem(_list_files(Path(labels)))
         _tell_left_out(folder, None if labels is None else Path(labels))
@@ -104,19 +116,21 @@ class FolderDataset:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read item `index`: image float32 [H, W, C], labels or None.
+        """Read item `index`: image float32 [*S, C], labels or None.
 
         Raises:
           DataError: the item cannot be used; one line with the file and the remedy.
         """
         name, path, level = self._items[check_index(index, len(self))]
-        raw = self._reader.image(path, level)
-        image = check_image(raw, item_name(path, level), self._channels)
+        scan = self._reader.image(path, level)
+        image = check_image(scan.image, item_name(path, level), self._channels, self._rank)
         return Sample(
             id=name,
             image=image,
-            labels=self._labels(path, level, image.shape[:2]) if self._read_labels else None,
+            labels=self._labels(path, level, image.shape[:-1]) if self._read_labels else None,
             group="" if level is None else readers.split_name(path)[0],
+            spacing=scan.spacing,
+            affine=scan.affine,
         )
 
     def _labels(self, path: Path, level: int | None, size: tuple[int, ...]) -> np.ndarray | None:

@@ -14,9 +14,10 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data import readers
 from jaxseg_xai.data.checks import check_image, check_index, check_labels, scale_integers
-from jaxseg_xai.data.files import FileReader, item_name, items_of
+from jaxseg_xai.data.files import FileReader, Scan, item_name
 from jaxseg_xai.data.pillow_files import numbers_of, picture_of
 from jaxseg_xai.data.sources.folder import FolderDataset
+from jaxseg_xai.data.sources.nnunet_raw import NNUNetRawDataset
 
 #: An array (NumPy, JAX, a PyTorch tensor, a Pillow image), a path of an image file, or a `Sample`.
 Item = Any
@@ -50,6 +51,7 @@ class MemorySource:
         ids: Sequence[str] | None = None,
         class_names: Sequence[str] = (),
         rank: int = 2,
+        raw: bool = False,
         name: str = "image",
     ) -> None:
         """Take images, and labels in the same order.
@@ -61,12 +63,13 @@ class MemorySource:
             None in the place of an item: unknown for this one.
           ids: a unique name for each.
           class_names: the classes in the order of the label values; (): their range is not checked.
-          rank: number of axes in S: 2 for images, 3 for volumes (arrays only).
+          rank: number of axes in S: 2 for images, 3 for volumes, which a NIfTI file then is.
+          raw: whether NIfTI files keep their own numbers.
           name: begins the ids of arrays.
 
         Raises:
           DataError: no image, another number of labels or ids, or an id twice.
-          ConfigError: another rank, or files of rank 3.
+          ConfigError: another rank.
         """
         if rank not in (2, 3):
             raise ConfigError(f"rank is {rank}; it must be 2 for images or 3 for volumes")
@@ -76,7 +79,7 @@ class MemorySource:
             if given is not None and len(given) != len(images):
                 raise DataError(f"{len(given)} {what} for {len(images)} images; give one for each")
         self.class_names: tuple[str, ...] = tuple(class_names)
-        self._rank, self._reader = rank, FileReader()
+        self._rank, self._reader = rank, FileReader(rank=rank, raw=raw)
         # (image, labels or None, slice or None)
         self._items: list[tuple[Item, Item, int | None]] = []
         # (id, what stands in its place if it is there twice)
@@ -93,9 +96,7 @@ class MemorySource:
                 found.append((position, position))
                 continue
             path = Path(image).expanduser()
-            if rank == 3:
-                raise ConfigError(f"{path}: volumes are given as arrays, not as files")
-            for stem, level in items_of(path):
+            for stem, level in self._reader.items_of(path):
                 self._items.append((path, truth, level))
                 found.append((stem, item_name(path, level)))
         self.ids: Sequence[str] = _unique(found) if ids is None else _of_items(ids, len(found))
@@ -119,15 +120,17 @@ class MemorySource:
             return self._sample(index, image)
         if isinstance(image, Path):
             name = item_name(image, level)
-            pixels = self._reader.image(image, level)
+            scan = self._reader.image(image, level)
         else:
-            pixels = self._array(image, name)
-        pixels = check_image(pixels, name, rank=self._rank)
+            scan = Scan(self._array(image, name))
+        pixels = check_image(scan.image, name, rank=self._rank)
         return Sample(
             id=self.ids[index],
             image=pixels,
             labels=None if labels is None else self._labels(index, name, pixels.shape[:-1]),
             group=readers.split_name(image)[0] if level is not None else "",
+            spacing=scan.spacing,
+            affine=scan.affine,
         )
 
     def _sample(self, index: int, sample: Sample) -> Sample:
@@ -168,6 +171,7 @@ def as_source(
     labels: Any = None,
     *,
     rank: int = 2,
+    raw: bool = False,
     class_names: Sequence[str] = (),
     name: str = "image",
 ) -> Source:
@@ -180,6 +184,7 @@ def as_source(
       labels: those of the images, in the same form; of a folder, the folder of the label maps. A
         source has its own.
       rank: number of axes in S, that of the model's input.
+      raw: whether NIfTI files keep their own numbers, as the model's input says.
       class_names: the classes in the order of the label values; (): their range is not checked.
       name: begins the ids of arrays.
 
@@ -190,11 +195,11 @@ def as_source(
     >>> as_source(np.zeros((5, 8, 8, 3)), name="scan").ids[4]
     'scan-00004'
     """
-    options: dict[str, Any] = {"class_names": class_names, "rank": rank, "name": name}
+    options: dict[str, Any] = {"class_names": class_names, "rank": rank, "raw": raw, "name": name}
     if isinstance(images, str | os.PathLike):
         path = Path(images).expanduser()
         if path.is_dir():
-            return _folder(path, labels, rank, class_names)
+            return _folder(path, labels, rank=rank, raw=raw, class_names=class_names)
         if not path.is_file():
             raise DataError(
                 f"{path}: no such file or folder; check the path (the data set of a name is "
@@ -221,12 +226,13 @@ def as_source(
     return MemorySource(array, labels, **options)
 
 
-def _folder(path: Path, labels: Any, rank: int, class_names: Sequence[str]) -> Source:
-    if rank == 3:
-        raise ConfigError(f"{path}: volumes are given as arrays, not as files")
+def _folder(path: Path, labels: Any, **options: Any) -> Source:
+    if NNUNetRawDataset.recognises(path) and labels is None:
+        del options["class_names"]
+        return NNUNetRawDataset(path, **options)
     if labels is not None and not isinstance(labels, str | os.PathLike):
         raise ConfigError(f"{path}: the labels of a folder are a folder; give its path")
-    return FolderDataset(path, labels=labels, class_names=class_names)
+    return FolderDataset(path, labels=labels, **options)
 
 
 def _one(labels: Any) -> Any:

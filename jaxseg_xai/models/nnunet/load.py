@@ -85,7 +85,7 @@ def from_nnunet(
         mirror=mirrored,
         num_folds=len(folds),
     )
-    given = from_table(InputSpec, {"rank": rank, "channels": plan.input.channels})
+    given = from_table(InputSpec, {"rank": rank, "channels": plan.input.channels, "raw": True})
     segmenter = Segmenter(
         apply=apply,
         input=given if prepared else plan.input,

@@ -88,6 +88,7 @@ def _plan(
     if ours:
         _check_resampling(found)
     table = {"rank": len(axes), "channels": channels, "crop": "nonzero", "spacing": ours}
+    table["raw"] = not pictures
     table |= _scaling(plans, found, channels, pictures=pictures)
     return Plan(
         network=network,
