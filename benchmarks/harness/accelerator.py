@@ -21,7 +21,7 @@ from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.devices.mesh import cpu_cores
 
 #: Goes up when the steps or their settings change: records of two suites are not compared.
-SUITE = 2
+SUITE = 3
 Outcome = Literal["not started", "valid", "not valid", "timed out", "failed"]
 #: Seconds left under which nothing is started: importing alone takes about ten.
 _LEAST = 20.0
@@ -76,6 +76,7 @@ scaling                     scaling --quick
 misure-lanes                misure-lanes
 ate-wide                    ate-wide --peer tuned
 ate-regions                 ate-regions
+windows                     windows --model segnet
 ate-tensorfloat32           ate --blocks 512 --dtype tensorfloat32 --peer tuned
 misure-tensorfloat32        misure --dtype tensorfloat32 --peer tuned
 unet-forward-tensorfloat32  unet-forward --lanes 128 --dtype tensorfloat32 --peer compiled

@@ -11,10 +11,11 @@ from benchmarks.methods.misure import MISURE, MISURE_512
 from benchmarks.methods.misure_tables import LANES, QUALITY
 from benchmarks.methods.scaling import SCALING
 from benchmarks.methods.sweep import SWEEP
+from benchmarks.methods.windows import WINDOWS
 
 _ALL: tuple[Case, ...] = (
     FORWARD,
-    *(ATE, ATE_512, ATE_WIDE, OCCLUSION, SCREEN, REGIONS),
+    *(ATE, ATE_512, ATE_WIDE, OCCLUSION, SCREEN, REGIONS, WINDOWS),
     COMPONENTS,
     *(MISURE, MISURE_512, LANES, QUALITY),
     *(GRAD_CAM, INTEGRATED_GRADIENTS, CONFIDENCE),

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,10 @@ from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.data.sources.triangle import TriangleDataset, draw_scene, draw_triangle
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle, load_model
+from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.bundle import ModelCard, bundle_of
+from jaxseg_xai.models.registry import MODELS
+from jaxseg_xai.models.summary import untrained
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweeps.regions import Region, find_region
@@ -54,18 +58,23 @@ def as_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def open_model(settings: Settings) -> Bundle:
     """The model that the settings name."""
     if settings.width is not None:
-        bundle = bundle_of(*random_model(settings.width), "random")
-        segmenter = bundle.segmenter.replace(dtype=settings.dtype)
-        return dataclasses.replace(bundle, segmenter=segmenter)
+        return _in_dtype(bundle_of(*random_model(settings.width), "random"), settings)
+    if settings.model in MODELS:
+        bundle = untrained(settings.model)
+        network = random_network(bundle.card.architecture_config())
+        return _in_dtype(bundle_of(bundle.card, network, settings.model), settings)
     name = REFERENCE if settings.model == "reference" else settings.model
     return load_model(name, dtype=settings.dtype)
 
 
-def random_model(width: int) -> tuple[ModelCard, nnx.Module]:
-    """A U-Net with random weights whose bias makes a share of pixels foreground."""
-    config, rng = UNetConfig.of_width(width), np.random.default_rng(0)
-    # Values from NumPy, as Flax starts with, and one program for the logits: built and run eagerly,
-    # each of some hundred small programs is compiled.
+def _in_dtype(bundle: Bundle, settings: Settings) -> Bundle:
+    return dataclasses.replace(bundle, segmenter=bundle.segmenter.replace(dtype=settings.dtype))
+
+
+def random_network(config: Architecture) -> Any:
+    """A network of an architecture with random weights, as Flax starts with."""
+    rng = np.random.default_rng(0)
+    # From NumPy: built eagerly, each of some hundred small programs is compiled.
     model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
     for path, leaf in nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))):
         values = np.full(leaf.shape, float(path[-1] in ("scale", "var")))
@@ -73,6 +82,14 @@ def random_model(width: int) -> tuple[ModelCard, nnx.Module]:
             values = rng.standard_normal(leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
         leaf.set_value(jnp.asarray(values, jnp.float32))
     model.eval()
+    return model
+
+
+def random_model(width: int) -> tuple[ModelCard, nnx.Module]:
+    """A U-Net with random weights whose bias makes a share of pixels foreground."""
+    config = UNetConfig.of_width(width)
+    model = random_network(config)
+    # One program for the logits.
     images = np.stack([Pictures(64, config.in_channels)[i].image for i in range(4)])
     logits = nnx.jit(lambda model, images: model(images))(model, images)
     assert model.head.bias is not None

@@ -115,6 +115,18 @@ def test_ate_regions(tmp_path):
 
 
 @pytest.mark.slow
+def test_windows_of_an_architecture(tmp_path):
+    file = tmp_path / "a.json"
+    options = ["--model", "unext", "--quick", "--repetitions", "1", "--json", str(file)]
+    assert main(["run", "windows", *options]) == 0
+    [record] = read_records(file)
+    [row] = record.series["windows"]
+    assert row["architecture"] == "unext"
+    assert row["with the image's own pass"] < row["times fewer FLOPs an intervention"]
+    assert set(record.timings) == {"ours", "ours, whole images"}
+
+
+@pytest.mark.slow
 def test_misure_through_windows(tmp_path):
     record = run("misure-512", tmp_path / "a.json", "--size", "256", "--peer", "original")
     check(record, "explanations", "iterations")

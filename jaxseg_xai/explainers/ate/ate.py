@@ -158,6 +158,10 @@ class Ate(Explainer):
         indices = jax.vmap(draw)(keys, ids)
         return Draws(pool.patches, indices[..., : self.num_screen], indices[..., self.num_screen :])
 
+    def engine(self, rank: int) -> type[Engine]:
+        """What evaluates changed images of a rank: windows, or the whole model."""
+        return WindowedEngine if rank == WINDOW_RANK else WholeEngine
+
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """How many blocks lie along each axis of images of a size S."""
         return grid_shape(shape, self.block_size)
@@ -228,9 +232,9 @@ class Ate(Explainer):
                 round_size=round_size,
                 batch_size=self.batch_size,
             )
-            kind = WindowedEngine if rank == WINDOW_RANK else WholeEngine
             outcome = get_outcome(self.outcome)
-            return kind.build(problem.segmenter, problem.variables, outcome, work, mesh)
+            model = (problem.segmenter, problem.variables)
+            return self.engine(rank).build(*model, outcome, work, mesh)
 
         sampling = engine_for(draws.full.shape[-1], FEWEST if self.sequential else None)
         screens = draws.screen.shape[-1]

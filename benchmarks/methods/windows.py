@@ -1,0 +1,109 @@
+"""The ATE of any architecture in windows, and with the whole model for every intervention."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks.agree.verdict import Bound, Validation, all_of, explained, judge
+from benchmarks.arrays import even
+from benchmarks.harness.settings import Settings
+from benchmarks.methods.ate import AteCase, drawn, outside, plan_of
+from benchmarks.methods.base import Prepared, Ran
+from benchmarks.methods.inputs import BOX_SIDE, Pictures, channels_of, inputs_of, predictor
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.ate.engine import Engine
+from jaxseg_xai.explainers.ate.whole import WholeEngine
+from jaxseg_xai.models import Bundle
+
+_WHOLE = "ours, whole images"
+#: Largest difference of two effects, in points of the mean probability.
+_TOLERANCE = 1e-3
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _WholeAte(Ate):
+    """Every changed image goes through the whole model."""
+
+    def engine(self, rank: int) -> type[Engine]:
+        return WholeEngine
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WindowsCase(AteCase):
+    """Some blocks of one image, and one of them with the whole model."""
+
+    has_peers: bool = False
+
+    def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
+        image = Pictures(settings.size, channels_of(bundle))[0].image[None]
+        # What a random network finds most of: there is always such a class.
+        most = np.argmax(np.bincount(predictor(bundle)(image[0]).ravel()))
+        inputs = inputs_of(bundle, image, np.array([most], np.int32), explainer)
+        inputs = drawn(bundle, inputs, explainer)
+        few = even(outside(inputs, explainer), settings.blocks or inputs.images.size)
+        one, places = np.zeros_like(few), np.argwhere(few)
+        one[tuple(places[len(places) // 2])] = True
+        whole = _WholeAte(**vars(explainer))
+        return {
+            "ours": (explainer, inputs.replace(blocks=few)),
+            _WHOLE: (whole, inputs.replace(blocks=one)),
+        }
+
+    def figures(self, ran: Ran) -> dict[str, Any]:
+        """Also how many times faster windows are, and how many times fewer FLOPs they need."""
+        settings = ran.settings
+        plan = plan_of(ran.main.bundle, settings.size, ran.main.explainer.block_size, BOX_SIDE)
+        made = {
+            name: float(np.sum(found.scores["num_interventions"]))
+            for name, found in ran.results.items()
+        }
+        each = {name: timing.median / made[name] for name, timing in ran.timings.items()}
+        flops = plan.flops * made["ours"] + plan.dense_flops
+        fewer, faster = plan.dense_flops * made["ours"] / flops, each[_WHOLE] / each["ours"]
+        row = {
+            "architecture": settings.model,
+            "interventions": made["ours"],
+            "times fewer FLOPs an intervention": plan.dense_flops / plan.flops,
+            "with the image's own pass": fewer,
+            "times faster": faster,
+            "faster over fewer": faster / fewer,
+        }
+        return {
+            "work": {"interventions": made["ours"], "blocks": float(ran.main.inputs.blocks.sum())},
+            "flops": float(flops),
+            "flops_of": self.flops_of,
+            "series": {"windows": [row]},
+        }
+
+    def validate(self, ran: Ran, mesh: Mesh) -> Validation:
+        """Both ways on the block that both did."""
+        found, side = jax.device_get(ran.results), ran.main.explainer.block_size
+        windows, whole = (found[name].attribution[0] for name in ("ours", _WHOLE))
+        (row, column), *_ = np.argwhere(ran.ours[_WHOLE].inputs.blocks[0]) * side
+        both = np.index_exp[row : row + side, column : column + side]
+        same = judge(
+            Bound("points", float(np.max(np.abs(windows[both] - whole[both]))), _TOLERANCE),
+            why="the same draws on the same block, in windows and through the whole model",
+        )
+        return all_of({"status": explained(ran.found), "whole images": same})
+
+
+WINDOWS = WindowsCase(
+    name="windows",
+    about="the ATE of an architecture with random weights (--model), in windows and whole",
+    defaults=Settings(model="segnet", size=256, lanes=1, blocks=8),
+    quick=Settings(model="lraspp_mobilenet_v3_large", size=64, lanes=1, blocks=2),
+    explainer=Ate(
+        perturbation="noise",
+        num_screen=0,
+        num_patches=16,
+        threshold=0.0,
+        outcome="mean_probability",
+        region_side=BOX_SIDE,
+    ),
+    shorter={"num_patches": 2},
+)
