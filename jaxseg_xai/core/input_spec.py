@@ -8,6 +8,7 @@ from jaxseg_xai.core.fields import use_tuples
 
 Pad = Literal["refuse", "edge", "reflect", "constant"]
 Grey = Literal["refuse", "repeat"]
+ChannelOrder = Literal["rgb", "bgr"]
 Crop = Literal["none", "nonzero"]
 Normalize = Literal["none", "zscore", "zscore_nonzero", "minmax"]
 
@@ -41,6 +42,8 @@ class InputSpec:
       pad: what to do with a size that is no multiple: "refuse" (an error), or pad at the end of
         each axis as `numpy.pad` does in that mode. Padding is never part of a region.
       grey: what to do with an image of one channel where more are needed: "refuse" or "repeat".
+      channel_order: "bgr" where the model takes blue first, as models trained on OpenCV's images
+        do; samples have red first. `mean` and `std` are in the model's order.
     """
 
     rank: Literal[2, 3] = 2
@@ -57,6 +60,7 @@ class InputSpec:
     std: tuple[float, ...] = ()
     pad: Pad = "refuse"
     grey: Grey = "refuse"
+    channel_order: ChannelOrder = "rgb"
 
     def __post_init__(self) -> None:
         use_tuples(self)
@@ -84,8 +88,18 @@ class InputSpec:
                 )
         if any(value == 0 for value in self.std):
             raise ModelError("input: std holds 0, by which nothing can be divided")
-        for name, choices in (("pad", Pad), ("grey", Grey), ("crop", Crop)):
+        for name, choices in (
+            ("pad", Pad),
+            ("grey", Grey),
+            ("crop", Crop),
+            ("channel_order", ChannelOrder),
+        ):
             _check_choice(name, getattr(self, name), get_args(choices))
+        if self.channel_order != "rgb" and self.channels != 3:
+            raise ModelError(
+                f"input: channel_order {self.channel_order!r} for {self.channels} channels; only "
+                "images of 3 have one, leave it out"
+            )
         for value in self.normalize:
             _check_choice("normalize", value, get_args(Normalize))
         for limits in self.clip:

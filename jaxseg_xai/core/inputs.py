@@ -137,6 +137,8 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
                 f"{sample.id}: {image.shape[-1]} channels, the model takes {spec.channels}; "
                 f"{remedy}"
             )
+    if spec.channel_order == "bgr":
+        image = image[..., ::-1]
     size, box, inside = image.shape[:-1], (), None
     if spec.crop != "none" or "zscore_nonzero" in spec.normalize:
         inside = _nonzero(image)

@@ -124,6 +124,16 @@ def test_grey_images_are_repeated_where_that_is_asked_for():
     np.testing.assert_allclose(found.image, given.image - np.array([0, 0.5, 1]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_model_that_takes_blue_first_gets_it_first(channels):
+    given = sample(2, channels=channels)
+    found = prepare(
+        given, spec(2, channels=3, grey="repeat", channel_order="bgr", mean=(0.1, 0.2, 0.3))
+    )
+    blue_first = np.broadcast_to(given.image, found.image.shape)[..., ::-1]
+    np.testing.assert_allclose(found.image, blue_first - np.array([0.1, 0.2, 0.3]), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("given", "fields", "match"),
     [
@@ -252,6 +262,8 @@ def test_a_volume_without_the_spacing_that_a_model_needs(spacing):
         ({"crop": "all"}, "crop is 'all'; use none, nonzero"),
         ({"normalize": ("zscore",)}, "normalize has 1 values for 2 channels"),
         ({"normalize": ("zscore", "z")}, "normalize is 'z'; use none, zscore, "),
+        ({"channel_order": "bgr"}, "channel_order 'bgr' for 2 channels; .* leave it out"),
+        ({"channel_order": "gbr"}, "channel_order is 'gbr'; use rgb, bgr"),
         ({"clip": (None, (1.0, 1.0))}, r"clip holds \(1.0, 1.0\); the low one must be below"),
     ],
 )
