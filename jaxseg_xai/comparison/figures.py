@@ -45,7 +45,7 @@ def pies(comparison: "Comparison") -> "Figure":
         words = f"{negative:.1%} negative\n{positive:.1%} positive\n{zero:.1%} zero"
         axes.set_xlabel(words, fontsize=8.5)
         axes.set_title(row["model"], fontsize=9.5, parse_math=False)
-    blocks = f"{rows[0]['num_maps']} maps with {rows[0]['num_blocks']} blocks"
+    blocks = f"{rows[0]['num_maps']} map(s) with {rows[0]['num_blocks']} blocks"
     panels.caption(figure, f"Shares of blocks ({blocks}). {_LEGEND} Grey: below the threshold.")
     return figure
 
@@ -73,7 +73,7 @@ def matrices(comparison: "Comparison") -> "Figure":
     """Agreement in sign, and rank correlation, of each two models."""
     names = comparison.names
     side = max(_CELL * len(names), 1.5)
-    figure, axes = panels.new_figure(1, 2, 2 * side + 2 * _NAMES, side + _NAMES + 0.3)
+    figure, axes = panels.new_figure(1, 2, 2 * side + 2 * _NAMES, side + _NAMES + 0.6)
     kinds = (
         ("same_sign_nonzero", "Same sign\n(not both zero)", "Greens", 0),
         ("spearman", "Rank correlation\n(Spearman)", "PuOr", -1),
@@ -82,7 +82,7 @@ def matrices(comparison: "Comparison") -> "Figure":
         _show_matrix(panel, comparison.matrix(measure), names, title, colours, low)
     axes[0, 1].set_yticklabels([])
     maps = len(comparison.models[0].maps)
-    panels.caption(figure, f"Means over {maps} maps, leaving out those without a value (–).")
+    panels.caption(figure, f"Means over {maps} map(s), leaving out those without a value (–).")
     return figure
 
 
@@ -97,7 +97,8 @@ def maps(comparison: "Comparison", max_items: int) -> "Figure | None":
     shown = np.concatenate([one.values for _, row in drawn for _, one, _ in row])
     limit = overlays.effect_limit(shown)
     scale = panels.colour_scale(-limit, limit, "RdBu")
-    columns = 1 + len(comparison.models)
+    known = any(model.store is not None for model in comparison.models)
+    columns = known + len(comparison.models)
     shapes = [row[0][2].shape[:2] for _, row in drawn for _ in range(columns)]
     panel = 1.9
     figure, axes = panels.new_figure(
@@ -105,15 +106,16 @@ def maps(comparison: "Comparison", max_items: int) -> "Figure | None":
     )
     for place, (_, row) in enumerate(drawn):
         _, one, picture = row[0]
-        panels.show(axes[place, 0], picture, "" if place else "Image")
-        words = "\n".join(_cut(word) for word in (one.image_id, one.class_name) if word)
-        axes[place, 0].set_ylabel(words, fontsize=8, parse_math=False)
-        _outline(axes[place, 0], one, comparison.models[0], picture)
-        for panel_, (model, found, _) in zip(axes[place, 1:], row, strict=True):
+        if known:
+            panels.show(axes[place, 0], picture, "" if place else "Image")
+            _outline(axes[place, 0], one, comparison.models[0], picture)
+        for panel_, (model, found, _) in zip(axes[place, known:], row, strict=True):
             effects = found.paint(found.effects, model.block_size, picture.shape[:2])
             overlay = paint_effects(picture, effects, limit, scale)
             panels.show(panel_, overlay, "" if place else model.name)
             _outline(panel_, found, model, picture)
+        words = "\n".join(_cut(word) for word in (one.image_id, one.class_name) if word)
+        axes[place, 0].set_ylabel(words, fontsize=8, parse_math=False)
     panels.colour_bar(axes[-1, -1], scale, f"effect ({comparison.unit})", extend="both")
     panels.caption(figure, f"Effects of replacing blocks; green: the region. {_LEGEND}")
     return figure
