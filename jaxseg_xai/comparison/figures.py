@@ -102,7 +102,7 @@ def maps(comparison: "Comparison", max_items: int) -> "Figure | None":
     shapes = [row[0][2].shape[:2] for _, row in drawn for _ in range(columns)]
     panel = 1.9
     figure, axes = panels.new_figure(
-        number, columns, panel * columns, sum(panel * h / w for h, w in shapes[::columns]) + 0.6
+        number, columns, panel * columns, sum(panel * h / w for h, w in shapes[::columns]) + 0.8
     )
     for place, (_, row) in enumerate(drawn):
         _, one, picture = row[0]

@@ -98,7 +98,7 @@ def common_maps(models: Sequence[ModelMaps]) -> tuple[list[ModelMaps], list[str]
         raise DataError(
             f"{', '.join(model.name for model in models)} have no map in common: "
             f"{'; '.join(notes) or 'there is none at all'}; sweep the same images and classes with "
-            "one region (labels, or --roi.corner)"
+            "one region (labels, --roi.corner or --roi.file)"
         )
     found = [
         dataclasses.replace(model, maps=[maps[key] for key in kept])

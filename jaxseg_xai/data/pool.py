@@ -1,12 +1,16 @@
 """A pool of patches, cut out of the images of a data set."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.inputs import prepare
-from jaxseg_xai.core.types import Source
+from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data.checks import read_item
+from jaxseg_xai.data.pdcr import read_patches
 from jaxseg_xai.ops.patches import PatchPool, image_id
 
 
@@ -78,6 +82,41 @@ def build_patch_pool(
         patches=np.stack([patch for _, _, patch in cuts]).astype(np.float32),
         sources=np.array([number for _, number, _ in cuts], np.uint32),
     )
+
+
+def read_patch_pool(folder: Path, spec: InputSpec, *, block_size: int) -> PatchPool:
+    """All patches of a folder such as PdCR's `intervention_patches`, as a model takes them.
+
+    Args:
+      folder: PNG files IMAGE_ROW_COLUMN.png; an image never draws its own.
+      spec: what the model takes.
+      block_size: side of the blocks that are replaced, in pixels.
+
+    Raises:
+      DataError: no patches, of another size or with other channels, or a model that normalises each
+        image by numbers of its own, which a patch does not have.
+    """
+    found = read_patches(folder)
+    side = found.pixels.shape[1]
+    if side != block_size:
+        raise DataError(
+            f"{folder}: patches of side {side} for blocks of {block_size}; set block_size = {side}"
+        )
+    if any(kind != "none" for kind in spec.normalize):
+        raise DataError(
+            f"{folder}: the model normalises each image by its own mean or range, which patches do "
+            "not have; leave the folder out, and patches are cut from images"
+        )
+    plain = {"fixed_size": None, "multiple_of": 1, "crop": "none", "spacing": ()}
+    spec = dataclasses.replace(spec, **plain)
+    pixels = found.pixels.astype(np.float32) / np.float32(255)
+    patches = [
+        prepare(Sample(id=f"{folder}/{name}.png", image=patch), spec).image
+        for name, patch in zip(found.names, pixels, strict=True)
+    ]
+    sources = np.array([image_id(name) for name in found.images], np.uint32)
+    order = np.lexsort(sources.T[::-1])
+    return PatchPool(patches=np.stack(patches)[order], sources=sources[order])
 
 
 def _cut(

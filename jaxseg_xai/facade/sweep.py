@@ -17,7 +17,7 @@ from jaxseg_xai.facade.explain import open_model
 from jaxseg_xai.sweeps.config import Job, RoiConfig, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import SweepResult, run_into_zarr
-from jaxseg_xai.sweeps.work import Work, class_indices
+from jaxseg_xai.sweeps.work import Work, class_indices, listed
 
 
 def sweep(
@@ -33,6 +33,7 @@ def sweep(
     seed: int = 0,
     batch_size: int = 8,
     num_patches: int = 1000,
+    patches: str | Path | None = None,
     pad: Pad | None = None,
     channels: Grey | None = None,
     resize: tuple[int, ...] | None = None,
@@ -64,6 +65,8 @@ def sweep(
       seed: of all draws.
       batch_size: explanations at a time, over all devices.
       num_patches: how many patches a pool has.
+      patches: folder of patches from which to draw instead of cutting some, such as PdCR's
+        `intervention_patches`.
       pad: what to do with sizes that the model does not take, as for `jaxseg_xai.explain`.
       channels: what to do with grey images, as for `jaxseg_xai.explain`.
       resize: size to which all images are resized, as for `jaxseg_xai.explain`.
@@ -93,6 +96,7 @@ def sweep(
         explain=jobs,
         roi=roi or RoiConfig(),
         num_patches=num_patches,
+        patches=None if patches is None else Path(patches),
         batch_size=batch_size,
         pad=bundle.segmenter.input.pad,
         channels=bundle.segmenter.input.grey,
@@ -104,17 +108,20 @@ def sweep(
         retry_failed=retry_failed,
     )
     check(config)
+    chosen, corners = listed(config.roi, source, chosen)
     work = Work(
         bundle=bundle,
         source=source,
-        chosen=tuple(chosen),
+        chosen=chosen,
         jobs=jobs,
         classes=class_indices(classes, output, bundle.name),
         roi=config.roi,
+        corners=corners,
         others=None
         if others is None
         else as_source(others, rank=spec.rank, raw=spec.raw, name="other"),
         num_patches=num_patches,
+        patches=config.patches,
         batch_size=batch_size,
         seed=seed,
         keep_labels=config.store_labels,

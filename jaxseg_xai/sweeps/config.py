@@ -66,6 +66,8 @@ class RoiConfig:
       kind: "box" around the innermost pixel of the class's largest component, or that "component".
       side: of the box in pixels; in an image that is smaller the box is as large as the image.
       corner: first pixel of the box along each axis, to put it elsewhere.
+      file: list of corners, a line IMAGE TOP LEFT for each image as PdCR's code reads it, in pixels
+        of the image as the model sees it. Only the images that it names are explained.
       reference: the segmentation that Dice is measured against: "truth" where there are label maps
         (else the prediction), or always the "prediction".
     """
@@ -73,11 +75,17 @@ class RoiConfig:
     kind: Literal["box", "component"] = "box"
     side: int = setting(32, at_least=1)
     corner: tuple[int, ...] | None = None
+    file: Path | None = None
     reference: Literal["truth", "prediction"] = "truth"
 
     def region(self) -> Region:
         """As a region."""
         return Region(kind=self.kind, side=self.side, corner=self.corner)
+
+    def check_together(self) -> None:
+        """Raise `ConfigError` for a list of boxes beside another way to say where they are."""
+        if self.file is not None and (self.kind != "box" or self.corner is not None):
+            raise ConfigError("roi.file lists where boxes are; leave out roi.kind and roi.corner")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +101,8 @@ class SweepSettings:
       others_source: data set that gives the patches and whole images which methods put in the place
         of others; that of the images where empty.
       num_patches: how many patches such a pool has.
+      patches: folder of patches (PNG of 8 bits, IMAGE_ROW_COLUMN.png) from which to draw instead,
+        such as PdCR's `intervention_patches`; all of them, but those of the image itself.
       batch_size: explanations at a time, over all devices.
       pad: what to do with sizes that the model does not take: "refuse" them, or pad them; None:
         what the model's card says.
@@ -116,6 +126,7 @@ class SweepSettings:
     roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
     others_source: str = ""
     num_patches: int = setting(1000, at_least=2)
+    patches: Path | None = None
     batch_size: int = setting(8, idle=True, at_least=1)
     pad: Pad | None = None
     channels: Grey | None = None

@@ -181,7 +181,7 @@ class Engine:
                         prediction,
                         item.sample.labels,
                         item.prepared.grid,
-                        region=self._work.region_of(job),
+                        region=self._work.region_in(job, item.sample.id),
                         reference=reference,
                     )
                 except ConfigError as error:

@@ -21,6 +21,7 @@ class Region:
         component that holds a point; "mask", the given pixels.
       side: of the box in pixels; in an image that is smaller the box is as large as the image.
       corner: first pixel of the box along each axis; None puts it where `kind` says.
+      seen: whether side and corner count pixels of the image as the model sees it, not as it is.
       number: which component, the largest being 1.
       point: position along each axis.
       mask: bool [*S] on the grid of the sample.
@@ -29,6 +30,7 @@ class Region:
     kind: Literal["image", "box", "component", "point", "mask"] = "image"
     side: int = 32
     corner: tuple[int, ...] | None = None
+    seen: bool = False
     number: int = 1
     point: tuple[int, ...] | None = None
     mask: Any = None
@@ -45,6 +47,7 @@ class Region:
     def identity(self) -> dict[str, Any]:
         """What tells it from another region, as JSON values; a mask by its checksum."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        found.pop("seen")  # of a list of regions, which the sweep names
         if self.mask is not None:
             mask = np.asarray(self.mask, bool)
             found["mask"] = [*mask.shape, zlib.crc32(mask.tobytes())]

@@ -24,7 +24,7 @@ from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweeps.config import Job, SweepConfig
 from jaxseg_xai.sweeps.engine import Engine, Times
-from jaxseg_xai.sweeps.work import Work, checksum, class_indices, look_at_labels
+from jaxseg_xai.sweeps.work import Work, checksum, class_indices, listed, look_at_labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,16 +209,19 @@ def work_of(config: SweepConfig) -> Work:
     # Label maps in files are read only where somebody looks at them.
     read_labels = config.store_labels or look_at_labels(config.explain, config.roi)
     source, chosen = config.data.open(output, taken, read_labels=read_labels)
+    chosen, corners = listed(config.roi, source, chosen)
     others = config.data.open_pool(config.others_source, taken) if config.others_source else None
     return Work(
         bundle=bundle,
         source=source,
-        chosen=tuple(chosen),
+        chosen=chosen,
         jobs=config.explain,
         classes=class_indices(config.classes, output, bundle.name),
         roi=config.roi,
+        corners=corners,
         others=others,
         num_patches=config.num_patches,
+        patches=config.patches,
         batch_size=config.batch_size,
         seed=config.seed,
         keep_labels=config.store_labels,

@@ -83,7 +83,7 @@ def make_target(
     """The target of one explanation, or the status that says why there is nothing to explain.
 
     Regions count the sample's own pixels: they are found on its grid, then brought to the prepared
-    one.
+    one; those of a list count the prepared image's.
 
     Args:
       class_index: the class.
@@ -108,10 +108,10 @@ def make_target(
     plane = reference_plane(predicted, seen, reference) & grid.valid
     if not own.any() or not plane.any():
         return Status.EMPTY_TARGET
-    found = find_region(own, region)
+    found = find_region(plane if region.seen else own, region)
     if not found.any():
         return Status.EMPTY_REGION
-    moved = grid.forward(found)
+    moved = found & grid.valid if region.seen else grid.forward(found)
     if not moved.any():
         size = "x".join(map(str, grid.resized))
         raise ConfigError(

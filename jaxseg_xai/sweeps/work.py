@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +16,8 @@ from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data.checks import read_item
-from jaxseg_xai.data.pool import build_patch_pool
+from jaxseg_xai.data.pdcr import read_regions
+from jaxseg_xai.data.pool import build_patch_pool, read_patch_pool
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.explainers.runner import check_method, check_output
 from jaxseg_xai.models import Bundle
@@ -40,8 +42,10 @@ class Work:
       jobs: the methods.
       classes: numbers of the classes to explain.
       roi: the region of methods that explain a region.
+      corners: name of an image -> where its region begins, on the model's grid; {}: as `roi` says.
       others: where patches and other images come from; None: from `source`.
       num_patches: size of a pool of patches.
+      patches: folder of patches that are such a pool; None: they are cut from images.
       batch_size: explanations at a time, over all devices.
       seed: of all draws.
       keep_labels: whether ground truth is read and stored where no method needs it.
@@ -53,8 +57,10 @@ class Work:
     jobs: tuple[Job, ...]
     classes: tuple[int, ...]
     roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
+    corners: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     others: Source | None = None
     num_patches: int = 1000
+    patches: Path | None = None
     batch_size: int = 8
     seed: int = 0
     keep_labels: bool = False
@@ -119,6 +125,17 @@ class Work:
             return job.region
         return Region() if job.explainer.meta.target == "prediction" else self.roi.region()
 
+    def region_in(self, job: Job, image_id: str) -> Region:
+        """The region that a job explains in an image."""
+        region = self.region_of(job)
+        if not self._is_listed(job):
+            return region
+        return dataclasses.replace(region, corner=self.corners[image_id], seen=True)
+
+    def _is_listed(self, job: Job) -> bool:
+        usual = job.region is None and job.explainer.meta.target != "prediction"
+        return bool(self.corners) and usual
+
     def reference_of(self, job: Job) -> Reference:
         """Which pixels a job explains; "truth" stands for the prediction where there is none."""
         return reference_of(job, self.roi)
@@ -127,7 +144,8 @@ class Work:
         """The job's explainer; one that knows how to need not look beyond the region's box."""
         region = self.region_of(job)
         # A box counts the sample's pixels: what it measures in a resized image differs by image.
-        known = region.kind == "box" and not self.bundle.segmenter.input.resizes
+        own = self._is_listed(job) or not self.bundle.segmenter.input.resizes
+        known = region.kind == "box" and own
         return job.explainer.in_box(region.side) if known else job.explainer
 
     def plan(self) -> dict[str, list[PlanRow]]:
@@ -153,6 +171,10 @@ class Work:
 
     def make_pool(self, side: int) -> PatchPool:
         """Patches of a side; DataError where there are not enough images to cut them from."""
+        if self.patches is not None:
+            pool = read_patch_pool(self.patches, self.bundle.segmenter.input, block_size=side)
+            pool.check([self.source.ids[index] for index in self.chosen])
+            return pool
         try:
             pool = build_patch_pool(
                 self.others or self.source,
@@ -168,6 +190,32 @@ class Work:
                 'perturbation="zero" needs none)'
             ) from error
         return pool
+
+
+def listed(
+    roi: RoiConfig, source: Source, chosen: Sequence[int]
+) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+    """Those of the chosen images that the list of regions names, and where their boxes begin.
+
+    All of them, and nothing, where there is no list.
+
+    Raises:
+      DataError: the list cannot be read, names an image twice, or none of the images.
+    """
+    if roi.file is None:
+        return tuple(chosen), {}
+    corners: dict[str, tuple[int, ...]] = {}
+    for row in read_regions(roi.file):
+        if row.image in corners:
+            raise DataError(f"{roi.file}: {row.image} twice; a sweep explains one region an image")
+        corners[row.image] = (row.top, row.left)
+    found = tuple(index for index in chosen if source.ids[index] in corners)
+    if not found:
+        names = ", ".join(source.ids[index] for index in chosen[:3])
+        raise DataError(
+            f"{roi.file}: no region for any of the images ({names}, ...); name them as these are"
+        )
+    return found, corners
 
 
 def reference_of(job: Job, roi: RoiConfig) -> Reference:

@@ -12,7 +12,16 @@ from jaxseg_xai.comparison.maps import block_values
 from jaxseg_xai.comparison.pdcr import write_pdcr
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.data.pdcr import read_map, read_regions, read_results, read_statistics
+from jaxseg_xai.data.pdcr import (
+    Patches,
+    read_map,
+    read_regions,
+    read_results,
+    read_statistics,
+    write_patches,
+)
+from jaxseg_xai.store.pools import read_pool
+from jaxseg_xai.sweeps.config import RoiConfig
 from tests import tiny
 from tests.comparison.made_up import OUTSIDE, REGION, SIDE, effects_entry, paint, store_of
 
@@ -160,32 +169,72 @@ def test_networks_are_compared_by_their_parts():
     assert (without.parts, without.part_shares, without.part_pairs) == ([], [], [])
 
 
-@pytest.mark.parametrize("resize", [None, (32, 32)])
-def test_blocks_of_a_sweep_are_counted_as_the_sweep_counted_them(tmp_path, resize):
-    """Of images of the model's size, and of images that it sees smaller."""
-    tiny.write_model(tmp_path / "model")
-    size = 32 if resize is None else 53
-    tiny.write_images(tmp_path / "data", ["i0", "i1", "i2"], size=size)
+def swept(folder, *, size=32, **options):
+    """The maps of a sweep by a tiny model."""
+    tiny.write_model(folder / "model")
+    tiny.write_images(folder / "data", ["i0", "i1", "i2"], size=size)
+    settings = {"roi": RoiConfig(side=8), "num_patches": 40} | options
     jaxseg_xai.sweep(
-        model=str(tmp_path / "model"),
-        data=str(tmp_path / "data"),
+        model=str(folder / "model"),
+        data=str(folder / "data"),
         classes="bright",
         explain=tiny.ATE,
-        out=tmp_path / "s.zarr",
-        resize=resize,
-        num_patches=40,
-        roi=dataclasses.replace(tiny.sweep_config("", "", "").roi, side=8),
+        out=folder / "s.zarr",
         progress=False,
+        **settings,
     )
-    found = compare_models([tmp_path / "s.zarr"])
+    return compare_models([folder / "s.zarr"])
+
+
+def check_counts(found):
+    """Counted from the maps as the sweep counted."""
     store = found.models[0].store
     assert store is not None
+    assert any(one.values.any() for one in found.models[0].maps)
     for one, row in zip(found.models[0].maps, found.per_map, strict=True):
         scores, stored = one.row.scores, store.read(one.row)
         counts = [round(row[name] * row["num_blocks"]) for name in ("positive", "negative", "zero")]
         assert counts == [scores[f"num_{name}"] for name in ("positive", "negative", "zero")]
         assert row["histogram"] == stored.traces["histogram"].tolist()
-    assert any(one.values.any() for one in found.models[0].maps)
+
+
+def test_blocks_of_a_sweep_are_counted_as_the_sweep_counted_them(tmp_path):
+    found = swept(tmp_path)
+    assert len(found.models[0].maps) == 3
+    check_counts(found)
+
+
+def test_pdcrs_regions_and_patches_go_through_a_sweep(tmp_path):
+    """As it uses them: on the grid of the resized images."""
+    (tmp_path / "list.txt").write_text("i2 8 8\ni0 16 4\nelsewhere 0 0\n")
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3)).astype(np.uint8)
+    names = tuple(f"i{k // 3}_0_{k}" for k in range(9))
+    write_patches(tmp_path / "patches", Patches(pixels, names))
+    roi = RoiConfig(side=8, file=tmp_path / "list.txt")
+    found = swept(tmp_path, size=53, resize=(32, 32), roi=roi, patches=tmp_path / "patches")
+    boxes = {one.image_id: one.box for one in found.models[0].maps}
+    assert boxes == {"i0": (16, 4, 8), "i2": (8, 8, 8)}
+    check_counts(found)
+    pool = read_pool(tmp_path / "s.zarr", 8)
+    assert pool is not None
+    np.testing.assert_allclose(np.sort(pool.patches.ravel()), np.sort(pixels.ravel()) / 255, 1e-6)
+    write_pdcr(found, tmp_path / "out")
+    again = read_regions(tmp_path / "out" / "block_coords_p8_b8.txt")
+    assert set(again) == {("i2", 8, 8), ("i0", 16, 4)}
+
+
+def test_lists_of_regions_that_a_sweep_cannot_use(tmp_path):
+    for text, message in {
+        "other 0 0": r"no region for any of the images \(i0, i1, i2, ...\)",
+        "i0 0 0\ni0 8 8": "i0 twice; a sweep explains one region an image",
+        "i0 0": "line 1: 'i0 0'; expected IMAGE TOP LEFT",
+    }.items():
+        (tmp_path / "list.txt").write_text(text)
+        with pytest.raises(DataError, match=message):
+            swept(tmp_path, roi=RoiConfig(side=8, file=tmp_path / "list.txt"))
+    roi = RoiConfig(corner=(0, 0), file=tmp_path / "list.txt")
+    with pytest.raises(ConfigError, match=r"leave out roi.kind and roi.corner"):
+        swept(tmp_path, roi=roi)
 
 
 def test_blocks_are_cut_off_at_the_end_of_an_axis():

@@ -9,7 +9,8 @@ import pytest
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.types import Sample
-from jaxseg_xai.data.pool import build_patch_pool
+from jaxseg_xai.data.pdcr import Patches, write_patches
+from jaxseg_xai.data.pool import build_patch_pool, read_patch_pool
 from jaxseg_xai.ops.random import image_id
 
 GREY = InputSpec(channels=1)
@@ -141,3 +142,35 @@ def test_data_that_make_no_pool(dataset, message):
 def test_bad_numbers():
     with pytest.raises(ConfigError, match="block_size=0"):
         build_patch_pool(Ramps(), GREY, block_size=0, num_patches=10, seed=0)
+
+
+def test_a_folder_of_patches_is_a_pool_in_the_models_units(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    names = ("a_0_0", "a_0_1", "b_1_x_3_10", "b_1_x_3_9")
+    write_patches(tmp_path, Patches(pixels, names))
+    # Whatever the model takes as an image, a patch is smaller.
+    spec = InputSpec(fixed_size=(64, 64), multiple_of=16, mean=(0.5,) * 3, std=(0.25,) * 3)
+    pool = read_patch_pool(tmp_path, spec, block_size=8)
+    assert counts_of(pool) == dict.fromkeys(ids_of("a", "b_1_x"), 2)
+    assert pool.sources.tolist() == sorted(pool.sources.tolist())
+    expected = (pixels / np.float32(255) - 0.5) / 0.25
+    own = (pool.sources == image_id("a")).all(axis=1)
+    np.testing.assert_allclose(pool.patches[own], expected[:2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(pool.patches[~own], expected[2:], rtol=1e-5, atol=1e-5)
+    with pytest.raises(DataError, match="all 2 patches come from a itself"):
+        read_patch_pool(write_only_a(tmp_path / "a", pixels), spec, block_size=8).check(["a"])
+
+
+def write_only_a(folder, pixels):
+    write_patches(folder, Patches(pixels[:2], ("a_0_0", "a_0_1")))
+    return folder
+
+
+def test_patches_that_a_model_cannot_take(tmp_path):
+    write_only_a(tmp_path, np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match="patches of side 8 for blocks of 16; set block_size = 8"):
+        read_patch_pool(tmp_path, InputSpec(), block_size=16)
+    with pytest.raises(DataError, match=r"a_0_0\.png: 3 channels, the model takes 1"):
+        read_patch_pool(tmp_path, GREY, block_size=8)
+    with pytest.raises(DataError, match="normalises each image by its own mean"):
+        read_patch_pool(tmp_path, InputSpec(normalize=("zscore",) * 3), block_size=8)
