@@ -39,7 +39,7 @@ class Step:
 
     Attributes:
       name: unique in the set; its files are called so.
-      command: case and options for `run`.
+      command: case and options for `run`, after the environment variables that it needs.
       limit: seconds that it may take, start and compiling included; what it stands still for
         others does not count.
       outcome: what became of it.
@@ -79,6 +79,8 @@ ate-regions                 ate-regions
 windows                     windows --model segnet
 ate-tensorfloat32           ate --blocks 512 --dtype tensorfloat32 --peer tuned
 misure-tensorfloat32        misure --dtype tensorfloat32 --peer tuned
+misure-channels-first       XLA_FLAGS=--xla_gpu_force_conv_nchw=true misure --peer none
+ate-channels-first          XLA_FLAGS=--xla_gpu_force_conv_nchw=true ate --blocks 512 --peer none
 unet-forward-tensorfloat32  unet-forward --lanes 128 --dtype tensorfloat32 --peer compiled
 unet-forward-bfloat16       unet-forward --lanes 128 --dtype bfloat16 --peer compiled
 unet-forward-graphs         unet-forward --lanes 64 --peer graphs
@@ -171,11 +173,14 @@ def _resumed(out: Path) -> list[Step]:
 def _start(step: Step, out: Path, turns: Path) -> CaseProcess:
     """A step in a process of its own."""
     _record_file(out, step).parent.mkdir(parents=True, exist_ok=True)
-    options = [*step.command.split(), "--repetitions", "3"]
-    if not step.command.startswith(("sweep", "scaling")):  # they use every device
+    words = step.command.split()
+    variables = dict(word.split("=", 1) for word in words if word[0].isupper())
+    options = [*words[len(variables) :], "--repetitions", "3"]
+    if options[0] not in ("sweep", "scaling"):  # they use every device
         options += ["--devices", "1"]
     options += ["--machine", str(out / "machine.json"), "--json", str(_record_file(out, step))]
-    return CaseProcess(options, out / "logs" / f"{step.name}.log", turns, out / "programs")
+    log = out / "logs" / f"{step.name}.log"
+    return CaseProcess(options, variables, log, turns, out / "programs")
 
 
 def _ended(step: Step, process: CaseProcess, out: Path) -> Step:

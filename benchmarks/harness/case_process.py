@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import turns
@@ -25,11 +25,19 @@ class CaseProcess:
       code: its exit code; None while it runs, and if it was killed.
     """
 
-    def __init__(self, options: Sequence[str], log: Path, turns: Path, programs: Path) -> None:
+    def __init__(
+        self,
+        options: Sequence[str],
+        variables: Mapping[str, str],
+        log: Path,
+        turns: Path,
+        programs: Path,
+    ) -> None:
         """Start it.
 
         Args:
           options: of `run`.
+          variables: of its environment, beside those of this process.
           log: file for what it prints.
           turns: folder that is shared with the others; see `turns`.
           programs: folder in which what is compiled is kept.
@@ -43,7 +51,7 @@ class CaseProcess:
                 [sys.executable, "-X", "faulthandler", "-m", "benchmarks", "run", *options],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(turns, programs.absolute()),
+                env={**_environment(turns, programs.absolute()), **variables},
                 start_new_session=True,
             )
 

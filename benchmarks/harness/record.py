@@ -115,7 +115,7 @@ class Record(Measurement):
 
     schema: int
     case: str
-    settings: dict[str, bool | int | str]  # what `--model --size ...` came to, defaults filled in
+    settings: dict[str, bool | int | str]  # what `--model --size ...` came to, and XLA_FLAGS
     versions: dict[str, str]  # python, jax, jaxlib, flax, numpy, and torch where a peer ran
     commit: str  # of the repository; "" outside of one
     dirty: bool  # whether files differed from that commit

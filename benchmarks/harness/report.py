@@ -94,6 +94,7 @@ def describe(record: Record) -> dict[str, Any]:
     parts += [f"{settings['blocks']} blocks"] if "blocks" in settings else []
     parts += [str(settings["dtype"])] if settings["dtype"] != "float32" else []
     parts += ["quick"] if settings["quick"] else []
+    parts += [f"`{settings['xla_flags']}`"] if "xla_flags" in settings else []
     check, memory = record.validation, record.memory
     sizes = {"program": memory.program_bytes, "device peak": memory.device_peak_bytes}
     sizes["process peak"] = memory.process_peak_bytes

@@ -5,6 +5,7 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -49,11 +50,12 @@ def run_case(case: Case, settings: Settings, machine_file: Path | None = None) -
         versions["captum"] = importlib.metadata.version("captum")
     commit, dirty = _commit()
     fields: dict[str, Any] = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    told = dataclasses.asdict(settings) | {"xla_flags": os.environ.get("XLA_FLAGS") or None}
     return Record(
         **fields,
         schema=SCHEMA,
         case=case.name,
-        settings={k: v for k, v in dataclasses.asdict(settings).items() if v is not None},
+        settings={k: v for k, v in told.items() if v is not None},
         versions={"python": platform.python_version(), **versions},
         commit=commit,
         dirty=dirty,

@@ -15,13 +15,15 @@ from tests.benchmarks import made_up
 
 #: Stands for `benchmarks`: does what its first argument says, and copies a record to `--json`.
 _PROGRAM = """
-    import shutil, sys, time
+    import os, shutil, sys, time
     what = sys.argv[2]
     print("phase: timing", file=sys.stderr)
     if what == "hangs":
         time.sleep(60)
     if what == "breaks":
         sys.exit("out of memory")
+    if what == "asks":
+        sys.exit(os.environ["WISH"])
     shutil.copy("record.json", sys.argv[sys.argv.index("--json") + 1])
     sys.exit(what == "wrong")
 """
@@ -36,9 +38,10 @@ def steps(tmp_path, monkeypatch):
     (tmp_path / "benchmarks" / "__main__.py").write_text(textwrap.dedent(_PROGRAM))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     write_records(tmp_path / "record.json", [made_up.record()])
-    names = ("good", "hangs", "breaks", "wrong", "late")
+    commands = {n: n for n in ("good", "hangs", "breaks", "wrong", "late")}
+    commands["asks"] = "WISH=a=b asks"
     limits = {"hangs": 1.5}
-    made = tuple(Step(name=n, command=n, limit=limits.get(n, 10.0)) for n in names)
+    made = tuple(Step(name=n, command=c, limit=limits.get(n, 10.0)) for n, c in commands.items())
     monkeypatch.setattr(accelerator, "STEPS", made)
     return tmp_path / "out"
 
@@ -52,7 +55,9 @@ def test_every_step_says_what_became_of_it(steps):
         "breaks": "failed",
         "wrong": "not valid",
         "late": "not started",
+        "asks": "failed",
     }
+    assert found["asks"].why == "a=b"
     assert found["hangs"].phase == "timing"
     assert found["breaks"].why == "out of memory"
     assert len(json.loads((steps / "records.json").read_text())) == 2
@@ -108,7 +113,8 @@ def test_nothing_ended_nothing_shown(steps):
 
 
 def test_the_set_has_every_case():
-    assert {step.command.split()[0] for step in accelerator.STEPS} == set(CASES)
+    commands = [step.command.split() for step in accelerator.STEPS]
+    assert {next(w for w in words if "=" not in w) for words in commands} == set(CASES)
     assert len({step.name for step in accelerator.STEPS}) == len(accelerator.STEPS)
 
 
