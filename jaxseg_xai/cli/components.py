@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from jaxseg_xai.cli.command import Command, show_result
+from jaxseg_xai.cli.inspect import show_plan
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.core.fields import setting
@@ -37,6 +38,8 @@ class ComponentsConfig(SweepConfig):
 def run(config: ComponentsConfig, command: str) -> int:
     """Run the sweep, write the table and the pictures."""
     del command
+    if config.dry_run:
+        return show_plan(config)
     from jaxseg_xai.report.files import file_name
     from jaxseg_xai.report.panels import to_png
     from jaxseg_xai.report.parts import components_figure, tables_of

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from jaxseg_xai.cli.command import Command, show_result
+from jaxseg_xai.cli.inspect import show_plan
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.store import ZarrStore
@@ -28,6 +29,8 @@ class ExplainConfig(SweepConfig):
 def run(config: ExplainConfig, command: str) -> int:
     """Run a sweep into the folder and draw what it found."""
     del command
+    if config.dry_run:
+        return show_plan(config)
     from jaxseg_xai.report.files import save_figures
 
     store, figures = config.out / "explanations.zarr", config.out / "figures"

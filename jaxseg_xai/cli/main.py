@@ -27,6 +27,10 @@ from jaxseg_xai.devices.mesh import use_cpu_cores
 #: Command -> the module and name of its `Command`, and what it does, in a few words.
 COMMANDS = {
     "demo": ("demo:COMMAND", "explain real brain MRI slices and write a report"),
+    "inspect": (
+        "inspect:COMMAND",
+        "some images of a data set: what a model will see of them, as text and one PNG",
+    ),
     "explain": ("explain:COMMAND", "a few images: figures as PNG"),
     "sweep": ("sweep:COMMAND", "a data set x classes x methods: a store"),
     "report": ("report:COMMAND", "a store: one HTML page"),

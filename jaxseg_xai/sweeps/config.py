@@ -117,6 +117,7 @@ class SweepSettings:
       seed: of all draws.
       overwrite: delete an existing store first.
       retry_failed: try the images again that an earlier run recorded as failed.
+      dry_run: say what the command would do, after a look at some images, and do nothing.
     """
 
     out: Path = setting(_OUT, idle=True)
@@ -136,6 +137,7 @@ class SweepSettings:
     seed: int = setting(0, at_least=0, below=2**32)
     overwrite: bool = setting(False, idle=True)
     retry_failed: bool = setting(False, idle=True)
+    dry_run: bool = setting(False, idle=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

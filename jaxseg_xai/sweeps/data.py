@@ -48,14 +48,14 @@ class DataConfig:
     severity: int = 3
 
     def open(
-        self, output: OutputSpec, taken: InputSpec | None = None, *, read_labels: bool = True
+        self, output: OutputSpec | None, taken: InputSpec | None = None, *, read_labels: bool = True
     ) -> tuple[Source, list[int]]:
         """The data set for a model, and which of its items to use.
 
         Args:
-          output: of the model; its classes are those of the label maps in a folder.
+          output: of the model; its classes are those of the label maps in a folder. None: any.
           taken: what the model takes: slices or volumes, scaled or with the numbers of their files;
-            None: images.
+            None: what the data set usually gives.
           read_labels: whether label maps are read where they are files.
 
         Raises:
@@ -63,8 +63,9 @@ class DataConfig:
           DataError: the folder cannot be used.
         """
         # A label map of classes that may overlap still has a background.
-        names = ("background", *output.class_names) if output.overlapping else output.class_names
-        return self._open(names, taken or InputSpec(), read_labels=read_labels)
+        background = ("background",) if output is not None and output.overlapping else ()
+        names = () if output is None else (*background, *output.class_names)
+        return self._open(names, taken, read_labels=read_labels)
 
     def open_pool(self, source: str, taken: InputSpec | None = None) -> Source:
         """Another data set that only gives patches, its images read as these are."""
@@ -72,11 +73,11 @@ class DataConfig:
             return self._degraded(open_dataset(source, self.split))
         unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
         return dataclasses.replace(self, source=source, **unset)._open(
-            (), taken or InputSpec(), read_labels=False
+            (), taken, read_labels=False
         )[0]
 
     def _open(
-        self, class_names: tuple[str, ...], taken: InputSpec, *, read_labels: bool
+        self, class_names: tuple[str, ...], taken: InputSpec | None, *, read_labels: bool
     ) -> tuple[Source, list[int]]:
         if not self.source:
             raise ConfigError(
@@ -99,7 +100,9 @@ class DataConfig:
             options["num"] = self.num
         if self.plane is not None:
             options["plane"] = self.plane
-        of_model: dict[str, Any] = {"rank": taken.rank, "raw": taken.raw}
+        of_model: dict[str, Any] = {}
+        if taken is not None:
+            of_model |= {"rank": taken.rank, "raw": taken.raw}
         if source.is_dir() and self.source not in SOURCES:
             of_model |= {"class_names": class_names, "read_labels": read_labels}
             source = source.absolute()  # a Path forgets the "./" of "./brain"

@@ -229,7 +229,7 @@ def test_bad_flags(flags, capsys):
 
 
 def test_unknown_commands(capsys):
-    refused(capsys, ["explode"], "unknown command 'explode'", "demo, explain, sweep")
+    refused(capsys, ["explode"], "unknown command 'explode'", "demo, inspect, explain, sweep")
     refused(capsys, ["data", "now"], "takes no arguments")
     refused(capsys, ["train", "--architecture", "unet", "--steps", "0"], "steps is 0")
 

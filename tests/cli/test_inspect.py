@@ -1,0 +1,153 @@
+"""What `inspect` and `--dry-run` say and draw of images, before any work."""
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg_xai.cli import main as cli
+from jaxseg_xai.core.types import Sample
+from jaxseg_xai.report.sheet import Tile, sheet_figure
+from jaxseg_xai.sweeps.look import look, orientation_of, shares_of, sizes_of
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tiny.write_images(tmp_path / "data", ["i0", "i1"])
+    tiny.write_images(tmp_path / "data", ["i2"], size=(48, 40))
+    Image.new("RGB", (32, 32)).save(folder / "images" / "black.png")
+    return folder
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    return code, capsys.readouterr()
+
+
+def test_what_a_model_will_see(model, images, tmp_path, capsys):
+    out = tmp_path / "new" / "sheet.png"
+    code, printed = run(capsys, "inspect", images, "--model", model, "--out", out)
+    assert code == 0
+    lines = printed.out.splitlines()
+    disc = 100 * tiny.picture(0)[1].mean()
+    assert "4 of 4 items: black, i0, i1, ..." in lines
+    assert "classes of the labels: background, bright, never" in lines
+    (row,) = [line for line in lines if line.startswith("i0 ")]
+    assert row.split()[:3] == ["i0", "32x32", "3"]
+    assert row.endswith(f"background {100 - disc:.3g} %, bright {disc:.3g} %")
+    assert "sizes, each compiled once a method: 2: 32x32 (2), 48x40 (1)" in lines
+    assert any(line.startswith("empty: ") and "black.png" in line for line in lines)
+    with Image.open(out) as sheet:
+        assert sheet.width > 400
+
+
+def test_what_cannot_be_used_is_said_with_its_reason(model, images, tmp_path, capsys):
+    tiny.write_images(images, ["i31"], size=31)
+    (images / "images" / "text.png").write_text("no image")
+    flags = ("--model", model, "--out", tmp_path / "sheet.png", "--num", "0")
+    code, printed = run(capsys, "inspect", images, *flags)
+    assert code == 1
+    assert "cannot be used: i31: 31x31 is not a multiple" in printed.out
+    assert "text.png: corrupt" in printed.out
+    _, printed = run(capsys, "inspect", images, *flags, "--pad", "edge")
+    (row,) = [line for line in printed.out.splitlines() if line.startswith("i31 ")]
+    assert "31x31" in row
+    assert "32x32" in row
+
+
+def test_volumes_without_a_model(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    image = nibabel.Nifti1Image(rng.random((6, 8, 5), np.float32), np.diag([-2.0, -3.0, 4.0, 1]))
+    nibabel.save(image, tmp_path / "scan.nii.gz")
+    flags = ("--data.plane", "coronal", "--num", "2", "--out", tmp_path / "sheet.png")
+    code, printed = run(capsys, "inspect", tmp_path, *flags)
+    assert code == 0
+    assert "2 read, evenly spaced:" in printed.out
+    (row,) = [line for line in printed.out.splitlines() if line.startswith("scan#002")]
+    assert row.split()[:2] == ["scan#002", "5x6"]
+    assert "4x2" in row
+    assert "I L" in row
+
+
+@pytest.mark.parametrize("command", ["sweep", "explain", "components"])
+def test_a_dry_run_does_nothing(command, model, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    flags = ["--model", model, "--data.source", images, "--out", out, "--dry-run"]
+    flags += ["--explain", "confidence"] if command != "components" else []
+    code, printed = run(capsys, command, *flags)
+    assert code == 0
+    name = "components" if command == "components" else "confidence"
+    assert f"{name}: 8 explanations, 4 images x 2 classes" in printed.out
+    assert f"nothing was computed; without dry_run it goes to {out}" in printed.out
+    assert not out.exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would(model, images, tmp_path, capsys):
+    flags = ["--model", model, "--data.source", images, "--classes", "liver", "--dry-run"]
+    code, printed = run(capsys, "sweep", *flags, "--explain", "confidence")
+    assert code == 2
+    assert "unknown class liver" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "data.source is empty"),
+        (["nowhere"], "data set 'nowhere': neither one of"),
+        (["shapes", "--data.source", "shapes"], "the images are named twice"),
+        (["shapes", "--num", "-1"], "num is -1; it must be at least 0"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, capsys):
+    code, printed = run(capsys, "inspect", *arguments)
+    assert code == 2
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_labels_and_directions_in_words():
+    planes = np.zeros((4, 4, 2), bool)
+    planes[:2, :, 1] = True
+    sample = Sample(id="a", image=np.zeros((4, 4, 1), np.float32), labels=planes)
+    assert shares_of(sample, ("whole", "core")) == {"whole": 0.0, "core": 0.5}
+    assert shares_of(tiny.sample("b", sample.image, None), ()) == {}
+    numbers = tiny.sample("c", sample.image, planes[..., 1].astype(np.int32) * 7)
+    assert shares_of(numbers, ("background",)) == {"background": 0.5, "7": 0.5}
+    assert orientation_of(None, 3) == ""
+    assert orientation_of(np.diag([2.0, -3.0, 4.0, 1.0]), 3) == "R P S"
+    oblique = np.array([[1, 9, 0, 0], [9, 1, 0, 0], [0, 0, -4, 0], [0, 0, 0, 1.0]])
+    assert orientation_of(oblique, 2) == "A R"
+
+
+def test_a_look_keeps_why(tmp_path):
+    images = [np.zeros((4, 4, 1), np.float32), np.eye(4, dtype=np.float32)[..., None]]
+
+    class Source:
+        class_names, ids = (), ("black", "eye", "gone")
+
+        def __getitem__(self, index):
+            return tiny.sample(self.ids[index], images[index], None)
+
+    looks = look(Source(), range(3), None)
+    assert [bool(one.problem) for one in looks] == [False, False, True]
+    assert "gone: cannot be read: IndexError" in looks[2].problem
+    assert sizes_of(looks) == {(4, 4): 2}
+
+
+def test_columns_of_the_sheet():
+    image = np.zeros((5, 6, 1), np.uint8)
+    labels = np.eye(5, 6, dtype=np.int32)
+    tiles = [Tile(name="a", image=image), Tile(name="b", image=image, labels=labels)]
+    axes = sheet_figure(tiles).axes
+    assert [axis.get_title() for axis in axes] == ["a", "", "b", "Labels"]
+    painted = axes[3].images[0].get_array()
+    assert (painted[0, 0] == (115, 80, 0)).all()
+    assert (painted[0, 1] == 0).all()
+    planes = Tile(name="c", image=image, seen=image, labels=labels[..., None] > 0)
+    assert len(sheet_figure([planes]).axes) == 3
