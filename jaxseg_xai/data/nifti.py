@@ -1,6 +1,7 @@
 """NIfTI volumes as stacks of pictures, or as they are; nibabel is imported when one is read."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -101,6 +102,39 @@ def check_same_grid(image: Path, other: Path, what: str = "label map") -> None:
             f"{other}: its voxels lie up to {apart:.3g} mm off those of {image}: origin, "
             f"spacing or direction differ; resample the {what} onto the image's grid"
         )
+
+
+def save_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+    """Write a map [z, y, x] or [z, y, x, K] with the affine of its image, in the file's own order.
+
+    Raises:
+      MissingExtraError: without nibabel.
+    """
+    stored = values.astype(np.uint8) if values.dtype == bool else values
+    image = _nibabel().Nifti1Image(np.swapaxes(stored, 0, 2), affine[:, [2, 1, 0, 3]])
+    _nibabel().save(image, path)
+
+
+def save_slices(path: Path, values: Sequence[np.ndarray], affines: Sequence[np.ndarray]) -> None:
+    """Write maps [H, W] of slices of one volume as this volume; 0 where there is no slice.
+
+    Args:
+      path: the file.
+      values: the maps.
+      affines: of the slices, as `Sample` has them, float64 [4, 4].
+
+    Raises:
+      MissingExtraError: without nibabel.
+    """
+    step = affines[0][:3, 2]
+    levels = [round(float((a - affines[0])[:3, 3] @ step / (step @ step))) for a in affines]
+    lowest = int(np.argmin(levels))
+    size = (max(levels) - levels[lowest] + 1, *values[0].shape)
+    whole = np.zeros(size, np.uint8 if values[0].dtype == bool else values[0].dtype)
+    for level, value in zip(levels, values, strict=True):
+        whole[level - levels[lowest]] = value
+    image = _nibabel().Nifti1Image(np.moveaxis(whole, 0, 2), affines[lowest])
+    _nibabel().save(_nibabel().as_closest_canonical(image), path)
 
 
 def _nibabel() -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.input_spec import Grey, Pad
 from jaxseg_xai.core.segmenter import Dtype, Segmenter
-from jaxseg_xai.core.types import Source
+from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.facade.explain import open_model
@@ -144,6 +144,8 @@ def _name(*given: Any) -> str:
             found.append("" if value is None else str(value))
         elif isinstance(value, list | tuple):
             found.append(f"{len(value)} items {zlib.crc32(_name(*value).encode())}")
+        elif isinstance(value, Sample):
+            found.append(f"{value.id} {_name(value.image, value.labels)}")
         elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
             array = np.ascontiguousarray(value)
             found.append(f"array {array.shape} {zlib.crc32(array.tobytes())}")

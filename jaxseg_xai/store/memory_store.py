@@ -112,6 +112,7 @@ class MemoryStore(Store):
             image=np.broadcast_to(image.image, (*image.image.shape[:-1], 3)),
             labels=self._segmentation(image.labels),
             prediction=self._segmentation(image.prediction),
+            affine=image.affine,
         )
 
     def write(self, label: str, row: int, explanation: Explanation, target: SegmentTarget) -> None:

@@ -98,12 +98,14 @@ class StoredImage:
       labels: ground truth, a label map int16 [*S] or planes bool [*S, K] of classes that may
         overlap; None where there is none.
       prediction: the model's, as above.
+      affine: float64 [4, 4], see `Sample`; None where it is not known.
     """
 
     id: str
     image: np.ndarray
     labels: np.ndarray | None = None
     prediction: np.ndarray | None = None
+    affine: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

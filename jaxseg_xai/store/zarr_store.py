@@ -8,6 +8,7 @@
       |   prediction  int16 [image, y, x]      the model's label map, -1 = none
       |   labels_planes, prediction_planes     uint8 [image, y, x, class] instead, where classes may
       |                                        overlap; 255 = none
+      |   affine      float64 [image, position, axis]   from voxel indices to mm; NaN = not known
       |   id          string [image];  height, width int32 [image], 0 = not written
       patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
       ate16/, misure/, ...           one group an entry, called by its label; attributes: method,
@@ -152,6 +153,9 @@ class ZarrStore(Store):
                     table.write_row(f"{name}_planes", index, planes, dims, _NO_PLANES)
                 else:
                     table.write_row(name, index, np.asarray(value, np.int16), self._axes, -1)
+            if image.affine is not None:
+                affine = np.asarray(image.affine, np.float64)
+                table.write_row("affine", index, affine, ("position", "axis"))
             self._set_size(table, index, picture.shape[:-1])
 
     def write(self, label: str, row: int, explanation: Explanation, target: SegmentTarget) -> None:
@@ -232,7 +236,16 @@ class ZarrStore(Store):
             image=np.broadcast_to(picture, (*picture.shape[:-1], 3)),
             labels=_segmentation(maps, "labels"),
             prediction=_segmentation(maps, "prediction"),
+            affine=self._affine(index),
         )
+
+    def _affine(self, index: int) -> np.ndarray | None:
+        array = self._images.arrays.get("affine")
+        if array is None:
+            return None
+        with io_errors(self.path):
+            found = np.asarray(array[index])
+        return None if np.isnan(found).any() else found
 
     def _table(self, label: str) -> Table:
         if label not in self._tables:

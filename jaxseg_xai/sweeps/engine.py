@@ -164,6 +164,7 @@ class Engine:
             image=to_display(item.sample.image),
             labels=item.sample.labels,
             prediction=item.prepared.grid.back(prediction),
+            affine=item.sample.affine,
         )
         self._store.write_image(item.position, image)
 

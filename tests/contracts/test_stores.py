@@ -142,6 +142,7 @@ def test_images(kind, tmp_path):
     store.flush()
     stored, written = store.read_image(2), kind.image(2)
     assert stored.id == "im2"
+    assert stored.affine is None
     np.testing.assert_array_equal(stored.image, written.image, strict=True)
     for name in ("labels", "prediction"):
         found = getattr(stored, name)
@@ -151,13 +152,16 @@ def test_images(kind, tmp_path):
     assert store.read_image(store.rows("ate8")[2]).id == "im2"
     # Grey, without labels: nowhere is not the same as unknown.
     empty = np.zeros_like(kind.segmentation(0))
-    grey = dataclasses.replace(kind.image(1, channels=1), labels=None, prediction=empty)
+    affine = np.arange(16.0).reshape(4, 4)
+    changes = {"labels": None, "prediction": empty, "affine": affine}
+    grey = dataclasses.replace(kind.image(1, channels=1), **changes)
     other = kind.store(tmp_path / "other")
     other.write_image(1, grey)
     other.flush()
     stored = other.read_image(1)
     np.testing.assert_array_equal(stored.image, np.broadcast_to(grey.image, (*kind.shape, 3)))
     assert stored.labels is None
+    np.testing.assert_array_equal(stored.affine, affine)
     np.testing.assert_array_equal(stored.prediction, empty)
     for wrong in (grey.image.astype(np.float32), grey.image[0], grey.image[..., 0]):
         with pytest.raises(ValueError, match="uint8"):

@@ -167,3 +167,23 @@ def test_a_path_of_one_image_is_one_image(tmp_path, model):
         progress=False,
     )
     assert [one.image_id for one in jaxseg_xai.open_store(tmp_path / "s.zarr")] == ["i1"]
+
+
+def test_samples_are_told_apart_by_what_they_hold(tmp_path):
+    """And Pillow's images."""
+    image, _ = tiny.picture(0)
+    scaled = (image / 255).astype(np.float32)
+    given = {
+        "samples": [tiny.sample("a", scaled, None), tiny.sample("a", scaled / 2, None)],
+        "pillow": [Image.fromarray(image), Image.fromarray(image // 2)],
+    }
+    for name, (one, other) in given.items():
+        options = {"explain": "confidence", "out": tmp_path / name, "progress": False}
+        options["model"] = jaxseg_xai.as_model(
+            lambda x: 20 * (x[..., :1] - 0.5), class_names=["dark", "bright"], channels=3
+        )
+        found = jaxseg_xai.sweep(data=[one], **options)
+        assert found.counts == {"confidence": {"OK": 1}}
+        assert jaxseg_xai.sweep(data=[one], **options).times.computed == {"confidence": 0}
+        with pytest.raises(ConfigError, match="holds another sweep: data.source was 1 items"):
+            jaxseg_xai.sweep(data=[other], **options)
