@@ -185,5 +185,5 @@ def test_samples_are_told_apart_by_what_they_hold(tmp_path):
         found = jaxseg_xai.sweep(data=[one], **options)
         assert found.counts == {"confidence": {"OK": 1}}
         assert jaxseg_xai.sweep(data=[one], **options).times.computed == {"confidence": 0}
-        with pytest.raises(ConfigError, match="holds another sweep: data.source was 1 items"):
+        with pytest.raises(ConfigError, match=r"holds another sweep: data\.source was 1 items"):
             jaxseg_xai.sweep(data=[other], **options)
