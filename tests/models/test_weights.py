@@ -8,11 +8,13 @@ import safetensors.numpy
 from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError, MismatchError, ModelError
+from jaxseg_xai.data import open_dataset
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.bundle import ModelCard
 from jaxseg_xai.models.folder import bundled_models, load_model, save_model
 from jaxseg_xai.models.zoo.segnet import SegNetConfig
 from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.training.evaluate import evaluate
 
 CONFIG = UNetConfig.of_width(2, 1, in_channels=1)
 
@@ -265,11 +267,23 @@ def test_unknown_models_are_answered_with_the_known_ones(tmp_path):
 
 def test_bundled_models_load_small_licensed_and_say_how_they_were_made():
     models = bundled_models()
-    assert set(models) == {"brain", "triangle", "triangle-cue"}
+    of_brain = {f"brain-{name}" for name in ("hrnet", "segformer", "unext")}
+    assert set(models) == {"brain", "triangle", "triangle-cue", *of_brain}
     for name, path in models.items():
         card = load_model(name).card
-        assert sum(file.stat().st_size for file in path.iterdir()) < 4e6
+        assert sum(file.stat().st_size for file in path.iterdir()) < 1.3e6
         assert {"command", "seed", "dice", "licence", "data"} <= card.about.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bundled_models())
+def test_bundled_models_are_as_good_as_their_cards_say(name):
+    bundle = load_model(name)
+    about = bundle.card.about
+    held_out = open_dataset(about["data"], about["dice_split"])
+    assert len(held_out) == about["dice_images"]
+    found = evaluate(bundle.segmenter, bundle.variables, held_out)
+    assert found == pytest.approx(about["dice"], abs=1e-3)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "instance"])

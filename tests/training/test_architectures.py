@@ -42,10 +42,19 @@ class Drops(Architecture):
         return InputSpec(channels=self.in_channels, fixed_size=(self.image_size,) * 2)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bare(Architecture):
+    """A family without settings of its own."""
+
+    name: ClassVar[str] = "bare"
+    in_channels: int = 3
+    num_logits: int = 1
+
+
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
     """The families above, and one that is none, as a package would add them."""
-    for name, cls in (("drops", "Drops"), ("nonet", "TrainConfig")):
+    for name, cls in (("drops", "Drops"), ("bare", "Bare"), ("nonet", "TrainConfig")):
         entry = EntryPoint(name, f"{__name__}:{cls}", MODELS.group)
         monkeypatch.setitem(MODELS._entries, name, [entry])
 
@@ -141,6 +150,7 @@ def test_settings_of_a_family_from_a_file_and_from_flags(tmp_path):
     assert (found.config["depths"], found.config["embed_dims"]) == ((1, 1), (4, 8))
     assert found.config["align_corners"] is False
     assert not {"in_channels", "num_logits"} & found.config.keys()
+    assert settings("--architecture", "bare").config == {}
     flag = settings("--architecture=unet", "--unet.norm", "group").config
     assert flag["norm"] == "group"
     assert flag == settings("--architecture", "unet").config | {"norm": "group"}
@@ -155,6 +165,7 @@ def test_settings_of_a_family_from_a_file_and_from_flags(tmp_path):
             ["--architecture", "unet", "--unet.width", 4],
             "--unet.width: unet has encoder_channels, decoder_channels, .* any_size",
         ),
+        (["--architecture", "bare", "--bare.width", 4], "--bare.width: bare has no settings"),
         (["--architecture", "unet", "--unet.in-channels", 3], "any_size; the data say it"),
         (
             ["--architecture", "unet", "--segnet.depths", 3],
