@@ -57,6 +57,17 @@ def test_an_own_model_data_set_and_explainer(model, tmp_path):
     assert sweep(model, out, seed=1, overwrite=True).num_failed == 0
 
 
+def test_samples_are_images_that_have_names_and_labels(model, tmp_path):
+    samples = [Noise()[i] for i in range(2)]
+    options = {"explain": "confidence", "out": tmp_path / "s.zarr", "progress": False}
+    jaxseg_xai.sweep(model=model, data=samples, store_labels=True, **options)
+    found = jaxseg_xai.open_store(tmp_path / "s.zarr")
+    assert [one.image_id for one in found] == ["a", "b"]
+    np.testing.assert_array_equal(found[0].image.labels, samples[0].labels)
+    with pytest.raises(ConfigError, match="holds another sweep"):
+        jaxseg_xai.sweep(model=model, data=samples[:1], store_labels=True, **options)
+
+
 def test_pixels_that_are_not_scaled_are_refused_everywhere(tmp_path):
     model = jaxseg_xai.as_model(
         lambda x: 20 * (x[..., :1] - 0.5), class_names=["dark", "bright"], channels=3
