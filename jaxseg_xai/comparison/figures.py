@@ -87,7 +87,7 @@ def matrices(comparison: "Comparison") -> "Figure":
 
 
 def maps(comparison: "Comparison", max_items: int) -> "Figure | None":
-    """Maps of the models side by side, a row an image; None where there are no planes to draw."""
+    """Maps of the models side by side, a row an image; None where there are none to draw."""
     first = comparison.models[0].maps
     if len(first[0].grid) != 2 or not max_items:
         return None

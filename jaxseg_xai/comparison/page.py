@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxseg_xai.comparison import figures
 from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.data.pdcr import bin_names
 from jaxseg_xai.report.files import file_name
@@ -55,15 +54,13 @@ def write_page(comparison: "Comparison", folder: Path, *, max_items: int) -> Pat
 
 def draw(comparison: "Comparison", max_items: int) -> dict[str, tuple[bytes, str]]:
     """Name of a picture -> PNG bytes, and what it shows in words."""
-    found = {
-        "shares": (figures.pies(comparison), "Shares of blocks of each model"),
-        "histogram": (figures.histograms(comparison), "Histogram of effects of each model"),
-    }
+    rank = comparison.models[0].maps[0].effects.ndim
+    told = {"shares": "Shares of blocks of each model", "histogram": "Histogram of their effects"}
     if len(comparison.models) > 1:
-        found["agreement"] = (figures.matrices(comparison), "Agreement of each two models")
-    shown = figures.maps(comparison, max_items)
-    if shown is not None:
-        found["maps"] = (shown, "Maps of the models side by side")
+        told["agreement"] = "Agreement of each two models"
+    if max_items and rank == 2:
+        told["maps"] = "Maps of the models side by side"
+    found = {what: (comparison.plot(what, max_items=max_items), alt) for what, alt in told.items()}
     for model in comparison.models:
         for name, table in model.parts.items():
             title = f"{model.name}: the parts that carry {name}"

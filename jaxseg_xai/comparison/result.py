@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from jaxseg_xai.comparison import parts
 from jaxseg_xai.comparison.maps import BlockMap, ModelMaps
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.metrics.agreement import compare_maps, histogram, shares
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Record = dict[str, Any]
 #: What two maps are compared by, see `metrics.agreement.Agreement`.
@@ -150,6 +153,32 @@ class Comparison:
     def part_pairs(self) -> list[Record]:
         """Agreement of each two models of one architecture on their parts."""
         return parts.agreement(self.models, self.threshold)
+
+    def plot(self, what: str = "agreement", *, max_items: int = 4) -> "Figure":
+        """One of the pictures of the page.
+
+        Args:
+          what: "shares" (pies), "histogram", "agreement" or "maps".
+          max_items: so many maps, evenly spaced.
+
+        Raises:
+          MissingExtraError: without the extra `report`.
+          ConfigError: another name, or maps of volumes.
+        """
+        from jaxseg_xai.comparison import figures
+
+        match what:
+            case "shares":
+                return figures.pies(self)
+            case "histogram":
+                return figures.histograms(self)
+            case "agreement":
+                return figures.matrices(self)
+            case "maps" if (found := figures.maps(self, max_items)) is not None:
+                return found
+            case "maps":
+                raise ConfigError("maps of volumes, or none; `jaxseg-xai report` draws volumes")
+        raise ConfigError(f"no picture {what!r}; there is shares, histogram, agreement, maps")
 
     def save(self, folder: str | os.PathLike[str], *, max_items: int = 4) -> Path:
         """Write tables (CSV, JSON), pictures (PNG) and a page (HTML) that shows them.

@@ -12,8 +12,7 @@ from PIL import Image
 from jaxseg_xai.cli.command import EXIT_BAD_INPUT, EXIT_OK
 from jaxseg_xai.cli.main import main
 from jaxseg_xai.comparison import compare_effects, compare_models
-from jaxseg_xai.comparison.figures import histograms, maps, matrices, pies
-from jaxseg_xai.core.errors import JaxsegError, MissingExtraError
+from jaxseg_xai.core.errors import ConfigError, JaxsegError, MissingExtraError
 from jaxseg_xai.report.panels import to_png
 from tests.comparison.made_up import store_of
 from tests.comparison.test_comparison import NOTHING, A, B
@@ -118,17 +117,17 @@ def test_bad_input_is_one_line(folder, monkeypatch, capsys, arguments, message):
 def test_pictures_of_many_models_and_of_arrays():
     effects = {f"model {i}": np.stack([A, i * B]) for i in range(6)}
     found = compare_effects(effects)
-    assert len(pies(found).axes) == 8
-    assert "model 5" in words(histograms(found))
-    assert "model 5" in words(matrices(found))
-    nothing = compare_effects({"a": A[None], "b": NOTHING[None]})
-    assert words(matrices(nothing)).split().count("–") == 2  # no rank correlation, either way
-    shown = maps(found, 1)
-    assert shown is not None
-    for figure in (pies(found), histograms(found), matrices(found), shown):
+    for what in ("shares", "histogram", "agreement", "maps"):
+        figure = found.plot(what, max_items=1)
+        assert "model 5" in words(figure)
         to_png(figure)
+    nothing = compare_effects({"a": A[None], "b": NOTHING[None]})
+    assert words(nothing.plot()).split().count("–") == 2  # no rank correlation, either way
     volumes = compare_effects({"a": np.ones((1, 2, 2, 2)), "b": np.ones((1, 2, 2, 2))})
-    assert maps(volumes, 4) is None
+    with pytest.raises(ConfigError, match="maps of volumes"):
+        volumes.plot("maps")
+    with pytest.raises(ConfigError, match="no picture 'pies'; there is shares"):
+        found.plot("pies")
 
 
 def test_what_cannot_be_written_and_what_is_missing(tmp_path, monkeypatch):
