@@ -128,6 +128,8 @@ def describe_model(segmenter: Segmenter) -> str:
         found.append(f"sides a multiple of {spec.multiple_of} (else: {spec.pad})")
     if spec.spacing:
         found.append(f"resampled to {' x '.join(map(str, spec.spacing))} mm")
+    if spec.channel_order != "rgb":
+        found.append(f"channels as {spec.channel_order}")
     if spec.raw:
         found.append("numbers of the file")
     return f"takes {', '.join(found)}; classes {', '.join(output.class_names)}"

@@ -1,7 +1,6 @@
 """What can be set about a training run."""
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.parse import from_table, json_value
 from jaxseg_xai.core.types import Source
-from jaxseg_xai.data import SOURCES, open_dataset
+from jaxseg_xai.data import SOURCES, name_of_source, open_dataset, options_of
 from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.registry import MODELS
 
@@ -64,8 +63,12 @@ class TrainSettings:
                 f"data is empty: name a data set ({', '.join(SOURCES.names())}) or a folder"
             )
         if self.data in SOURCES:
-            takes_size = "size" in inspect.signature(SOURCES.get(self.data)).parameters
+            takes_size = "size" in options_of(self.data)
             return open_dataset(self.data, split, **({"size": self.size} if takes_size else {}))
+        # A folder of a known layout says its classes itself.
+        known = options_of(name_of_source(self.data))
+        if "class_names" not in known:
+            return open_dataset(self.data, split)
         if len(self.classes) < 2:
             raise ConfigError(
                 f"{self.data}: classes has {len(self.classes)} entries; name the classes of the "

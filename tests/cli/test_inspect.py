@@ -47,6 +47,12 @@ def test_what_a_model_will_see(model, images, tmp_path, capsys):
         assert sheet.width > 400
 
 
+def test_what_is_left_out_is_said(images, tmp_path, capsys, caplog):
+    (images / "images" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    run(capsys, "inspect", images, "--out", tmp_path / "sheet.png")
+    assert "left out are broken links (1): gone.png" in caplog.text
+
+
 def test_what_cannot_be_used_is_said_with_its_reason(model, images, tmp_path, capsys):
     tiny.write_images(images, ["i31"], size=31)
     (images / "images" / "text.png").write_text("no image")

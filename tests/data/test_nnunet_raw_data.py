@@ -13,6 +13,7 @@ from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data import as_source, open_dataset
 from jaxseg_xai.data.sources.nnunet_raw import NNUNetRawDataset
 from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.training.config import TrainConfig
 from tests.models import test_nnunet as results
 
 AFFINE = np.diag([-3.0, -1.0, 1.5, 1.0])
@@ -72,6 +73,11 @@ def test_slices_of_a_case(tmp_path):
     assert (sample.group, sample.image.shape, sample.spacing) == ("case2", (12, 14, 2), (1.5, 3.0))
     values = volume("case2")  # x to the left, y to the back, z up
     np.testing.assert_array_equal(sample.image[..., 0], values[:, 14, ::-1].T)
+
+
+def test_training_takes_the_classes_from_the_folder(tmp_path):
+    source = TrainConfig(data=str(write(tmp_path))).open("train")
+    assert source.class_names == tuple(LABELS)
 
 
 def test_regions_are_planes(tmp_path):
