@@ -42,7 +42,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 def compare(net: Net) -> dict[str, float]:
     """Differences in shares of the largest value, how often it was compiled, and FLOPs saved."""
     module, rng = net.make(), np.random.default_rng(0)
-    model = _model(module, net)
+    model = net.bundle(module)
     spec = model.segmenter.input
     images = rng.random((2, *net.size, spec.channels))
     run = jax.jit(model.segmenter)
@@ -70,10 +70,6 @@ def compare(net: Net) -> dict[str, float]:
     }
 
 
-def _model(module: torch.nn.Module, net: Net) -> Bundle:
-    return jaxseg_xai.from_torch(module, class_names=("background", "object"), **net.description)
-
-
 def _raw(model: Bundle, variables: Any, images: jax.Array) -> jax.Array:
     """The output in the images' precision, before it is resized to their size."""
     found = model.segmenter.apply(variables, images)
@@ -85,11 +81,7 @@ def _raw(model: Bundle, variables: Any, images: jax.Array) -> jax.Array:
 def _torch(module: Any, net: Net, images: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
     """By PyTorch, channels last: output, gradient of a weighted sum, weights of the sum."""
     inputs = torch.from_numpy(images).movedim(-1, 1).to(getattr(torch, dtype)).requires_grad_()
-    found = module.to(inputs.dtype)(inputs)
-    for key in net.description.get("select", ()):
-        found = found[key]
-    if isinstance(found, list | tuple):
-        found = found[0]
+    found = net.logits(module.to(inputs.dtype)(inputs))
     if dtype == "float32" and found.shape[2:] != inputs.shape[2:]:
         found = torch.nn.functional.interpolate(found, size=inputs.shape[2:], mode="bilinear")
     weight = torch.from_numpy(np.random.default_rng(1).normal(size=found.shape)).to(found.dtype)
@@ -118,7 +110,7 @@ def explain(net: Net) -> str:
     Raises:
       JaxsegError: one did not.
     """
-    model, done = _model(net.make(), net), []
+    model, done = net.bundle(net.make()), []
     spec = model.segmenter.input
     image = np.random.default_rng(0).random((*net.size, spec.channels)).astype(np.float32)
     for method, settings in METHODS.items():
@@ -131,26 +123,13 @@ def explain(net: Net) -> str:
     return ", ".join(done)
 
 
-def _stand_in_for_torchvision() -> Any:
-    """Two operators that nothing here calls, for a torchvision that does not fit PyTorch's build.
-
-    PyPI's torchvision does not load its operators beside a CPU build; then even the import fails.
-    """
-    if hasattr(torch.ops.torchvision, "nms"):
-        return None
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
-
-
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description="from_torch on networks of MONAI and others")
     parser.add_argument("names", nargs="*", help="parts of names; all networks without")
     parser.add_argument("--methods", action="store_true", help="also explain an image with each")
     asked = parser.parse_args()
-    operators, failed = _stand_in_for_torchvision(), False
+    failed = False
     for name, net in NETS.items():
         if asked.names and not any(part in name for part in asked.names):
             continue
@@ -166,7 +145,6 @@ def main() -> int:
         failed |= max(numbers) > LIMIT or found["compiled"] != 1
         cells = [name, *(f"{n:.1e}" for n in numbers), f"{found['compiled']:.0f}"]
         print(f"| {' | '.join(cells)} | {found['FLOPs saved']:.3g} | {methods} |", flush=True)
-    del operators
     return int(failed)
 
 

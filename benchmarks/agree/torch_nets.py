@@ -1,11 +1,16 @@
 """PyTorch networks of MONAI, transformers and segmentation-models-pytorch, small ones."""
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+
+import jaxseg_xai
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.models import Bundle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Net:
 
     def make(self) -> torch.nn.Module:
         """The network in evaluation mode; every call makes the same."""
+        _stand_in_for_torchvision()
         torch.manual_seed(0)
         net = self.build(importlib.import_module(self.library)).eval()
         for module in net.modules():
@@ -35,6 +41,59 @@ class Net:
                 module.running_var.uniform_(0.5, 1.5)  # pyright: ignore[reportCallIssue]
                 module.running_mean.uniform_(-0.2, 0.2)  # pyright: ignore[reportCallIssue]
         return net
+
+    def bundle(self, module: torch.nn.Module) -> Bundle:
+        """Ours of a network that was made."""
+        names = ("background", "object")
+        return jaxseg_xai.from_torch(module, class_names=names, **self.description)
+
+    def logits(self, found: Any) -> torch.Tensor:
+        """In what a network returns."""
+        for key in self.description.get("select", ()):
+            found = found[key]
+        return found[0] if isinstance(found, list | tuple) else found
+
+
+class Peer(torch.nn.Module):
+    """A network as the benchmarks' peers take it: logits [N, K, H, W] of the images' size."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net, self.module = net, net.make()
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next(self.parameters()).device
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, C, H, W] -> logits."""
+        found = self.net.logits(self.module(images))
+        size = images.shape[2:]
+        if found.shape[2:] != size:
+            found = torch.nn.functional.interpolate(found, size=size, mode="bilinear")
+        return found
+
+
+def find_net(name: str) -> Net:
+    """A network of `NETS`; `ConfigError` where there is none of this name."""
+    if name not in NETS:
+        raise ConfigError(f"no network {name!r}; there is {', '.join(NETS)}")
+    return NETS[name]
+
+
+@functools.cache  # it is there as long as somebody holds it
+def _stand_in_for_torchvision() -> Any:
+    """Two operators that nothing here calls, for a torchvision that does not fit PyTorch's build.
+
+    PyPI's torchvision does not load its operators beside a CPU build; then even the import fails.
+    """
+    if hasattr(torch.ops.torchvision, "nms"):
+        return None
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
 
 
 _MONAI, _SMP, _HF = "monai.networks.nets", "segmentation_models_pytorch", "transformers"

@@ -16,10 +16,11 @@ from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, PeerSample, Row, Timing
 from benchmarks.harness.settings import COMPILED, Settings
 from benchmarks.harness.timing import Pace, interleave, phase, timed
-from benchmarks.methods.inputs import choose_images, inputs_of, open_model
+from benchmarks.methods.inputs import TORCH, choose_images, inputs_of, open_model
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle
+from jaxseg_xai.models.zoo.unet import UNetConfig
 
 #: Name of ours -> the method with its settings, and what it explains.
 Prepared = dict[str, tuple[Any, Inputs]]
@@ -59,6 +60,8 @@ class Case:
             raise ConfigError(f"case {self.name} has no PyTorch peer; use --peer none")
         if settings.peer in COMPILED and not self.compiles:
             raise ConfigError(f"case {self.name} has no compiled PyTorch peer; use --peer tuned")
+        if settings.model.startswith(TORCH) and settings.peers not in ((), ("original",)):
+            raise ConfigError(f"{settings.model}: only the U-Net is tuned; use --peer original")
         if self.all_devices and settings.devices != jax.local_device_count():
             raise ConfigError(
                 f"case {self.name} uses all {jax.local_device_count()} devices; leave out --devices"
@@ -242,10 +245,16 @@ def fewer_flops(forward: float, intervention: float) -> Row:
 
 def peer_model(bundle: Bundle) -> Any:
     """The bundle's model in PyTorch, on the device and in the dtype of ours."""
+    from benchmarks.agree.torch_nets import Peer, find_net
     from benchmarks.peers.running import place
     from benchmarks.peers.unet import torch_unet
 
-    model = torch_unet(bundle.card.architecture_config(), bundle.variables)
+    if bundle.name.startswith(TORCH):
+        model: Any = Peer(find_net(bundle.name.removeprefix(TORCH)))
+    elif isinstance(config := bundle.card.architecture_config(), UNetConfig):
+        model = torch_unet(config, bundle.variables)
+    else:
+        raise ConfigError(f"{bundle.name}: the peers know the U-Net only; use --peer none")
     return place(model, bundle.segmenter.dtype)
 
 
@@ -255,8 +264,11 @@ def asked_peers(
     """Name -> one repetition of the peers that are asked for; `tuned` is given a fast model."""
     from benchmarks.peers.unet import compiled_copy, tuned_copy
 
+    found: dict[str, Callable[[], Any]] = {"original": original}
+    if settings.peers == ("original",):
+        return found
     folded = tuned_copy(model)
-    found: dict[str, Callable[[], Any]] = {"original": original, "tuned": lambda: tuned(folded)}
+    found["tuned"] = lambda: tuned(folded)
     if settings.peer in COMPILED:
         fast = compiled_copy(folded, COMPILED[settings.peer])
         found[settings.peer] = lambda: tuned(fast)

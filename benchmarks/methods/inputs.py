@@ -27,6 +27,8 @@ from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweeps.regions import Region, find_region
 
 BOX_SIDE = 32
+#: A model that is called so is one of `agree.torch_nets`: "torch:smp Unet".
+TORCH = "torch:"
 #: Share of pixels that a random network calls foreground.
 _FOREGROUND = 0.3
 #: Images tried per image wanted before it is said that the model finds nothing.
@@ -59,6 +61,11 @@ def open_model(settings: Settings) -> Bundle:
     """The model that the settings name."""
     if settings.width is not None:
         return _in_dtype(bundle_of(*random_model(settings.width), "random"), settings)
+    if settings.model.startswith(TORCH):
+        from benchmarks.agree.torch_nets import find_net  # PyTorch only where it is needed
+
+        net = find_net(settings.model.removeprefix(TORCH))
+        return _in_dtype(dataclasses.replace(net.bundle(net.make()), name=settings.model), settings)
     if settings.model in MODELS:
         bundle = untrained(settings.model)
         network = random_network(bundle.card.architecture_config())

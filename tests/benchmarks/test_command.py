@@ -36,6 +36,11 @@ def test_list_names_every_case(capsys):
         (["run", "misure", "--devices", "2", "--lanes", "3"], "--lanes is 3"),
         (["run", "ate", "--model", "brain", "--width", "8"], "--width is for --model random"),
         (["run", "ate", "--model", "nowhere"], "nowhere: no such model"),
+        (["run", "ate", "--model", "torch:no net"], "no network 'no net'; there is MONAI UNet,"),
+        (
+            ["run", "ate", "--model", "torch:smp Unet", "--peer", "tuned"],
+            "torch:smp Unet: only the U-Net is tuned; use --peer original",
+        ),
         (["run", "sweep", "--peer", "tuned"], "case sweep has no PyTorch peer"),
         (
             ["run", "grad-cam", "--peer", "compiled"],
