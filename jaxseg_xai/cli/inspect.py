@@ -19,6 +19,7 @@ from jaxseg_xai.sweeps.config import SweepConfig
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.look import Look, look, orientation_of, shares_of, sizes_of
 from jaxseg_xai.sweeps.run import work_of
+from jaxseg_xai.sweeps.work import check_classes
 
 _MOST_LETTERS = 40
 _HEAD = ("item", "size", "channels", "range", "spacing mm", "axes to", "model gets", "labels")
@@ -100,6 +101,10 @@ def show_data(source: Source, chosen: list[int], bundle: Bundle | None, *, num: 
     segmenter = None if bundle is None else bundle.segmenter
     if bundle is not None:
         print(f"model {bundle.name}: {describe_model(bundle.segmenter)}")
+        try:
+            check_classes(bundle, source, needed=True)
+        except ConfigError as error:
+            print(f"labels that the model does not know: {error}")
     step = max(len(chosen) / num, 1.0) if num else 1.0
     picked = [chosen[int((i + 0.5) * step)] for i in range(int(len(chosen) / step))]
     looks = look(source, picked, segmenter)

@@ -149,8 +149,6 @@ def _name(*given: Any) -> str:
         elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
             array = np.ascontiguousarray(value)
             found.append(f"array {array.shape} {zlib.crc32(array.tobytes())}")
-        elif isinstance(value, Sample):
-            found.append(f"{value.id} {_name(value.image, value.labels)}")
         else:
             found.append(f"{type(value).__name__} of {len(value)} items")
     return " ".join(filter(None, found))

@@ -67,6 +67,13 @@ def test_what_cannot_be_used_is_said_with_its_reason(model, images, tmp_path, ca
     assert "32x32" in row
 
 
+def test_labels_that_mean_something_else_are_said(model, tmp_path, capsys):
+    flags = ("--data.num", "2", "--data.size", "32", "--out", tmp_path / "sheet.png")
+    code, printed = run(capsys, "inspect", "shapes", "--model", model, *flags)
+    assert code == 0
+    assert "the images are labelled background, triangle, but" in printed.out
+
+
 def test_volumes_without_a_model(tmp_path, capsys):
     rng = np.random.default_rng(0)
     image = nibabel.Nifti1Image(rng.random((6, 8, 5), np.float32), np.diag([-2.0, -3.0, 4.0, 1]))
