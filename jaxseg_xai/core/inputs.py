@@ -161,12 +161,6 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
         image = np.pad(image, [(0, n) for n in extra] + [(0, 0)], mode=spec.pad)
     padded = tuple(n + e for n, e in zip(resized, extra, strict=True))
     grid = Grid(size, resized, padded, box, apart)
-    labels = sample.labels
-    if labels is not None and labels.shape[: spec.rank] != size:
-        raise DataError(
-            f"{sample.id}: labels {labels.shape} for an image {size}; give one label a pixel, or "
-            "planes [*S, classes]"
-        )
     return Prepared(image=np.ascontiguousarray(image, np.float32), grid=grid)
 
 

@@ -13,9 +13,14 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jaxseg_xai.core.errors import JaxsegError
+
 #: A leaf of a pytree: a JAX array or tracer on the device, a NumPy array on the host, a ShapeDtype
 #: struct when tracing. Shapes and dtypes stand in the docstrings.
 Array = Any
+
+#: In a label map: a pixel whose class nobody knows. It belongs to no region of ground truth.
+IGNORED = -1
 
 
 class Status(enum.IntEnum):
@@ -53,8 +58,9 @@ class Sample:
     Attributes:
       id: unique name within the source.
       image: float32 [*S, C], scaled (for the built-in sources: to [0, 1]).
-      labels: ground truth, or None: a label map int32 [*S] where classes exclude each other, planes
-        bool [*S, K] where they may overlap.
+      labels: ground truth, or None: a label map int32 [*S] where classes exclude each other (with
+        `IGNORED` where nobody knows the class), planes bool [*S, K] where they may overlap.
+      labels_error: why there are no labels although there should be; raised by who needs them.
       group: name of what items belong together to (a volume, a patient); "" stands for the id.
       spacing: size of a pixel along each axis in millimetres, or None.
       affine: float64 [4, 4] from voxel indices to millimetres, or None.
@@ -63,6 +69,7 @@ class Sample:
     id: str
     image: np.ndarray
     labels: np.ndarray | None = None
+    labels_error: JaxsegError | None = None
     group: str = ""
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
@@ -136,3 +143,8 @@ def plane_of(segmentation: np.ndarray, class_index: int, rank: int) -> np.ndarra
     if segmentation.ndim == rank:
         return segmentation == class_index
     return segmentation[..., class_index].astype(bool)
+
+
+def known_pixels(labels: np.ndarray, rank: int) -> np.ndarray:
+    """Where ground truth says a class, bool [*S], of a label map [*S] or planes [*S, K]."""
+    return labels != IGNORED if labels.ndim == rank else np.ones(labels.shape[:rank], bool)

@@ -13,12 +13,14 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.data.degraded import DegradedDataset
+from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.data.sources.memory import MemorySource, as_source
 
 __all__ = [
     "SOURCES",
     "DegradedDataset",
+    "LabelValues",
     "MemorySource",
     "OpenSource",
     "as_source",

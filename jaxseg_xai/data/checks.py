@@ -4,12 +4,14 @@ Each function raises `DataError` with one line that names the item and the remed
 can record a bad item as failed and go on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError, EmptyImageError, JaxsegError
-from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.core.types import IGNORED, Sample, Source
+from jaxseg_xai.data.label_values import LabelValues
 
 Window = tuple[float, float]
 
@@ -131,8 +133,20 @@ def check_image(
     return np.ascontiguousarray(image)
 
 
+def labels_or_error(read: Callable[[], np.ndarray | None]) -> dict[str, Any]:
+    """The fields of a `Sample` that say its labels, or why they cannot be used."""
+    try:
+        return {"labels": read()}
+    except JaxsegError as error:
+        return {"labels_error": error}
+
+
 def check_labels(
-    labels: np.ndarray, name: str, size: Sequence[int], class_names: Sequence[str] = ()
+    labels: np.ndarray,
+    name: str,
+    size: Sequence[int],
+    class_names: Sequence[str] = (),
+    values: LabelValues | None = None,
 ) -> np.ndarray:
     """Check a label map, or the planes of classes that may overlap.
 
@@ -142,9 +156,11 @@ def check_labels(
       name: what the error message calls the item.
       size: S of the image.
       class_names: the classes; an empty sequence leaves the upper end of the range unchecked.
+      values: what the numbers of a label map mean; None: classes.
 
     Returns:
-      int32 [*S], contiguous, in [0, len(class_names)) if there are class names; or bool [*S, K].
+      int32 [*S], contiguous, in [0, len(class_names)) if there are class names, `IGNORED` where the
+      class is not known; or bool [*S, K].
 
     Raises:
       DataError: other shape, another size than the image, fractions, values out of range.
@@ -167,15 +183,16 @@ def check_labels(
         if not (np.abs(labels - whole) <= _LABEL_ROUNDING).all():
             raise DataError(f"{name}: the label map holds fractions or NaN; store class indices")
         labels = whole
-    low, high = int(labels.min()), int(labels.max())
+    labels, known = (values or LabelValues()).classes(labels)
+    low, high = int(labels.min(where=known, initial=0)), int(labels.max(where=known, initial=0))
     limit = len(class_names) or np.iinfo(np.int32).max
     if low < 0 or high >= limit:
         bad = low if low < 0 else high
         raise DataError(
             f"{name}: label {bad} is out of range (0 to {limit - 1}); name every class in"
-            " class_names, or map the value to one of them"
+            " class_names, or map the value to one of them (labels.map, labels.ignore)"
         )
-    return np.ascontiguousarray(labels, dtype=np.int32)
+    return np.where(known, labels, IGNORED).astype(np.int32)
 
 
 def _check_planes(

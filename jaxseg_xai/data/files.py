@@ -16,6 +16,7 @@ from jaxseg_xai.data.checks import (
     scale_integers,
     to_float,
 )
+from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.nifti import Plane, Volume
 
 
@@ -64,6 +65,7 @@ class FileReader:
         rank: int = 2,
         plane: Plane = "axial",
         raw: bool = False,
+        label_values: LabelValues | None = None,
     ) -> None:
         """Say how files are read.
 
@@ -72,6 +74,7 @@ class FileReader:
           rank: 2 reads NIfTI files slice by slice, 3 as volumes [z, y, x].
           plane: of the slices.
           raw: whether volumes keep the numbers of their file.
+          label_values: what the values of label maps mean; None: classes.
 
         Raises:
           ConfigError: a bad window, rank or plane, or a window for raw numbers.
@@ -81,7 +84,7 @@ class FileReader:
                 f"rank={rank}, plane={plane!r}: give 2 for slices or 3 for volumes, and one of "
                 f"{', '.join(nifti.PLANES)}"
             )
-        self._window = check_window(window)
+        self._window, self._values = check_window(window), label_values or LabelValues()
         if raw and window is not None:
             raise ConfigError(
                 f"window={window}: the model takes the numbers of the file; leave window out"
@@ -146,16 +149,34 @@ class FileReader:
         if is_nifti(path) != is_nifti(image):
             raise DataError(f"{path}: a NIfTI image needs a NIfTI label map, other images do not")
         if not is_nifti(path):
-            return check_labels(readers.read_labels(path), str(path), size, class_names)
+            return self.checked(self._raw_labels(path), str(path), size, class_names)
         if self._rank == 3:
             nifti.check_same_grid(image, path)
             volume = nifti.read_labels(path, None, like=image)
-            return check_labels(volume, str(path), size, class_names)
+            return self.checked(volume, str(path), size, class_names)
         if self._last_labels is None or self._last_labels[0] != (image, path):
             nifti.check_same_grid(image, path)
             self._last_labels = ((image, path), nifti.read_labels(path, self._plane))
         found = self._last_labels[1][:, :, level].copy()
-        return check_labels(found, item_name(path, level), size, class_names)
+        return self.checked(found, item_name(path, level), size, class_names)
+
+    def checked(
+        self, raw: np.ndarray, name: str, size: Sequence[int], class_names: Sequence[str]
+    ) -> np.ndarray:
+        """The labels in the numbers of a file, as `check_labels` returns them."""
+        found = self._values.numbers(raw, name) if self._values.of_pictures else raw
+        return check_labels(found, name, size, class_names, self._values)
+
+    def _raw_labels(self, path: Path) -> np.ndarray:
+        suffix = readers.split_name(path)[1]
+        if self._values.of_pictures and suffix in (*readers.PILLOW, *readers.TIFF):
+            return readers.read_image(path).values
+        if suffix in (".jpg", ".jpeg"):
+            raise DataError(
+                f"{path}: JPEG changes the numbers of a label map; save it as PNG, or set "
+                "labels.threshold for a mask of one class"
+            )
+        return readers.read_labels(path)
 
     def _slice(self, path: Path, level: int | None) -> Scan:
         if self._last_volume is None or self._last_volume[0] != path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg_xai.core.types import plane_of
+from jaxseg_xai.core.types import known_pixels, plane_of
 from jaxseg_xai.ops.dice import hard_dice
 from jaxseg_xai.store import Row, Store
 
@@ -29,9 +29,10 @@ def true_dice(store: Store, rows: Sequence[Row]) -> np.ndarray:
         image = store.read_image(index)
         if image is None or image.labels is None or image.prediction is None:
             continue
+        known = known_pixels(image.labels, store.rank)
         for number in numbers:
             segment, truth = (
-                jnp.asarray(plane_of(segmentation, rows[number].class_index, store.rank))
+                jnp.asarray(plane_of(segmentation, rows[number].class_index, store.rank) & known)
                 for segmentation in (image.prediction, image.labels)
             )
             dices[number] = float(hard_dice(segment, truth))

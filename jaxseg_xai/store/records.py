@@ -95,7 +95,8 @@ class StoredImage:
     Attributes:
       id: unique name of the image.
       image: uint8 [*S, 3]; to be written also [*S, 1].
-      labels: ground truth, a label map int16 [*S] or planes bool [*S, K] of classes that may
+      labels: ground truth, a label map int16 [*S] (-1 where it is not known) or planes
+        bool [*S, K] of classes that may
         overlap; None where there is none.
       prediction: the model's, as above.
       affine: float64 [4, 4], see `Sample`; None where it is not known.

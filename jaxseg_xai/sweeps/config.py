@@ -12,6 +12,7 @@ from jaxseg_xai.core.fields import check, idle_fields, setting
 from jaxseg_xai.core.input_spec import Grey, Pad
 from jaxseg_xai.core.parse import from_table, json_value
 from jaxseg_xai.core.segmenter import Dtype
+from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.regions import Region, parse_region
@@ -96,6 +97,7 @@ class SweepSettings:
       out: the store to write (Zarr); the same configuration continues where it stopped.
       model: a bundled model (see `jaxseg-xai models`) or a folder with model.json.
       data: which images.
+      labels: what the values of label maps in files mean, where they are no class numbers.
       classes: names of the classes to explain; all but the background where empty.
       roi: the region of methods that explain a region.
       others_source: data set that gives the patches and whole images which methods put in the place
@@ -123,6 +125,7 @@ class SweepSettings:
     out: Path = setting(_OUT, idle=True)
     model: str = ""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    labels: LabelValues = dataclasses.field(default_factory=LabelValues)
     classes: tuple[str, ...] = ()
     roi: RoiConfig = dataclasses.field(default_factory=RoiConfig)
     others_source: str = ""
@@ -158,7 +161,7 @@ class SweepConfig(SweepSettings):
         """What must be equal for a sweep to be continued, as JSON values."""
         names = {field.name for field in dataclasses.fields(SweepSettings)}
         found = {name: getattr(self, name) for name in names.difference(idle_fields(self))}
-        found |= {name: dataclasses.asdict(found[name]) for name in ("data", "roi")}
+        found |= {name: dataclasses.asdict(found[name]) for name in ("data", "labels", "roi")}
         found["explain"] = {job.label: job.identity() for job in self.explain}
         return json.loads(json.dumps(found, default=json_value, sort_keys=True))
 

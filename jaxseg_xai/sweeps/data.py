@@ -12,6 +12,7 @@ from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import SOURCES, name_of_source, open_dataset, options_of
 from jaxseg_xai.data.degraded import Degradation, DegradedDataset
 from jaxseg_xai.data.files import name_of
+from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.nifti import Plane
 
 
@@ -48,7 +49,12 @@ class DataConfig:
     severity: int = 3
 
     def open(
-        self, output: OutputSpec | None, taken: InputSpec | None = None, *, read_labels: bool = True
+        self,
+        output: OutputSpec | None,
+        taken: InputSpec | None = None,
+        *,
+        read_labels: bool = True,
+        label_values: LabelValues | None = None,
     ) -> tuple[Source, list[int]]:
         """The data set for a model, and which of its items to use.
 
@@ -57,6 +63,7 @@ class DataConfig:
           taken: what the model takes: slices or volumes, scaled or with the numbers of their files;
             None: what the data set usually gives.
           read_labels: whether label maps are read where they are files.
+          label_values: what their values mean; None: classes.
 
         Raises:
           ConfigError: no such data set, item or option.
@@ -65,7 +72,10 @@ class DataConfig:
         # A label map of classes that may overlap still has a background.
         background = ("background",) if output is not None and output.overlapping else ()
         names = () if output is None else (*background, *output.class_names)
-        return self._open(names, taken, read_labels=read_labels)
+        labels: dict[str, Any] = {}
+        if label_values not in (None, LabelValues()):
+            labels = {"label_values": label_values}
+        return self._open(names, taken, read_labels=read_labels, **labels)
 
     def open_pool(self, source: str, taken: InputSpec | None = None) -> Source:
         """Another data set that only gives patches, its images read as these are."""
@@ -77,7 +87,12 @@ class DataConfig:
         )[0]
 
     def _open(
-        self, class_names: tuple[str, ...], taken: InputSpec | None, *, read_labels: bool
+        self,
+        class_names: tuple[str, ...],
+        taken: InputSpec | None,
+        *,
+        read_labels: bool,
+        **options: Any,
     ) -> tuple[Source, list[int]]:
         if not self.source:
             raise ConfigError(
@@ -89,7 +104,6 @@ class DataConfig:
             source, items = source.parent, (*items, name_of(source))
             if source.name == "images":  # its label maps are in labels/ beside it
                 source = source.parent
-        options: dict[str, Any] = {}
         if self.labels is not None:
             options["labels"] = self.labels
         if self.window is not None:

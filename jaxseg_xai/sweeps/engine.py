@@ -1,6 +1,7 @@
 """Runs a sweep into a store: reads, predicts, batches by size, explains, writes what it finds."""
 
 import dataclasses
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -95,6 +96,7 @@ class Engine:
         }
         self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
         self._jobs = {job.label: job for job in work.jobs}
+        self._without_labels: list[str] = []
         self._queues: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
         labels = list(self._jobs)
         self._times = Times(
@@ -132,6 +134,11 @@ class Engine:
                     self._compute(key)
             finally:
                 self._store.flush()
+        if self._without_labels:
+            logging.getLogger(__name__).warning(
+                f"{len(self._without_labels)} images are stored without their label maps, which "
+                f"cannot be used (the first: {self._without_labels[0]})"
+            )
         return self._times
 
     def _take(self, group: list[tuple[int, Item | JaxsegError]]) -> None:
@@ -159,6 +166,8 @@ class Engine:
         self._store.flush()
 
     def _write_image(self, item: Item, prediction: np.ndarray) -> None:
+        if self._work.keep_labels and item.sample.labels_error is not None:
+            self._without_labels.append(str(item.sample.labels_error))
         image = StoredImage(
             id=item.sample.id,
             image=to_display(item.sample.image),
@@ -172,6 +181,10 @@ class Engine:
         for label, rows in self._pending[item.position].items():
             job = self._jobs[label]
             reference = self._work.reference_of(job)
+            if reference != "prediction" and item.sample.labels_error is not None:
+                for row in rows:
+                    self._fail(label, row, str(item.sample.labels_error))
+                continue
             if reference == "truth" and item.sample.labels is None and job.target is None:
                 reference = "prediction"
             for row in rows:

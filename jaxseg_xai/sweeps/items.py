@@ -18,7 +18,7 @@ class Item:
 
     Attributes:
       position: of the image in the plan.
-      sample: with its labels in the form of the model's predictions.
+      sample: with its labels in the form of the model's predictions, or why they have none.
       prepared: the image on the model's grid.
     """
 
@@ -47,8 +47,13 @@ def _read(work: Work, position: int) -> Item | JaxsegError:
     segmenter = work.bundle.segmenter
     try:
         sample = read_item(work.source, work.chosen[position])
-        labels = as_planes(sample, segmenter.output, segmenter.input.rank)
-        sample = dataclasses.replace(sample, labels=labels)
-        return Item(position=position, sample=sample, prepared=prepare(sample, segmenter.input))
+        prepared = prepare(sample, segmenter.input)
     except JaxsegError as error:
         return error
+    labels, wrong = None, None
+    try:
+        labels = as_planes(sample, segmenter.output, segmenter.input.rank)
+    except JaxsegError as error:  # of who looks at them
+        wrong = error
+    sample = dataclasses.replace(sample, labels=labels, labels_error=wrong)
+    return Item(position=position, sample=sample, prepared=prepared)

@@ -208,7 +208,9 @@ def work_of(config: SweepConfig) -> Work:
     taken, output = bundle.segmenter.input, bundle.segmenter.output
     # Label maps in files are read only where somebody looks at them.
     read_labels = config.store_labels or look_at_labels(config.explain, config.roi)
-    source, chosen = config.data.open(output, taken, read_labels=read_labels)
+    source, chosen = config.data.open(
+        output, taken, read_labels=read_labels, label_values=config.labels
+    )
     chosen, corners = listed(config.roi, source, chosen)
     others = config.data.open_pool(config.others_source, taken) if config.others_source else None
     return Work(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.output_spec import OutputSpec
-from jaxseg_xai.core.types import Sample, SegmentTarget, Status, plane_of
+from jaxseg_xai.core.types import IGNORED, Sample, SegmentTarget, Status, known_pixels, plane_of
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.outcomes import OUTCOMES
 from jaxseg_xai.sweeps.regions import Region, find_region
@@ -104,6 +104,10 @@ def make_target(
     predicted = plane_of(prediction, class_index, rank)
     truth = None if labels is None else plane_of(labels, class_index, rank)
     own = reference_plane(grid.back(predicted), truth, reference)
+    known = np.ones(grid.sample, bool)
+    if labels is not None and reference != "prediction":
+        known = known_pixels(labels, rank)
+        own = own & known
     seen = None if truth is None else grid.forward(truth)
     plane = reference_plane(predicted, seen, reference) & grid.valid
     if not own.any() or not plane.any():
@@ -118,6 +122,7 @@ def make_target(
             f"region: none of its pixels is left when the image is resized to {size}; choose a "
             "larger region"
         )
+    moved = moved & grid.forward(known)
     if not (plane & moved).any():
         return Status.EMPTY_TARGET
     return SegmentTarget(class_index=np.int32(class_index), region=moved, reference=plane)
@@ -130,19 +135,33 @@ def as_planes(sample: Sample, output: OutputSpec, rank: int) -> np.ndarray | Non
     of them. Planes stay planes, and a model of classes that exclude each other takes a label map.
 
     Raises:
-      DataError: planes for a model whose classes exclude each other, too few of them, or a label
-        that is no class of the model.
+      DataError: `Sample.labels_error`, labels of another size than the image's, planes for a model
+        whose classes exclude each other, too few of them, or a label that is no class of the model.
     """
+    if sample.labels_error is not None:
+        raise sample.labels_error
     labels = sample.labels
     if labels is None:
         return None
+    size = np.shape(sample.image)[:rank]
+    if labels.shape[:rank] != size:
+        raise DataError(
+            f"{sample.id}: labels {labels.shape} for an image {size}; give one label a pixel, or "
+            "planes [*S, classes]"
+        )
     if labels.ndim == rank:
         last = output.num_classes - (not output.overlapping)
-        wrong = labels[(labels < 0) | (labels > last)]
+        known = known_pixels(labels, rank)
+        wrong = labels[known & ((labels < 0) | (labels > last))]
         if wrong.size:
             raise DataError(
                 f"{sample.id}: label {wrong[0]} is out of range (0 to {last}); map it to a class "
                 "of the model"
+            )
+        if output.overlapping and not known.all():
+            raise DataError(
+                f"{sample.id}: pixels of no known class ({IGNORED}, labels.ignore) need a model "
+                "whose classes exclude each other; map them to a class (labels.map)"
             )
         if output.overlapping:
             return labels[..., None] == np.arange(1, output.num_classes + 1)

@@ -47,7 +47,9 @@ def _batch(
         order = np.random.default_rng([seed, epoch]).permutation(len(dataset))
         sample = dataset[int(order[position])]
         if sample.labels is None:
-            raise DataError(f"{sample.id}: has no label map; training needs one for every image")
+            raise sample.labels_error or DataError(
+                f"{sample.id}: has no label map; training needs one for every image"
+            )
         if sample.labels.shape != sample.image.shape[:-1]:
             raise DataError(
                 f"{sample.id}: labels {sample.labels.shape} for an image {sample.image.shape}; "

@@ -8,7 +8,7 @@ import numpy as np
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.inputs import prepare
 from jaxseg_xai.core.segmenter import Segmenter
-from jaxseg_xai.core.types import Sample, Source, plane_of
+from jaxseg_xai.core.types import Sample, Source, known_pixels, plane_of
 from jaxseg_xai.devices.mesh import device_mesh, pad_batch
 from jaxseg_xai.ops.dice import hard_dice
 from jaxseg_xai.program.predict import predict_batch
@@ -46,9 +46,10 @@ def evaluate(
         predicted = np.asarray(predict_batch(segmenter, variables, images, mesh)[0])
         for sample, item, prediction in zip(samples, prepared, predicted, strict=False):
             segmentation = item.grid.back(prediction)
+            known = known_pixels(np.asarray(sample.labels), rank)
             for index, dices in found.items():
                 truth = plane_of(np.asarray(sample.labels), index, rank)
-                segment = plane_of(segmentation, index, rank)
+                segment = plane_of(segmentation, index, rank) & known
                 if truth.any() or segment.any():
                     dices.append(float(hard_dice(jnp.asarray(truth), jnp.asarray(segment))))
     means = {
@@ -62,7 +63,9 @@ def evaluate(
 def _check(samples: list[Sample]) -> None:
     for sample in samples:
         if sample.labels is None:
-            raise DataError(f"{sample.id}: has no label map; evaluating needs one for every image")
+            raise sample.labels_error or DataError(
+                f"{sample.id}: has no label map; evaluating needs one for every image"
+            )
         if sample.image.shape != samples[0].image.shape:
             raise DataError(
                 f"{sample.id}: is of shape {sample.image.shape}, {samples[0].id} of "

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from jaxseg_xai.core.types import IGNORED
 from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.ops.dice import soft_dice
 
@@ -53,12 +54,15 @@ def segmentation_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
       logits: [B, *S, K], or K = 1 for logits (0, z).
-      labels: int [B, *S].
+      labels: int [B, *S]; pixels that are `IGNORED` count nothing.
     """
     if logits.shape[-1] == 1:
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
-    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    known = labels != IGNORED
+    entropies = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+    entropy = jnp.sum(entropies * known) / jnp.maximum(jnp.sum(known), 1)
     truth = jax.nn.one_hot(labels, logits.shape[-1])
+    shown = jax.nn.softmax(logits) * known[..., None]
     # Classes first, each with the whole batch: small objects count by their pixels.
-    by_class = [jnp.moveaxis(x, -1, 0)[1:] for x in (jax.nn.softmax(logits), truth)]
+    by_class = [jnp.moveaxis(x, -1, 0)[1:] for x in (shown, truth)]
     return entropy + 1 - jnp.mean(jax.vmap(soft_dice)(*by_class))

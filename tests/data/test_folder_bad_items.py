@@ -1,5 +1,6 @@
 """Every bad item fails alone, with one line that names the file and what to do."""
 
+import re
 import sys
 
 import nibabel
@@ -19,10 +20,24 @@ def fails(root, message, index=0, name=None, error=DataError, **options):
     dataset = FolderDataset(root, **options)
     with pytest.raises(error, match=message) as caught:
         dataset[index]
-    text = str(caught.value)
+    check_line(str(caught.value), root, name or dataset.ids[index].split("#")[0])
+
+
+def labels_fail(root, message, index=0, **options):
+    """The image is there; its labels say why they are not."""
+    dataset = FolderDataset(root, **options)
+    sample = dataset[index]
+    assert sample.labels is None
+    assert isinstance(sample.labels_error, DataError)
+    assert re.search(message, str(sample.labels_error))
+    check_line(str(sample.labels_error), root, dataset.ids[index].split("#")[0])
+    assert FolderDataset(root, read_labels=False, **options)[index].labels_error is None
+
+
+def check_line(text, root, name):
     assert "\n" not in text
     assert str(root) in text
-    assert (name or dataset.ids[index].split("#")[0]) in text
+    assert name in text
 
 
 def save_volume(values, path):
@@ -146,44 +161,46 @@ def with_labels(tmp_path, labels, suffix=".png"):
 
 
 def test_label_size(tmp_path):
-    fails(with_labels(tmp_path, GRAY.T.copy() % 2), "label map is 12x10, its image 10x12")
+    labels_fail(with_labels(tmp_path, GRAY.T.copy() % 2), "label map is 12x10, its image 10x12")
 
 
 def test_label_out_of_range(tmp_path):
     root = with_labels(tmp_path, np.where(GRAY > 200, 255, 1).astype(np.uint8))
-    fails(root, r"label 255 is out of range \(0 to 1\)", class_names=("a", "b"))
+    labels_fail(root, r"label 255 is out of range \(0 to 1\)", class_names=("a", "b"))
     assert FolderDataset(root)[0].labels.max() == 255
 
 
 def test_negative_and_fractional_labels(tmp_path):
     root = with_labels(tmp_path, GRAY.astype(np.int32) - 3, ".npz")
-    fails(root, "label -3 is out of range")
+    labels_fail(root, "label -3 is out of range")
     np.savez(root / "labels" / "a.npz", label=GRAY / 7)
-    fails(root, "fractions or NaN")
+    labels_fail(root, "fractions or NaN")
 
 
 def test_label_with_colours(tmp_path):
-    fails(with_labels(tmp_path, COLORS), "a label map with colours")
+    labels_fail(with_labels(tmp_path, COLORS), "a label map with colours")
 
 
 def test_label_corrupt(tmp_path):
     root = with_labels(tmp_path, GRAY % 2)
     truncate(root / "labels" / "a.png")
-    fails(root, "labels.a.png: corrupt")
+    labels_fail(root, "labels.a.png: corrupt")
 
 
 def test_label_missing_twice_or_of_another_kind(tmp_path):
     root = with_labels(tmp_path, None)
-    fails(root, r"no label maps named a\.\*")
+    labels_fail(root, r"no label maps named a\.\*")
     np.savez(root / "labels" / "a.npz", label=GRAY % 2)
     Image.fromarray(GRAY % 2).save(root / "labels" / "a.png")
-    fails(root, r"2 label maps named a\.\*")
+    labels_fail(root, r"2 label maps named a\.\*")
     (root / "labels" / "a.npz").unlink()
     (root / "labels" / "a.png").rename(root / "labels" / "a.jpg")
-    fails(root, "a label map of type .jpg cannot be read")
+    labels_fail(
+        root, "JPEG changes the numbers of a label map; save it as PNG, or set labels.threshold"
+    )
     (root / "labels" / "a.jpg").unlink()
     save_volume(np.zeros((12, 10, 2), np.int16), root / "labels" / "a.nii")
-    fails(root, "a NIfTI image needs a NIfTI label map")
+    labels_fail(root, "a NIfTI image needs a NIfTI label map")
 
 
 def test_nifti_labels_with_fewer_slices(tmp_path):
@@ -192,7 +209,7 @@ def test_nifti_labels_with_fewer_slices(tmp_path):
     values = np.arange(96, dtype=np.float32).reshape(4, 6, 4)
     save_volume(values, tmp_path / "images" / "a.nii")
     save_volume((values[:, :, :2] > 40).astype(np.int16), tmp_path / "labels" / "a.nii")
-    fails(tmp_path, r"4x6x2 voxels, its image \S+ 4x6x4; resample", index=1)
+    labels_fail(tmp_path, r"4x6x2 voxels, its image \S+ 4x6x4; resample", index=1)
 
 
 def test_unsupported_suffix_is_an_item_that_fails(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
-from jaxseg_xai.core.types import Status
+from jaxseg_xai.core.types import IGNORED, Status
 from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.reliability.table import join
 from jaxseg_xai.reliability.truth import true_dice
@@ -72,6 +72,12 @@ def test_the_true_dice_of_volumes_and_planes():
     both = (numbers == 1) & prediction[..., 1]
     expected = 2 * both.sum() / ((numbers == 1).sum() + prediction[..., 1].sum())
     np.testing.assert_allclose(true_dice(store, store.rows("m"))[1], expected, rtol=1e-6)
+    # Pixels of no known class count on neither side.
+    numbers[0] = IGNORED
+    store.write_image(0, dataclasses.replace(image, labels=numbers))
+    both, sizes = both[1:], (numbers[1:] == 1).sum() + prediction[1:, ..., 1].sum()
+    found = true_dice(store, store.rows("m"))[1]
+    np.testing.assert_allclose(found, 2 * both.sum() / sizes, rtol=1e-6)
 
 
 def test_which_labels_have_features(tmp_path):

@@ -7,10 +7,12 @@ import time
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.types import Status
+from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.sources.folder import FolderDataset
 from jaxseg_xai.explainers import Batch
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
@@ -18,7 +20,9 @@ from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradie
 from jaxseg_xai.models import load_model
 from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.store.pools import read_pool
 from jaxseg_xai.sweeps.config import RoiConfig, make_job
+from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 from tests.conftest import NUM_DEVICES
@@ -280,6 +284,49 @@ def test_label_maps_that_no_explainer_needs_are_kept_where_asked(asked, model, i
     table = read_features(config.out, ["confidence"])
     assert np.isfinite(table.true_dice).all() == asked
     assert np.isfinite(table.columns(["confidence.tta_pairwise"])).all()
+
+
+def test_labels_are_looked_at_only_by_what_needs_them(model, tmp_path, caplog):
+    """One bad label map of three fails the rows that read it, and nothing else."""
+    images = tiny.write_images(tmp_path / "images", NAMES[:3])
+    bad = images / "labels" / f"{NAMES[1]}.png"
+    bad.write_bytes(b"no PNG")
+    explain = (tiny.ATE, GradCam())
+    config = tiny.sweep_config(
+        tmp_path / "s.zarr", model, images, explain=explain, store_labels=True
+    )
+    result = run_sweep(config)
+    assert result.counts == {"ate": {"OK": 2, "FAILED": 1}, "grad_cam": {"OK": 3}}
+    (reason,) = result.reasons
+    assert f"{bad}: corrupt" in reason
+    assert "1 images are stored without their label maps" in caplog.text
+    assert [ZarrStore.open(config.out).read_image(k).labels is None for k in range(3)] == [
+        False,
+        True,
+        False,
+    ]
+    # Its pixels give patches to the others.
+    pool = read_pool(config.out, 8)
+    assert len(np.unique(pool.sources, axis=0)) == 3
+    run_sweep(dataclasses.replace(config, out=tmp_path / "o.zarr", store_labels=False))
+
+
+def test_masks_of_black_and_white(model, images, done, tmp_path):
+    """labels.map = {255 = 1} gives the same store as label maps of 0 and 1."""
+    other = tiny.write_images(tmp_path / "images", NAMES)
+    for path in (other / "labels").iterdir():
+        white = 255 * np.asarray(Image.open(path))
+        Image.fromarray(white).save(path)
+    config = dataclasses.replace(done[0], out=tmp_path / "s.zarr", explain=(ATE,))
+    config = dataclasses.replace(config, data=DataConfig(source=str(other)))
+    assert run_sweep(config).counts["ate"]["FAILED"] == 12
+    config = dataclasses.replace(config, labels=LabelValues(map={255: 1}), overwrite=True)
+    assert run_sweep(config).counts == {"ate": {"OK": 6, "EMPTY_TARGET": 6}}
+    ours, theirs = ZarrStore.open(config.out), ZarrStore.open(done[0].out)
+    for row, other in zip(ours.rows("ate"), theirs.rows("ate"), strict=True):
+        np.testing.assert_array_equal(ours.read(row).attribution, theirs.read(other).attribution)
+    with pytest.raises(ConfigError, match=r"labels.map.255 was 1, is absent"):
+        run_sweep(dataclasses.replace(config, labels=LabelValues(), overwrite=False))
 
 
 def test_maps_by_gradients_and_a_layer_that_is_not_there(model, images, tmp_path):

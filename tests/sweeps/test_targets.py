@@ -8,7 +8,7 @@ import pytest
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.output_spec import OutputSpec
-from jaxseg_xai.core.types import Sample, Status
+from jaxseg_xai.core.types import IGNORED, Sample, Status
 from jaxseg_xai.sweeps.regions import Region, find_region, parse_region
 from jaxseg_xai.sweeps.targets import as_planes, make_target
 
@@ -148,6 +148,26 @@ def test_which_pixels_are_explained():
         make_target(1, prediction, None, grid(), region=BOX, reference="false_negatives")
 
 
+def test_pixels_of_no_known_class_belong_to_no_region_of_ground_truth():
+    prediction, labels = two_parts().astype(int), np.zeros((40, 50), int)
+    labels[20:, 30:] = IGNORED
+    labels[25:35, 35:45] = 1
+    predicted, truth, known = prediction == 1, labels == 1, labels != IGNORED
+    assert (predicted & ~known).any()
+
+    def explained(reference, region="image"):
+        region = parse_region(region)
+        return make_target(1, prediction, labels, grid(), region=region, reference=reference)
+
+    for reference, wanted in (("truth", truth), ("false_positives", predicted & ~truth & known)):
+        found = explained(reference)
+        np.testing.assert_array_equal(found.region, known)
+        np.testing.assert_array_equal(found.segment, wanted)
+    assert not (explained("false_positives", "component").region & ~known).any()
+    # Nobody looks at the ground truth of a prediction.
+    np.testing.assert_array_equal(explained("prediction").segment, predicted)
+
+
 def test_nothing_to_explain():
     prediction = two_parts().astype(int)
 
@@ -233,6 +253,8 @@ def test_labels_take_the_form_of_the_predictions():
     overlapping = OutputSpec(class_names=("whole", "core"), activation="sigmoid")
     labels = np.array([[0, 1], [2, 2]])
     planes = planes_of(labels, overlapping)
+    with pytest.raises(DataError, match=r"labels \(2, 1\) for an image \(2, 2\); give one label"):
+        planes_of(labels[:, :1], overlapping)
     np.testing.assert_array_equal(planes[..., 1], labels == 2)
     np.testing.assert_array_equal(planes_of(planes, overlapping), planes)
     exclusive = OutputSpec(class_names=("background", "whole"))
@@ -240,7 +262,8 @@ def test_labels_take_the_form_of_the_predictions():
     for wrong, output, words in (
         (labels, exclusive, r"scan: label 2 is out of range \(0 to 1\)"),
         (labels + 1, overlapping, r"scan: label 3 is out of range \(0 to 2\)"),
-        (labels - 1, overlapping, r"scan: label -1 is out of range"),
+        (labels - 2, overlapping, r"scan: label -2 is out of range"),
+        (labels - 1, overlapping, "pixels of no known class .* need a model whose classes exclude"),
         (planes, exclusive, "scan: .* give a label map"),
         (planes, OutputSpec(class_names=("a", "b", "c"), activation="sigmoid"), "2 planes, the mo"),
     ):

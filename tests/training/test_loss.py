@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.types import IGNORED
 from jaxseg_xai.training.step import segmentation_loss
 
 LABELS = jnp.array([[[0, 1], [1, 0]], [[0, 0], [0, 1]]])
@@ -21,6 +22,13 @@ def test_an_even_prediction():
     """Cross-entropy log 2; soft Dice 2 sum(p y) / (sum p + sum y) with p = 1/2 on 8 pixels."""
     loss = segmentation_loss(jnp.zeros((2, 2, 2, 2)), LABELS)
     assert float(loss) == pytest.approx(math.log(2) + 1 - 2 * (0.5 * 3) / (0.5 * 8 + 3), rel=1e-5)
+
+
+def test_pixels_of_no_known_class_cost_nothing():
+    logits = jnp.linspace(-2, 2, 16).reshape(2, 2, 2, 2)
+    half = LABELS.at[1].set(IGNORED)
+    alone = segmentation_loss(logits[:1], LABELS[:1])
+    np.testing.assert_allclose(segmentation_loss(logits, half), alone, rtol=1e-5)
 
 
 def test_one_logit_is_two():

@@ -16,10 +16,11 @@ from jaxseg_xai.data.checks import (
     Window,
     check_image,
     check_index,
-    check_labels,
     check_split,
+    labels_or_error,
 )
 from jaxseg_xai.data.files import FileReader, item_name
+from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.nifti import Plane
 
 
@@ -69,6 +70,7 @@ class FolderDataset:
         plane: Plane = "axial",
         raw: bool = False,
         read_labels: bool = True,
+        label_values: LabelValues | None = None,
     ) -> None:
         """List the folder.
 
@@ -85,6 +87,7 @@ class FolderDataset:
           plane: of the slices: "axial", "coronal" or "sagittal".
           raw: whether NIfTI files and NPZ arrays keep their own numbers.
           read_labels: False: items come without label maps, whether there are any or not.
+          label_values: what the values of the label maps mean; None: classes.
 
         Raises:
           DataError: no such folder, no image in it, two images with one stem, or only other splits.
@@ -92,7 +95,9 @@ class FolderDataset:
         """
         self.class_names: tuple[str, ...] = tuple(class_names or ())
         self._channels, self._rank, self._read_labels = channels, rank, read_labels
-        self._reader = FileReader(window, rank=rank, plane=plane, raw=raw)
+        self._reader = FileReader(
+            window, rank=rank, plane=plane, raw=raw, label_values=label_values
+        )
         folder = Path(root).expanduser()
         if split is not None:
             folder = _split_of(folder, split)
@@ -116,10 +121,10 @@ class FolderDataset:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read item `index`: image float32 [*S, C], labels or None.
+        """Read item `index`: image float32 [*S, C], labels, or why they cannot be used.
 
         Raises:
-          DataError: the item cannot be used; one line with the file and the remedy.
+          DataError: the image cannot be used; one line with the file and the remedy.
         """
         name, path, level = self._items[check_index(index, len(self))]
         scan = self._reader.image(path, level)
@@ -127,17 +132,21 @@ class FolderDataset:
         return Sample(
             id=name,
             image=image,
-            labels=self._labels(path, level, image.shape[:-1]) if self._read_labels else None,
+            **labels_or_error(lambda: self._labels(path, level, image.shape[:-1])),
             group="" if level is None else readers.split_name(path)[0],
             spacing=scan.spacing,
             affine=scan.affine,
         )
 
     def _labels(self, path: Path, level: int | None, size: tuple[int, ...]) -> np.ndarray | None:
+        if not self._read_labels:
+            return None
         stem, suffix = readers.split_name(path)
         if self._label_files is None:
             raw = readers.read_npz_labels(path) if suffix in readers.NPZ else None
-            return None if raw is None else check_labels(raw, str(path), size, self.class_names)
+            if raw is None:
+                return None
+            return self._reader.checked(raw, str(path), size, self.class_names)
         found = self._label_files.get(stem, [])
         if len(found) != 1:
             raise DataError(

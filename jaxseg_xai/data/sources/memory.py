@@ -13,7 +13,13 @@ from PIL import Image
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data import readers
-from jaxseg_xai.data.checks import check_image, check_index, check_labels, scale_integers
+from jaxseg_xai.data.checks import (
+    check_image,
+    check_index,
+    check_labels,
+    labels_or_error,
+    scale_integers,
+)
 from jaxseg_xai.data.files import FileReader, Scan, item_name
 from jaxseg_xai.data.pillow_files import numbers_of, picture_of
 from jaxseg_xai.data.sources.folder import FolderDataset
@@ -109,10 +115,10 @@ class MemorySource:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """Item `index`: image float32 [*S, C], labels or None.
+        """Item `index`: image float32 [*S, C], labels, None, or why they cannot be used.
 
         Raises:
-          DataError: the item cannot be used; one line with its id or file and the remedy.
+          DataError: the image cannot be used; one line with its id or file and the remedy.
         """
         image, labels, level = self._items[check_index(index, len(self))]
         name = self.ids[index]
@@ -127,7 +133,9 @@ class MemorySource:
         return Sample(
             id=self.ids[index],
             image=pixels,
-            labels=None if labels is None else self._labels(index, name, pixels.shape[:-1]),
+            **labels_or_error(
+                lambda: None if labels is None else self._labels(index, name, pixels.shape[:-1])
+            ),
             group=readers.split_name(image)[0] if level is not None else "",
             spacing=scan.spacing,
             affine=scan.affine,
@@ -137,9 +145,11 @@ class MemorySource:
         """One that is given, with the labels given beside it."""
         name = self.ids[index]
         pixels = check_image(sample.image, name, rank=self._rank)
-        given = self._items[index][1] is not None
-        labels = self._labels(index, name, pixels.shape[:-1]) if given else sample.labels
-        return dataclasses.replace(sample, id=name, image=pixels, labels=labels)
+        if self._items[index][1] is None:
+            return dataclasses.replace(sample, id=name, image=pixels)
+        found = {"labels": None, "labels_error": None}
+        found |= labels_or_error(lambda: self._labels(index, name, pixels.shape[:-1]))
+        return dataclasses.replace(sample, id=name, image=pixels, **found)
 
     def _array(self, image: Item, name: str) -> np.ndarray:
         raw = picture_of(image, name) if isinstance(image, Image.Image) else np.asarray(image)

@@ -11,7 +11,13 @@ import numpy as np
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data import nifti
-from jaxseg_xai.data.checks import Window, check_image, check_index, check_split
+from jaxseg_xai.data.checks import (
+    Window,
+    check_image,
+    check_index,
+    check_split,
+    labels_or_error,
+)
 from jaxseg_xai.data.files import FileReader, is_nifti
 from jaxseg_xai.data.nifti import Plane
 
@@ -101,7 +107,7 @@ class NNUNetRawDataset:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read item `index`: image float32 [*S, C], labels or None.
+        """Read item `index`: image float32 [*S, C], labels, or why they cannot be used.
 
         Raises:
           DataError: the item cannot be used; one line with the file and the remedy.
@@ -123,7 +129,7 @@ class NNUNetRawDataset:
         return Sample(
             id=name,
             image=image,
-            labels=self._read_labels(case, files[0], level, image.shape[:-1]),
+            **labels_or_error(lambda: self._read_labels(case, files[0], level, image.shape[:-1])),
             group="" if level is None else case,
             spacing=scans[0].spacing,
             affine=scans[0].affine,

@@ -8,7 +8,13 @@ import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, DataError, MissingExtraError
 from jaxseg_xai.core.types import Sample
-from jaxseg_xai.data.checks import check_image, check_index, check_labels, scale_integers
+from jaxseg_xai.data.checks import (
+    check_image,
+    check_index,
+    check_labels,
+    labels_or_error,
+    scale_integers,
+)
 
 
 class Source(Protocol):
@@ -104,11 +110,14 @@ class TFDSDataset:
         record = self._source[index]
         raw = np.asarray(self._feature(record, self._image, name))
         image = check_image(scale_integers(raw, name), name)
-        labels = None
-        if self._labels is not None:
-            raw_labels = np.asarray(self._feature(record, self._labels, name))
-            labels = check_labels(raw_labels, name, image.shape[:2], self.class_names)
-        return Sample(id=name, image=image, labels=labels)
+
+        def labels() -> np.ndarray | None:
+            if self._labels is None:
+                return None
+            raw = np.asarray(self._feature(record, self._labels, name))
+            return check_labels(raw, name, image.shape[:2], self.class_names)
+
+        return Sample(id=name, image=image, **labels_or_error(labels))
 
     @staticmethod
     def _feature(record: Mapping[str, Any], feature: str, name: str) -> Any:
