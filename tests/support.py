@@ -1,7 +1,10 @@
 """Models, problems and batches for tests, in one line each."""
 
+import re
+
 import numpy as np
 
+from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.segmenter import Segmenter
@@ -55,3 +58,12 @@ def batch_of(problem, images, *, class_index=1, region=None, reference=None, oth
         valid=np.ones(count, bool),
         others=others,
     )
+
+
+def labels_fail(sample, words):
+    """The image is there; its labels are not, and the sample says why in one line."""
+    assert sample.labels is None
+    assert isinstance(sample.labels_error, DataError)
+    text = str(sample.labels_error)
+    assert "\n" not in text
+    assert re.search(words, text), text

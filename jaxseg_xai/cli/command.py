@@ -13,6 +13,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.sweeps.engine import Times
 from jaxseg_xai.sweeps.run import SweepResult
+from jaxseg_xai.sweeps.sizes import say_effect
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 70, 130
 _MAX_REASONS = 10
@@ -81,6 +82,8 @@ def read_toml(path: Path, cls: type) -> Any:
 def show_result(result: SweepResult) -> int:
     """Print counts and speeds, and on standard error why images failed; the exit code."""
     print(describe(result.counts, result.times))
+    if result.sizes:
+        print(say_effect(result.sizes))
     for reason in result.reasons[:_MAX_REASONS]:
         print(f"failed: {reason}", file=sys.stderr)
     more = len(result.reasons) - _MAX_REASONS

@@ -1,6 +1,7 @@
 """What a model takes."""
 
 import dataclasses
+import math
 from typing import Literal, get_args
 
 from jaxseg_xai.core.errors import ModelError
@@ -40,7 +41,11 @@ class InputSpec:
       mean: subtracted from every channel; () subtracts nothing.
       std: every channel is divided by it; () divides by nothing.
       pad: what to do with a size that is no multiple: "refuse" (an error), or pad at the end of
-        each axis as `numpy.pad` does in that mode. Padding is never part of a region.
+        each axis as `numpy.pad` does in that mode. Padding is never part of a region, and no method
+        changes it.
+      pad_to: sizes to which images are padded, each to that of the fewest pixels that holds it (in
+        the mode "edge" where `pad` is "refuse"), so that images of many sizes need few programs;
+        an image that none of them holds is padded to the next multiple. (): as `pad` says.
       grey: what to do with an image of one channel where more are needed: "refuse" or "repeat".
       channel_order: "bgr" where the model takes blue first, as models trained on OpenCV's images
         do; samples have red first. `mean` and `std` are in the model's order.
@@ -59,6 +64,7 @@ class InputSpec:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pad: Pad = "refuse"
+    pad_to: tuple[tuple[int, ...], ...] = ()
     grey: Grey = "refuse"
     channel_order: ChannelOrder = "rgb"
 
@@ -80,6 +86,7 @@ class InputSpec:
                 f"{self.multiple_of}; correct one of the two"
             )
         self._check_spacing()
+        self._check_pad_to()
         for name in ("mean", "std", "clip", "normalize"):
             if len(getattr(self, name)) not in (0, self.channels):
                 raise ModelError(
@@ -116,6 +123,33 @@ class InputSpec:
             )
         if self.spacing and self.fixed_size:
             raise ModelError("input: spacing and fixed_size both say the size; leave one out")
+
+    def _check_pad_to(self) -> None:
+        if self.pad_to and self.fixed_size:
+            raise ModelError(
+                f"images cannot be padded to common sizes: they are resized to {self.fixed_size}; "
+                "leave sizes out"
+            )
+        for size in self.pad_to:
+            if len(size) != self.rank or any(n < 1 or n % self.multiple_of for n in size):
+                raise ModelError(
+                    f"input: pad_to holds {size}; give {self.rank} multiples of multiple_of = "
+                    f"{self.multiple_of}"
+                )
+
+    @property
+    def pads(self) -> bool:
+        """Whether prepared images may end with padding."""
+        return bool(self.pad_to) or (self.pad != "refuse" and self.multiple_of > 1)
+
+    def padded(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The size that an image of a size is padded to; its own where nothing is padded."""
+        holding = [
+            shape for shape in self.pad_to if all(a <= b for a, b in zip(size, shape, strict=True))
+        ]
+        if holding:
+            return min(holding, key=math.prod)
+        return tuple(n + -n % self.multiple_of for n in size)
 
     @property
     def resizes(self) -> bool:

@@ -151,15 +151,16 @@ def prepare(sample: Sample, spec: InputSpec) -> Prepared:
     image = _scaled(image, inside, spec)
     if spec.spacing:
         image = resize(image, resized, order=3, apart=apart[0])
-    extra = tuple(-n % spec.multiple_of for n in resized)
-    if any(extra):
-        if spec.pad == "refuse":
+    padded = spec.padded(resized)
+    if padded != resized:
+        if spec.pad == "refuse" and not spec.pad_to:
             raise DataError(
                 f"{sample.id}: {'x'.join(map(str, size))} is not a multiple of the model's stride "
-                f"{spec.multiple_of}; set pad to edge, reflect or constant, or resize"
+                f"{spec.multiple_of}; set pad to edge, reflect or constant, or sizes"
             )
-        image = np.pad(image, [(0, n) for n in extra] + [(0, 0)], mode=spec.pad)
-    padded = tuple(n + e for n, e in zip(resized, extra, strict=True))
+        extra = [(0, b - a) for a, b in zip(resized, padded, strict=True)]
+        mode = "edge" if spec.pad == "refuse" else spec.pad
+        image = np.pad(image, [*extra, (0, 0)], mode=mode)
     grid = Grid(size, resized, padded, box, apart)
     return Prepared(image=np.ascontiguousarray(image, np.float32), grid=grid)
 

@@ -15,7 +15,7 @@ from jaxseg_xai.core.output_spec import OutputSpec
 Dtype = Literal["float32", "tensorfloat32", "bfloat16"]
 
 #: Fields of a model's input that whoever uses it may choose.
-_OF_INPUT = ("pad", "grey", "fixed_size")
+_OF_INPUT = ("pad", "pad_to", "grey", "fixed_size")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Segmenter:
         return self.logits(variables, inputs)
 
     def replace(self, **changes: Any) -> "Segmenter":
-        """A copy with other `pad`, `grey`, `fixed_size` (of its input), `dtype` or other fields.
+        """A copy with other `pad`, `pad_to`, `grey`, `fixed_size` (of its input), or other fields.
 
         Raises:
           ModelError: the model cannot have such a value.
@@ -97,7 +97,7 @@ class Segmenter:
         if size and spec.fixed_size not in (None, size):
             raise ModelError(
                 f"images cannot be resized to {size}: the model takes {spec.fixed_size} only; "
-                "leave resize out"
+                "leave sizes out"
             )
         spec = dataclasses.replace(spec, **of_input)
         if (dtype := changes.get("dtype", self.dtype)) not in get_args(Dtype):

@@ -22,7 +22,7 @@ EXPLAINERS = Registry(
     },
     base=Explainer,
     # `--data.limit 3` sets something of the images, `--ate.block-size 8` something of a method.
-    reserved=("data", "roi"),
+    reserved=("data", "labels", "roi"),
 )
 
 __all__ = ["EXPLAINERS", "Batch", "Example", "Explainer", "Meta", "Parts", "Problem", "explain"]

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Array, Explanation, SegmentTarget
+from jaxseg_xai.ops.padding import own_pixels
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.outcomes import get_outcome
 
@@ -94,6 +95,8 @@ class Batch:
       image_ids: uint32 [B, 2], `ops.random.image_id` of the images' names.
       valid: bool [B], False where an example only fills up the batch; its result means nothing.
       others: float32 [B, N, *S, C], other images for each, for methods that need them; or None.
+      sizes: int32 [B, rank], of the images themselves, where what lies past them along each axis is
+        padding; None where there is none.
     """
 
     images: Array
@@ -101,6 +104,7 @@ class Batch:
     image_ids: Array
     valid: Array
     others: Array | None = None
+    sizes: Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -115,6 +119,7 @@ class Example:
       key: the problem's, with the image's id and the class folded in.
       logits: float32 [*S, K] of the image.
       others: float32 [N, *S, C], or None.
+      size: int32 [rank], of the image without its padding; None where it has none.
     """
 
     image: jax.Array
@@ -123,6 +128,14 @@ class Example:
     key: jax.Array
     logits: jax.Array
     others: jax.Array | None = None
+    size: jax.Array | None = None
+
+    @property
+    def own(self) -> jax.Array | bool:
+        """Which pixels are the image's own, bool [*S, 1]; True where there is no padding."""
+        if self.size is None:
+            return True
+        return own_pixels(self.size, self.image.shape[:-1])[..., None]
 
 
 @jax.tree_util.register_dataclass

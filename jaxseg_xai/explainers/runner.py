@@ -113,7 +113,7 @@ def run_each(explainer: Explainer, problem: Problem, batch: Batch, mesh: Mesh) -
             batch_size=min(at_a_time, examples[0].shape[0]),
         )
 
-    examples = (batch.images, batch.targets, batch.image_ids, batch.others)
+    examples = (batch.images, batch.targets, batch.image_ids, batch.others, batch.sizes)
     return shard_examples(part, mesh)((explainer, problem), examples)
 
 
@@ -124,9 +124,10 @@ def explain_example(
     target: SegmentTarget,
     image_id: Array,
     others: Array | None = None,
+    size: Array | None = None,
 ) -> Explanation:
     """Explain one image [*S, C]; `vmap` it over images, targets and ids."""
-    example = example_of(problem, image, target, image_id, others)
+    example = example_of(problem, image, target, image_id, others, size)
     with one_stream():
         parts = explainer.explain_one(problem, example)
     return finish(problem.segmenter, example, parts)
@@ -138,13 +139,20 @@ def example_of(
     target: SegmentTarget,
     image_id: Array,
     others: Array | None = None,
+    size: Array | None = None,
 ) -> Example:
     """One image [*S, C] with its logits and its key."""
     # Methods that compute the logits anyway give them back; the compiler then drops these.
     logits = problem.segmenter.logits(problem.variables, image[None])[0]
     key = jax.random.fold_in(fold_words(problem.key, image_id), target.class_index)
     return Example(
-        image=image, target=target, image_id=image_id, key=key, logits=logits, others=others
+        image=image,
+        target=target,
+        image_id=image_id,
+        key=key,
+        logits=logits,
+        others=others,
+        size=size,
     )
 
 

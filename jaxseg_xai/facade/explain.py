@@ -18,6 +18,7 @@ from jaxseg_xai.models import Bundle, as_model, load_model
 from jaxseg_xai.sweeps.config import Job
 from jaxseg_xai.sweeps.regions import parse_region
 from jaxseg_xai.sweeps.run import run_in_memory
+from jaxseg_xai.sweeps.sizes import Sizes, size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.targets import check_reference
 from jaxseg_xai.sweeps.work import Work, class_indices
 
@@ -35,7 +36,7 @@ def explain(
     seed: int = 0,
     pad: Pad | None = None,
     channels: Grey | None = None,
-    resize: tuple[int, ...] | None = None,
+    sizes: Sizes = "native",
     dtype: Dtype | None = None,
     batch_size: int | None = None,
     progress: bool = False,
@@ -67,9 +68,9 @@ def explain(
         "constant". Left out, what the model's description says.
       channels: "repeat" shows a grey image to a model of three channels, "refuse" does not. Left
         out, what the model's description says.
-      resize: size to which all images are resized, (256, 256) for instance, so that images of many
-        sizes need one compilation; maps are brought back to the images' own grid. Left out, what
-        the model's description says.
+      sizes: what to do with images of many sizes, each of which needs compiling: "native", nothing;
+        "bucket", pad them to at most four common sizes; or a size, (256, 256) for instance, to
+        which all are resized. Maps come back on the images' own grid.
       dtype: what the model computes in.
       batch_size: explanations at a time, over all devices.
       progress: show a bar.
@@ -83,9 +84,14 @@ def explain(
         remedy. (Of several images, one that cannot be explained has status FAILED or EMPTY_IMAGE
         and a reason, as long as there are others.)
     """
-    bundle = open_model(model, pad=pad, grey=channels, fixed_size=resize, dtype=dtype)
+    bundle = open_model(
+        model, pad=pad, grey=channels, fixed_size=size_to_resize_to(sizes), dtype=dtype
+    )
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     source = as_source(images, labels, rank=spec.rank, raw=spec.raw)
+    if sizes == "bucket":
+        segmenter = with_common_sizes(bundle.segmenter, source, range(len(source)))
+        bundle = dataclasses.replace(bundle, segmenter=segmenter)
     explainer = make_explainer(method, settings)
     if target is not None:
         check_reference(target)

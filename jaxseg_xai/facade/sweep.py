@@ -1,5 +1,6 @@
 """`jaxseg_xai.sweep`: many images into a store, from Python objects."""
 
+import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from jaxseg_xai.facade.explain import open_model
 from jaxseg_xai.sweeps.config import Job, RoiConfig, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import SweepResult, run_into_zarr
+from jaxseg_xai.sweeps.sizes import Sizes, size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.work import Work, class_indices, listed
 
 
@@ -36,7 +38,7 @@ def sweep(
     patches: str | Path | None = None,
     pad: Pad | None = None,
     channels: Grey | None = None,
-    resize: tuple[int, ...] | None = None,
+    sizes: Sizes = "native",
     dtype: Dtype | None = None,
     store_labels: bool = False,
     overwrite: bool = False,
@@ -69,7 +71,7 @@ def sweep(
         `intervention_patches`.
       pad: what to do with sizes that the model does not take, as for `jaxseg_xai.explain`.
       channels: what to do with grey images, as for `jaxseg_xai.explain`.
-      resize: size to which all images are resized, as for `jaxseg_xai.explain`.
+      sizes: what to do with images of many sizes, as for `jaxseg_xai.explain`.
       dtype: what the model computes in.
       store_labels: keep ground truth in the store even where no method looks at it.
       overwrite: delete an existing store first.
@@ -82,15 +84,20 @@ def sweep(
     Raises:
       JaxsegError: the model, the data, the store or a setting cannot be used at all.
     """
-    bundle = open_model(model, pad=pad, grey=channels, fixed_size=resize, dtype=dtype)
+    size = size_to_resize_to(sizes)
+    bundle = open_model(model, pad=pad, grey=channels, fixed_size=size, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     source, chosen = _open(data, labels, bundle.segmenter)
+    if sizes == "bucket":
+        kept = None if overwrite else Path(out)
+        segmenter = with_common_sizes(bundle.segmenter, source, chosen, kept)
+        bundle = dataclasses.replace(bundle, segmenter=segmenter)
     one = isinstance(explain, str | Explainer | Mapping | Job)
     jobs = tuple(make_job(entry) for entry in ([explain] if one else explain))
     config = SweepConfig(
         out=Path(out),
         model=bundle.name,
-        data=DataConfig(source=_name(data, labels)),
+        data=DataConfig(source=_name(data, labels), sizes=size or sizes),
         others_source="" if others is None else _name(others),
         classes=tuple(output.class_names[i] for i in class_indices(classes, output, bundle.name)),
         explain=jobs,
@@ -100,7 +107,6 @@ def sweep(
         batch_size=batch_size,
         pad=bundle.segmenter.input.pad,
         channels=bundle.segmenter.input.grey,
-        resize=resize,
         dtype=bundle.segmenter.dtype,
         store_labels=store_labels or labels is not None,
         seed=seed,

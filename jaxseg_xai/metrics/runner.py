@@ -1,5 +1,6 @@
 """Runs any metric over many explanations: batches, memory, devices, keys, failed explanations."""
 
+import dataclasses
 import functools
 
 import jax
@@ -13,6 +14,7 @@ from jaxseg_xai.devices.mesh import shard_examples
 from jaxseg_xai.explainers.base import Batch, Meta, Problem
 from jaxseg_xai.explainers.runner import check_gradient, example_of
 from jaxseg_xai.metrics.base import Metric, Rated
+from jaxseg_xai.ops.padding import own_pixels
 from jaxseg_xai.ops.random import one_stream
 from jaxseg_xai.program.memory import gradients_that_fit, images_that_fit
 
@@ -77,9 +79,14 @@ def score_example(
     image_id: Array,
     explanation: Explanation,
     known: Array,
+    size: Array | None = None,
 ) -> dict[str, jax.Array]:
     """Judge the explanation of one image [*S, C]; `vmap` it over all but the first three."""
-    example = example_of(problem, image, target, image_id)
+    example = example_of(problem, image, target, image_id, size=size)
+    if size is not None:  # nothing is asked of padding
+        own = own_pixels(size, image.shape[:-1])
+        relevance = jnp.where(own, explanation.attribution, 0.0)
+        explanation = dataclasses.replace(explanation, attribution=relevance)
     rated = Rated(
         relevance=sign * explanation.attribution,
         known=known,
@@ -115,5 +122,5 @@ def _compiled(
             batch_size=min(at_a_time, examples[0].shape[0]),
         )
 
-    examples = (batch.images, batch.targets, batch.image_ids, explanations, known)
+    examples = (batch.images, batch.targets, batch.image_ids, explanations, known, batch.sizes)
     return shard_examples(part, mesh)((metric, problem, sign), examples)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxseg_xai.core.types import Array
 from jaxseg_xai.ops.blocks import grid_shape, split_blocks
+from jaxseg_xai.ops.padding import continued, own_pixels
 from jaxseg_xai.ops.random import one_stream
 
 #: Kinds made from the image itself; only "noise" differs from draw to draw.
@@ -31,7 +32,13 @@ class Draws(NamedTuple):
 
 
 def made_draws(
-    kind: str, images: jax.Array, keys: jax.Array, side: int, screen: int, full: int
+    kind: str,
+    images: jax.Array,
+    keys: jax.Array,
+    side: int,
+    screen: int,
+    full: int,
+    sizes: Array | None = None,
 ) -> Draws:
     """Replacements made from the images themselves.
 
@@ -46,12 +53,17 @@ def made_draws(
       side: b of the blocks.
       screen: s, draws of the screening (noise only; the others are never screened).
       full: k, draws of the full intervention (noise only; the others have one).
+      sizes: int32 [B, rank], of the images without their padding, which counts nothing; or None.
     """
     batch, *shape, channels = images.shape
     rank = len(shape)
     axes, one_patch = tuple(range(1, rank + 1)), (*(side,) * rank, channels)
     blocks = int(np.prod(grid_shape(shape, side)))
-    mean = jnp.mean(images, axis=axes)
+    own = None
+    if sizes is not None:
+        own = jax.vmap(lambda size: own_pixels(size, shape))(sizes)[..., None]
+        images = jax.vmap(continued)(images, sizes)
+    mean = jnp.mean(images, axis=axes, where=own)
     if kind == "blur":
         patches = jax.vmap(lambda image: split_blocks(_blurred(image, side / 2), side))(images)
         patches = patches.reshape(-1, *one_patch)
@@ -59,7 +71,7 @@ def made_draws(
         return Draws(patches, which[..., :0], which)
     if kind == "noise":
         draws = screen + full
-        spread = jnp.std(images, axis=axes)
+        spread = jnp.std(images, axis=axes, where=own)
         with one_stream():
             # float32 by name: with 64 bits switched on, the default draws other numbers.
             normal = functools.partial(jax.random.normal, dtype=jnp.float32)

@@ -131,7 +131,7 @@ def _origin(store: Store, labels: Iterable[str]) -> Origin:
         class_names=store.class_names,
         dtype=str(config.get("dtype", "")),
         pad=str(config.get("pad", "")),
-        resize=tuple(config.get("resize") or ()),
+        sizes=str(config.get("data", {}).get("sizes", "native")),
         settings={label: _settings_of(store.entry(label)) for label in labels},
     )
 

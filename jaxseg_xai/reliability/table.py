@@ -23,7 +23,7 @@ class Origin:
       class_names: that it segments.
       dtype: that it computes in.
       pad: what it does with sizes that its stride does not divide.
-      resize: size to which it resizes all images; () if it does not.
+      sizes: what is done with images of many sizes, see `DataConfig.sizes`.
       settings: label -> what was computed under it: method, its revision and its settings, but
         for those that do not change the numbers.
     """
@@ -33,7 +33,7 @@ class Origin:
     class_names: tuple[str, ...]
     dtype: str
     pad: str
-    resize: tuple[int, ...] = ()
+    sizes: str = "native"
     settings: dict[str, dict[str, Any]]
 
     def differences(self, other: "Origin") -> list[str]:
@@ -44,7 +44,7 @@ class Origin:
             "class names": (self.class_names, other.class_names),
             "dtype": (self.dtype, other.dtype),
             "pad": (self.pad, other.pad),
-            "resize": (self.resize, other.resize),
+            "sizes": (self.sizes, other.sizes),
         }
         for label, ours in self.settings.items():
             if label not in other.settings:

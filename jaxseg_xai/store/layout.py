@@ -153,8 +153,8 @@ def plan_row(images: Table, table: Table, row: int) -> PlanRow:
     )
 
 
-#: Values of a setting that does nothing: one that the version before did not have changes nothing.
-_OFF = (None, [], {}, "", "none", False)
+#: Values of a setting that does nothing: one that only one of two versions has changes nothing.
+_OFF = (None, [], {}, "", "none", "native", False)
 
 
 def check_same(
@@ -173,6 +173,7 @@ def check_same(
         for key in sorted(old.keys() | new.keys())
         if old.get(key, "absent") != new.get(key, "absent")
         and not (key not in old and new[key] in _OFF)
+        and not (key not in new and old[key] in _OFF)
     ]
     if list(plan) != list(tables):
         changes.append(f"entries were {', '.join(tables)}, are {', '.join(plan)}")

@@ -110,9 +110,6 @@ class SweepSettings:
         what the model's card says.
       channels: what to do with grey images for a model of more channels: "refuse" or "repeat";
         None: what the model's card says.
-      resize: size to which all images are resized, one number per axis, so that images of many
-        sizes need one compilation of a method; maps are brought back. None: what the model's card
-        says.
       dtype: what the model computes in.
       store_labels: read label maps into the store even where no method looks at them, for
         `jaxseg-xai reliability`. (Those of the generated data sets always are there.)
@@ -134,7 +131,6 @@ class SweepSettings:
     batch_size: int = setting(8, idle=True, at_least=1)
     pad: Pad | None = None
     channels: Grey | None = None
-    resize: tuple[int, ...] | None = setting(None, at_least=1)
     dtype: Dtype = "float32"
     store_labels: bool = False
     seed: int = setting(0, at_least=0, below=2**32)

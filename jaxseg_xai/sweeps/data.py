@@ -14,6 +14,7 @@ from jaxseg_xai.data.degraded import Degradation, DegradedDataset
 from jaxseg_xai.data.files import name_of
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.nifti import Plane
+from jaxseg_xai.sweeps.sizes import Sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,9 @@ class DataConfig:
       labels: folder of label maps, for a folder of images.
       window: two intensities that become 0 and 1, for a folder of images.
       plane: of the slices of volumes, where the model takes images; None: axial.
+      sizes: what to do with images of many sizes, for each of which every method compiles a
+        program: "native" (nothing), "bucket" (pad them to at most four common sizes), or a size
+        such as 256 256, to which all are resized and from which maps are brought back.
       size: side of the generated images; 0 means the usual one (synthetic data sets).
       num: how many images are generated; 0 means the usual number (synthetic data sets).
       degrade: make every image worse, see `jaxseg_xai.data.degraded`: by noise, blur, loss of
@@ -43,6 +47,7 @@ class DataConfig:
     labels: Path | None = None
     window: tuple[float, float] | None = None
     plane: Plane | None = None
+    sizes: Sizes = setting("native", at_least=1)
     size: int = setting(0, at_least=0)
     num: int = setting(0, at_least=0)
     degrade: Degradation | Literal["none"] = "none"

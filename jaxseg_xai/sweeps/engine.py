@@ -232,6 +232,9 @@ class Engine:
         }
         if others:
             examples["others"] = np.stack(others)
+        if self._segmenter.input.pads:
+            sizes = [one.item.prepared.grid.resized for one in waiting]
+            examples["sizes"] = np.array(sizes, np.int32)
         dealt, which = deal_batch(examples, self._size, self._mesh)
         batch = Batch(**dealt, valid=which < len(waiting))
         try:

@@ -6,6 +6,7 @@ import platform
 import re
 import uuid
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax
@@ -24,6 +25,7 @@ from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweeps.config import Job, SweepConfig
 from jaxseg_xai.sweeps.engine import Engine, Times
+from jaxseg_xai.sweeps.sizes import effect_of_padding, size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.work import Work, checksum, class_indices, listed, look_at_labels
 
 
@@ -35,11 +37,13 @@ class SweepResult:
       counts: label -> status -> number of rows in the store, earlier runs included.
       times: of this run.
       reasons: why rows failed, each reason once, earlier runs included.
+      sizes: of images that are padded to common sizes: `sizes.effect_of_padding`.
     """
 
     counts: dict[str, dict[str, int]]
     times: Times
     reasons: tuple[str, ...] = ()
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def num_failed(self) -> int:
@@ -76,6 +80,7 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
     """
     work.check()
     with sole_writer(config.out):
+        goes_on = not config.overwrite and (config.out / "zarr.json").exists()
         # Before the store, so that a pool that cannot be made leaves nothing behind.
         pools = {side: _kept(config, side) or work.make_pool(side) for side in work.patch_sides()}
         store = ZarrStore.create_or_resume(
@@ -83,7 +88,7 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
             plan=work.plan(),
             entries=[entry_of(work, job) for job in work.jobs],
             config=config.identity() | model_identity(work),
-            attrs=attributes(work),
+            attrs=attributes(work) | ({} if goes_on else sizes_of(work)),
             rank=work.bundle.segmenter.input.rank,
             run=uuid.uuid4().hex,
             version=VERSION,
@@ -93,7 +98,12 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
             write_pool(config.out, side, pool)
         engine = Engine(work, store, pools, retry_failed=config.retry_failed, progress=progress)
         times = engine.run()
-        return SweepResult(counts=store.counts(), times=times, reasons=reasons(store))
+        return SweepResult(
+            counts=store.counts(),
+            times=times,
+            reasons=reasons(store),
+            sizes=store.attrs.get("sizes", {}),
+        )
 
 
 def run_in_memory(work: Work, *, progress: bool = True) -> MemoryStore:
@@ -107,7 +117,7 @@ def run_in_memory(work: Work, *, progress: bool = True) -> MemoryStore:
     store = MemoryStore(
         entries=[entry_of(work, job) for job in work.jobs],
         plan=work.plan(),
-        attrs=attributes(work),
+        attrs=attributes(work) | sizes_of(work),
         rank=work.bundle.segmenter.input.rank,
     )
     Engine(work, store, pools, progress=progress).run()
@@ -144,6 +154,16 @@ def attributes(work: Work) -> dict[str, Any]:
     }
 
 
+def sizes_of(work: Work) -> dict[str, Any]:
+    """Root attribute: what padding to common sizes changes; nothing where there is none."""
+    bundle = work.bundle
+    if not bundle.segmenter.input.pad_to:
+        return {}
+    return {
+        "sizes": effect_of_padding(bundle.segmenter, bundle.variables, work.source, work.chosen)
+    }
+
+
 def model_identity(work: Work) -> dict[str, Any]:
     """What tells one model from another, as JSON values."""
     bundle, segmenter = work.bundle, work.bundle.segmenter
@@ -154,6 +174,8 @@ def model_identity(work: Work) -> dict[str, Any]:
         "class_names": list(bundle.class_names),
         "weights_checksum": checksum(bundle.variables),
         "program": "" if bundle.card.architecture else _program(work),
+        # Blocks and dilations of earlier versions went into the padding.
+        "padding": "kept" if segmenter.input.pads else "",
     }
 
 
@@ -202,7 +224,7 @@ def work_of(config: SweepConfig) -> Work:
         config.model,
         pad=config.pad,
         grey=config.channels,
-        resize=config.resize,
+        resize=size_to_resize_to(config.data.sizes),
         dtype=config.dtype,
     )
     taken, output = bundle.segmenter.input, bundle.segmenter.output
@@ -212,6 +234,10 @@ def work_of(config: SweepConfig) -> Work:
         output, taken, read_labels=read_labels, label_values=config.labels
     )
     chosen, corners = listed(config.roi, source, chosen)
+    if config.data.sizes == "bucket":
+        kept = None if config.overwrite else config.out
+        segmenter = with_common_sizes(bundle.segmenter, source, chosen, kept)
+        bundle = dataclasses.replace(bundle, segmenter=segmenter)
     others = config.data.open_pool(config.others_source, taken) if config.others_source else None
     return Work(
         bundle=bundle,

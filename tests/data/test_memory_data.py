@@ -11,6 +11,7 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data import MemorySource, as_source, open_dataset
 from jaxseg_xai.data.sources.folder import FolderDataset
+from tests.support import labels_fail
 
 GRAY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
 COLORS = np.stack([GRAY, GRAY[::-1], GRAY // 2], axis=-1)
@@ -82,10 +83,10 @@ def test_planes_of_classes_that_overlap():
     np.testing.assert_array_equal(labels, planes)
     single = as_source(GRAY, planes[..., :1], class_names=("whole",))[0].labels
     assert single.dtype == bool
-    with pytest.raises(DataError, match="3 planes of labels for 2 classes"):
-        as_source(GRAY, planes, class_names=names[:2])[0]
-    with pytest.raises(DataError, match="one plane of bool a class"):
-        as_source(GRAY, planes.astype(np.uint8), class_names=names)[0]
+    fewer = as_source(GRAY, planes, class_names=names[:2])[0]
+    labels_fail(fewer, "3 planes of labels for 2 classes")
+    numbers = as_source(GRAY, planes.astype(np.uint8), class_names=names)[0]
+    labels_fail(numbers, "one plane of bool a class")
 
 
 def test_files(tmp_path):
@@ -113,8 +114,7 @@ def test_slices_of_a_volume_file(tmp_path):
         assert source[index].labels.shape == (8, 6)
         assert source[index].group == expected[index].group == "head"
     assert as_source(path, truth, rank=3)[0].labels.shape == (5, 8, 6)
-    with pytest.raises(DataError, match="must be a NIfTI file"):
-        as_source(path, TRUTH)[0]
+    labels_fail(as_source(path, TRUTH)[0], "must be a NIfTI file")
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,25 @@ def test_what_cannot_be_a_source(images, options, message):
         (GRAY * 0, {}, "image-00000: a constant image"),
         (np.zeros((3, 4, 5, 1)), {}, "for rank 2 .volumes need rank=3"),
         (GRAY, {"rank": 3}, "for rank 3 .images need rank=2"),
-        (GRAY, {"labels": [TRUTH[:5]]}, "the label map is 5x12, its image 10x12"),
-        (GRAY, {"labels": [TRUTH * 7], "class_names": ("a", "b")}, "label 7 is out of range"),
     ],
 )
 def test_a_bad_item_fails_alone(image, options, message):
     source = MemorySource([image], **options)
     with pytest.raises(DataError, match=message):
         source[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (TRUTH[:5], "image-00000: the label map is 5x12, its image 10x12"),
+        (TRUTH * 7, "image-00000: label 7 is out of range"),
+    ],
+)
+def test_bad_labels_leave_the_image(labels, words):
+    labels_fail(MemorySource([GRAY], [labels], class_names=("a", "b"))[0], words)
+    given = Sample(id="image-00000", image=MemorySource([GRAY])[0].image)
+    labels_fail(MemorySource([given], [labels], class_names=("a", "b"))[0], words)
 
 
 def test_what_contradicts_itself(tmp_path):

@@ -14,6 +14,7 @@ from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data import pillow_files
 from jaxseg_xai.data.sources.folder import FolderDataset
 from jaxseg_xai.data.sources.memory import MemorySource, as_source
+from tests.support import labels_fail
 
 #: Upright: dark at the top left, each row and column another value.
 RAMP = (np.arange(10)[:, None] * 20 + np.arange(12) * 4).astype(np.uint8)
@@ -318,10 +319,10 @@ def test_labels_on_another_grid_are_refused(tmp_path, change, says):
         affine = affine[:, [1, 0, 2, 3]]
     truth = truth[:, :, : change.get("slices", 5)]
     nibabel.save(nibabel.Nifti1Image(truth, affine), tmp_path / "labels" / "a.nii")
-    with pytest.raises(DataError, match=says) as caught:
-        FolderDataset(tmp_path)[1]
-    assert str(tmp_path / "labels" / "a.nii") in str(caught.value)
-    assert str(tmp_path / "images" / "a.nii") in str(caught.value)
+    sample = FolderDataset(tmp_path)[1]
+    labels_fail(sample, says)
+    assert str(tmp_path / "labels" / "a.nii") in str(sample.labels_error)
+    assert str(tmp_path / "images" / "a.nii") in str(sample.labels_error)
 
 
 def test_labels_stored_in_another_order_lie_on_the_same_grid(tmp_path):
@@ -371,5 +372,4 @@ def test_a_label_map_of_two_images_must_fit_both(tmp_path):
     source = MemorySource([tmp_path / "a.nii", tmp_path / "b.nii"], [truth, truth])
     assert source[4].labels is not None
     for index in (5, 10):  # the last one has no slice there
-        with pytest.raises(DataError, match=r"6x8x5 voxels, its image \S+b\.nii 6x8x6; resample"):
-            source[index]
+        labels_fail(source[index], r"6x8x5 voxels, its image \S+b\.nii 6x8x6; resample")

@@ -113,10 +113,15 @@ def test_without_other_images_of_its_size_one_image_fails_alone(tmp_path, batch_
     assert "image-00003: 0 other images of its size, 2 are needed" in found[3].reason
 
 
-def test_labels_that_are_no_class(model):
+def test_labels_that_are_no_class(model, caplog):
     labels = [(image[..., 0] > 0.5).astype(int) for image in EVEN[:3]]
     labels[1][0, 0] = 7
     found = jaxseg_xai.explain(model, EVEN[:3], "bright", "confidence", labels=labels)
+    assert statuses(found) == ["OK"] * 3
+    assert "1 images are stored without their label maps" in caplog.text
+    found = jaxseg_xai.explain(
+        model, EVEN[:3], "bright", "confidence", labels=labels, target="truth"
+    )
     assert statuses(found) == ["OK", "FAILED", "OK"]
     assert found[1].reason.startswith("image-00001: label 7 is out of range (0 to 1); map it")
 

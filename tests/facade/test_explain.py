@@ -256,7 +256,7 @@ def test_images_of_many_sizes_are_resized_to_one(model):
     sizes = [(16, 20), (19, 19), (22, 18)]
     images = [np.linspace(0, 1, h * w, dtype=np.float32).reshape(w, h).T for h, w in sizes]
     with CompileLog() as log:
-        found = ig(model, images, resize=(24, 24))
+        found = ig(model, images, sizes=(24, 24))
     assert [one.status_name for one in found] == ["OK"] * 3
     assert [one.attribution.shape for one in found] == [image.shape[:2] for image in images]
     assert log.count("_explain_batch") == 1
@@ -265,10 +265,61 @@ def test_images_of_many_sizes_are_resized_to_one(model):
         columns = np.nonzero((one.reference != (image > 0.5)).any(axis=0))[0]
         assert np.abs(columns - (image.shape[1] - 1) / 2).max(initial=0) < 1
     fixed = jaxseg_xai.as_model(bright, class_names=["a", "b"], channels=1, fixed_size=(8, 8))
-    with pytest.raises(JaxsegError, match=r"the model takes \(8, 8\) only; leave resize out"):
-        ig(fixed, images, resize=(24, 24))
+    with pytest.raises(JaxsegError, match=r"the model takes \(8, 8\) only; leave sizes out"):
+        ig(fixed, images, sizes=(24, 24))
     with pytest.raises(JaxsegError, match="one number per axis"):
-        ig(model, images, resize=(24,))
+        ig(model, images, sizes=(24,))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("misure", {"num_iterations": 3, "max_dilations": 3}),
+        ("misure_paper", {"num_iterations": 3, "max_dilations": 3, "tv_weight": 0.5}),
+        (
+            "ate",
+            {"perturbation": "blur", "block_size": 4, "outcome": "summed_logits"}
+            | {"num_screen": 0, "region": (8, 8)},
+        ),
+        ("integrated_gradients", {"num_nodes": 2}),
+    ],
+)
+def test_padding_changes_nothing_where_the_model_does_not_see_it(method, settings):
+    """Of a model of single pixels and a cue an explanation is that of the image in its own size."""
+
+    def cued(inputs):
+        return bright(inputs) + 4 * (inputs[:, 1:2, 1:2] - 0.25)
+
+    model = jaxseg_xai.as_model(cued, class_names=["dark", "bright"], channels=1)
+    images = [np.clip(pictures(1, size)[0] / 2 + blob(size), 0, 1) for size in ((18, 13), (15, 19))]
+    native = [jaxseg_xai.explain(model, x, "bright", method, **settings) for x in images]
+    with CompileLog() as log:
+        found = jaxseg_xai.explain(model, images, "bright", method, sizes="bucket", **settings)
+    assert log.count("_explain_batch") == 1
+    for one, alone in zip(found, native, strict=True):
+        assert one.attribution.shape == alone.attribution.shape
+        assert one.status_name == alone.status_name
+        scale = np.abs(alone.attribution).max()
+        assert scale > 0
+        np.testing.assert_allclose(one.attribution, alone.attribution, atol=1e-4 * scale)
+        for name, value in alone.scores.items():
+            np.testing.assert_allclose(one.scores[name], value, rtol=1e-4, err_msg=name)
+
+
+def blob(size):
+    """A bright square around pixel (8, 8)."""
+    image = np.zeros((*size, 1), np.float32)
+    image[5:12, 5:12] = 0.6
+    return image
+
+
+def test_sizes_that_are_no_policy(model):
+    for sizes in ("tile", 3, (), (8, -1), (8.5, 8)):
+        with pytest.raises(ConfigError, match="sizes is .*; use native, bucket, or a size"):
+            ig(model, pictures(), sizes=sizes)
+    fixed = jaxseg_xai.as_model(bright, class_names=["a", "b"], channels=1, fixed_size=(8, 8))
+    with pytest.raises(ModelError, match=r"cannot be padded to common sizes: .*\(8, 8\)"):
+        ig(fixed, pictures(), sizes="bucket")
 
 
 def test_a_model_that_says_not_all_of_the_sizes_that_it_takes(tmp_path):
@@ -393,7 +444,7 @@ def no_gradient(x):
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda m: ig(m, pictures(), sizes=3), ConfigError, "unknown key sizes; the keys are"),
+        (lambda m: ig(m, pictures(), steps=3), ConfigError, "unknown key steps; the keys are"),
         (lambda m: ig(m, pictures(0)), DataError, "no image"),
         (lambda m: ig(m, "nowhere.png"), JaxsegError, "nowhere.png"),
         (lambda m: ig("nowhere", pictures()), ModelError, "no such model"),

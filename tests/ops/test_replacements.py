@@ -36,6 +36,21 @@ def test_every_block_of_every_image_has_a_replacement(kind, images):
     assert 0 <= int(draws.full.min()) <= int(draws.full.max()) < len(draws.patches)
 
 
+@pytest.mark.parametrize("kind", MADE)
+def test_padding_is_no_part_of_what_is_made(kind, images):
+    """The mean, blur and noise of an image are those that it has without its padding."""
+    own = tuple(n - SIDE for n in images.shape[1:-1])
+    keys = jax.random.split(make_key(0), len(images))
+    sizes = jnp.tile(jnp.array(own), (len(images), 1))
+    padded = made_draws(kind, jnp.asarray(images), keys, SIDE, 2, 5, sizes)
+    alone = draws_of(kind, images[:, *(slice(n) for n in own)])
+    # The first block is the first one of both.
+    for image in (0, 1):
+        np.testing.assert_allclose(
+            block_of(padded, image, 0), block_of(alone, image, 0), rtol=1e-5, atol=1e-6
+        )
+
+
 def test_zero_and_mean(images):
     assert not draws_of("zero", images).patches.any()
     for image in (0, 1):

@@ -81,11 +81,13 @@ def test_a_store_of_a_version_that_knew_fewer_settings_continues(tmp_path, model
     root = config.out / "zarr.json"
     stored = json.loads(root.read_text())
     settings = stored["attributes"]["config"]
-    del settings["resize"], settings["input"]["spacing"], settings["input"]["crop"]
+    del settings["data"]["sizes"], settings["input"]["spacing"], settings["input"]["crop"]
+    settings["resize"] = None  # of a version that had one setting more
     root.write_text(json.dumps(stored))
     assert run_sweep(config).times.computed == {"misure": 0}
-    with pytest.raises(ConfigError, match=r"resize was absent, is \[48, 48\]"):
-        run_sweep(dataclasses.replace(config, resize=(48, 48)))
+    data = dataclasses.replace(config.data, sizes=(48, 48))
+    with pytest.raises(ConfigError, match=r"data.sizes was absent, is \[48, 48\]"):
+        run_sweep(dataclasses.replace(config, data=data))
 
 
 def test_weights_trained_anew_are_another_sweep(images, tmp_path):

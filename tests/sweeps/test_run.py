@@ -137,7 +137,8 @@ def test_one_program_for_all_sizes_where_images_are_resized(done, model, tmp_pat
     folder = tiny.write_images(tmp_path / "images", ["i0", "i1"])
     for k in range(2, 5):
         tiny.write_images(folder, [f"i{k}"], size=(32 + 2 * k, 40 - k))
-    config = tiny.sweep_config(tmp_path / "s.zarr", model, folder, explain=(ATE,), resize=(32, 32))
+    data = {"sizes": (32, 32)}
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, folder, explain=(ATE,), data=data)
     with CompileLog() as log:
         result = run_sweep(config)
     assert result.counts == {"ate": {"OK": 5}}
@@ -146,8 +147,9 @@ def test_one_program_for_all_sizes_where_images_are_resized(done, model, tmp_pat
     assert {row.image_id: store.read(row).attribution.shape for row in store.rows("ate")} == {
         f"i{k}": (32, 32) if k < 2 else (32 + 2 * k, 40 - k) for k in range(5)
     }
-    with pytest.raises(ConfigError, match=r"resize was \[32, 32\], is \[48, 48\]"):
-        run_sweep(dataclasses.replace(config, resize=(48, 48)))
+    data = dataclasses.replace(config.data, sizes=(48, 48))
+    with pytest.raises(ConfigError, match=r"data.sizes was \[32, 32\], is \[48, 48\]"):
+        run_sweep(dataclasses.replace(config, data=data))
 
 
 def test_a_class_or_an_image_named_twice_counts_once(done, tmp_path):

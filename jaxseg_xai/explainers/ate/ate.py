@@ -127,7 +127,9 @@ class Ate(Explainer):
             jnp.expand_dims(batch.valid, tuple(range(1, len(grid) + 1))), (len(batch.valid), *grid)
         )
         draws = self.draw(problem, batch)
-        return self.explain(problem, batch.images, batch.targets, draws, mesh, blocks=blocks)
+        return self.explain(
+            problem, batch.images, batch.targets, draws, mesh, blocks=blocks, sizes=batch.sizes
+        )
 
     def draw(self, problem: Problem, batch: Batch) -> Draws:
         """Draw the patches; they depend on the key, the image's id, the class and the block.
@@ -148,6 +150,7 @@ class Ate(Explainer):
                 self.block_size,
                 self.num_screen,
                 self.num_patches,
+                batch.sizes,
             )
         pool = problem.pool
         assert pool is not None, "asked for in `needs`"
@@ -174,6 +177,7 @@ class Ate(Explainer):
         draws: Draws,
         mesh: Mesh,
         blocks: jax.Array | None = None,
+        sizes: jax.Array | None = None,
     ) -> Explanation:
         """ATE of every block for a batch of images, all their interventions spread over the mesh.
 
@@ -184,6 +188,8 @@ class Ate(Explainer):
           draws: from `draw`, or given; of the images, whatever their regions.
           mesh: from `device_mesh`.
           blocks: bool [B, *G], the only blocks to intervene on; default: all.
+          sizes: int32 [B, rank], of the images without their padding, which no patch enters; or
+            None.
 
         Returns:
           Explanation with the leading axes of the targets. Attribution [*S] in points, 0 inside
@@ -265,7 +271,7 @@ class Ate(Explainer):
             check_vma=False,
         )(
             (self.threshold, dataclasses.replace(problem, pool=None), draws.patches),
-            (images, targets, draws.screen, draws.full, blocks),
+            (images, targets, draws.screen, draws.full, blocks, sizes),
         )
         if not several:
             return jax.tree.map(lambda leaf: leaf[:, 0], found)

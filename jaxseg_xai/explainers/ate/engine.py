@@ -34,6 +34,8 @@ class Started:
       targets: [R, ...], regions and references in the box.
       base: float32 [R], outcomes of the unperturbed image.
       fits: bool [R], whether the whole region lies in the box.
+      kept: of an image with padding, which no patch enters: its blocks [n, *(b,), C], and which of
+        their pixels a patch may change, bool [n, *(b,), 1]; or None.
     """
 
     prepared: Any
@@ -42,6 +44,7 @@ class Started:
     targets: SegmentTarget
     base: Array
     fits: Array
+    kept: tuple[Array, Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -218,7 +221,11 @@ class Engine:
         chunk = jnp.broadcast_to(chunk, block.shape)
 
         def one(block: jax.Array, chunk: jax.Array) -> jax.Array:
-            logits = self.logits_of(started, patches[chunks[block, chunk]], block)
+            put = patches[chunks[block, chunk]]
+            if started.kept is not None:
+                own, open_to = (leaf[block] for leaf in started.kept)
+                put = jnp.where(open_to, put, own)
+            logits = self.logits_of(started, put, block)
             found = jax.vmap(self._outcomes, in_axes=(0, None))(logits, started.targets)
             return found - started.base
 

@@ -103,6 +103,7 @@ class AteGradient(Explainer):
         assert pool is not None, "asked for in `needs`"
         outcome = get_outcome(self.outcome)
         base = outcome.value(segmenter.output, example.logits, target)
+        own = jnp.asarray(example.own)
         touched = any_in_block(target.region, self.block_size)
         kept = paint_blocks(touched, self.block_size, shape)[..., None]
         # The draws of `Ate`, whose key has the class alone folded in.
@@ -124,7 +125,7 @@ class AteGradient(Explainer):
 
         def one_field(_: None, patches: jax.Array) -> tuple[None, tuple[jax.Array, ...]]:
             field = tile_patches(jnp.asarray(pool.patches)[patches], shape)
-            step = jnp.where(kept, 0.0, field - image)
+            step = jnp.where(kept | ~own, 0.0, field - image)
             slope = at_image
             if slope is None:
                 slope = mean_gradient(gradient, image, step, self.num_nodes)

@@ -12,7 +12,8 @@ from jaxseg_xai.explainers.ate.results import parts_of
 from jaxseg_xai.explainers.ate.statistics import Sample
 from jaxseg_xai.explainers.base import Problem
 from jaxseg_xai.explainers.runner import all_finite, conclude, first_status
-from jaxseg_xai.ops.blocks import any_in_block
+from jaxseg_xai.ops.blocks import any_in_block, split_blocks
+from jaxseg_xai.ops.padding import own_pixels
 
 
 def explain_image(
@@ -25,6 +26,7 @@ def explain_image(
     screen: jax.Array,
     full: jax.Array,
     wanted: jax.Array,
+    size: jax.Array | None = None,
     *,
     threshold: Array,
     block_size: int,
@@ -45,6 +47,7 @@ def explain_image(
       screen: int32 [n, s], patches that screen each block.
       full: int32 [n, k], patches of the full interventions.
       wanted: bool [*G], the only blocks to intervene on.
+      size: int32 [rank], of the image without its padding; or None.
       threshold: below it an effect is 0.
       block_size: side of a block in pixels.
       confidence: of the intervals.
@@ -54,6 +57,11 @@ def explain_image(
       (explanations [R, ...], interventions that were made: float32 []).
     """
     started = sampling.start(problem.variables, image, targets)
+    if size is not None:
+        own = own_pixels(size, image.shape[:-1])
+        wanted &= any_in_block(own, block_size)
+        kept = split_blocks(image, block_size), split_blocks(own[..., None], block_size)
+        started = dataclasses.replace(started, kept=kept)
     logits, fits = started.logits, started.fits
     sound = all_finite(image, logits)
     status = jax.vmap(first_status, (0, None))(targets, sound)

@@ -64,9 +64,11 @@ class IntegratedGradients(Explainer):
             logits = segmenter.logits(problem.variables, image[None])[0]
             return outcome.value(segmenter.output, logits, target)
 
-        black = jnp.zeros_like(example.image)
-        slope = mean_gradient(jax.grad(value), black, example.image, self.num_nodes)
-        attribution = jnp.sum(slope * example.image, axis=-1)
+        # Padding is on the whole path what it is in the image.
+        step = jnp.where(example.own, example.image, 0.0)
+        black = jnp.where(example.own, 0.0, example.image)
+        slope = mean_gradient(jax.grad(value), black, step, self.num_nodes)
+        attribution = jnp.sum(slope * step, axis=-1)
         end = outcome.value(segmenter.output, example.logits, target)
         start = value(black)
         gap = jnp.abs(jnp.sum(attribution) - (end - start))

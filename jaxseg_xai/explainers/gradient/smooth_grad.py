@@ -58,7 +58,10 @@ class SmoothGrad(Explainer):
         """See `Explainer.explain_one`."""
         segmenter, target, image = problem.segmenter, example.target, example.image
         outcome = get_outcome(self.outcome)
-        deviation = self.noise * (jnp.max(image) - jnp.min(image))
+        own = jnp.broadcast_to(example.own, image.shape)
+        highest = jnp.max(image, where=own, initial=-jnp.inf)
+        lowest = jnp.min(image, where=own, initial=jnp.inf)
+        deviation = jnp.where(own, self.noise * (highest - lowest), 0.0)
 
         def value(x: jax.Array) -> jax.Array:
             logits = segmenter.logits(problem.variables, x[None])[0]

@@ -123,7 +123,7 @@ class MisureBase(Explainer):
             )
             return found, jax.tree.map(lambda count: count[None], use)
 
-        examples = (batch.images, batch.targets, batch.valid)
+        examples = (batch.images, batch.targets, batch.valid, batch.sizes)
         return shard_examples(part, mesh)((self, problem.variables), examples)
 
     def start(self, job: Job) -> Any:

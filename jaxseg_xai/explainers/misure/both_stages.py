@@ -27,6 +27,7 @@ def explain_jobs(
     images: jax.Array,
     targets: SegmentTarget,
     valid: jax.Array,
+    sizes: jax.Array | None = None,
     *,
     num_lanes: int,
     forward_lanes: int,
@@ -41,6 +42,7 @@ def explain_jobs(
       images: float32 [B, *S, C].
       targets: leaves [B, ...].
       valid: bool [B], which of them are to be explained.
+      sizes: int32 [B, rank], of the images without their padding, where no mask goes; or None.
       num_lanes: images at a time in stage 2, where the model sees whole images.
       forward_lanes: images at a time in stage 1, and in stage 2 in windows.
       crops: windows, from `plan_windows`; each job takes the first that holds its mask, or else the
@@ -65,11 +67,11 @@ def explain_jobs(
     # The whole image comes last: it holds every mask.
     views = [*(WindowView(crop, variables) for crop in crops), WholeView(segmenter, variables)]
     layers, trace = sufficient_regions(
-        search, output, views, images, targets, wanted, forward_lanes
+        search, output, views, images, targets, wanted, forward_lanes, sizes
     )
     num_dilations = jnp.sum(jnp.isfinite(trace), axis=1, dtype=jnp.int32) - 1
     num_dilations = jnp.maximum(num_dilations, 0)
-    jobs = Job(images, targets, layers, num_dilations)
+    jobs = Job(images, targets, layers, num_dilations, sizes)
 
     which = first_holding(views, jobs.sufficient, targets.region)
     lanes_of = [forward_lanes] * len(crops) + [num_lanes]

@@ -138,14 +138,16 @@ class MisurePaper(MisureBase):
     ) -> dict[str, jax.Array]:
         """The weighted terms of the loss of a mask [*S] in pixels, given its logits."""
         miss_c, miss_0 = soft_misses(model.output, logits, job.target)
-        variation = jnp.float32(0)
+        own, variation = job.own, jnp.float32(0)
         for axis in range(mask.ndim):
             steps = _power(jnp.abs(jnp.diff(mask, axis=axis)), self.tv_power)
-            variation += jnp.sum(steps) / max(1, steps.size)  # one pixel has no step
+            # A step ends on the image's own pixels; one pixel has none.
+            inside = jax.lax.slice_in_dim(own, 1, None, axis=axis)
+            variation += jnp.sum(steps * inside) / jnp.maximum(1, jnp.sum(inside))
         return {
             "foreground": self.foreground_weight * miss_c,
             "background": self.background_weight * (miss_0 + miss_c) / 2,
-            "l1": self.l1_weight * jnp.mean(jnp.abs(mask)),
+            "l1": self.l1_weight * jnp.sum(jnp.abs(mask)) / jnp.sum(own),
             "tv": self.tv_weight * variation,
         }
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.ops.dice import hard_dice, soft_dice
+from jaxseg_xai.ops.padding import own_pixels
 
 
 class Job(NamedTuple):
@@ -20,12 +21,20 @@ class Job(NamedTuple):
       layers: int32 [*S], the number of the dilation that reached a pixel: 0 on Y, and more than
         `num_dilations` where none did.
       num_dilations: int32 [], how many were needed.
+      size: int32 [rank], of the image without its padding; or None.
     """
 
     image: jax.Array
     target: SegmentTarget
     layers: jax.Array
     num_dilations: jax.Array
+    size: jax.Array | None = None
+
+    @property
+    def own(self) -> jax.Array:
+        """Which pixels are the image's own, bool [*S]."""
+        shape = self.layers.shape
+        return jnp.ones(shape, bool) if self.size is None else own_pixels(self.size, shape)
 
     @property
     def sufficient(self) -> jax.Array:

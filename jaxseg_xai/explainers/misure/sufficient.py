@@ -13,6 +13,7 @@ from jaxseg_xai.devices.lanes import run_lanes, select_jobs
 from jaxseg_xai.explainers.misure.stages import Stage2, dice_of, grown_to
 from jaxseg_xai.explainers.misure.windows import View
 from jaxseg_xai.ops.dilation import dilate, ellipse
+from jaxseg_xai.ops.padding import own_pixels
 
 
 class _Growing(NamedTuple):
@@ -44,6 +45,7 @@ def sufficient_regions(
     targets: SegmentTarget,
     wanted: jax.Array,
     num_lanes: int,
+    sizes: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Stage 1 of many jobs; a step is one forward pass of one job.
 
@@ -58,6 +60,8 @@ def sufficient_regions(
       targets: leaves [B, ...].
       wanted: bool [B], the jobs to do.
       num_lanes: jobs at a time.
+      sizes: int32 [B, rank], of the images without their padding, which no dilation enters; or
+        None.
 
     Returns:
       (layers int32 [B, *S]; hard Dice after every dilation, float32 [B, max_dilations + 1],
@@ -83,7 +87,10 @@ def sufficient_regions(
             logits = view.logits(view.locate(mask, target.region), image, mask)
             trace = now.trace.at[count].set(dice_of(output, logits, target))
             stopped = (trace[count] >= search.tau) | (count == most)
-            grown = jnp.where(dilate(mask, element) & ~mask, count + 1, now.layers)
+            reached = dilate(mask, element) & ~mask
+            if sizes is not None:
+                reached &= own_pixels(sizes[number], mask.shape)
+            grown = jnp.where(reached, count + 1, now.layers)
             layers = jnp.where(stopped, now.layers, grown)
             return number, _Growing(layers, trace, jnp.where(stopped, count, count + 1), stopped)
 

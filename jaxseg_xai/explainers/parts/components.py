@@ -141,6 +141,7 @@ class ComponentAte(Explainer):
                 key=problem.key,
                 logits=jnp.zeros(()),  # come with the parts
                 others=others[i],
+                size=None if batch.sizes is None else batch.sizes[i],
             )
             parts = self._one_image(problem, program, sites, example, mesh)
             found.append(jax.device_get(finish(problem.segmenter, example, parts)))

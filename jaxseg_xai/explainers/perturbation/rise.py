@@ -81,7 +81,8 @@ class Rise(Explainer):
             keys = jax.vmap(jax.random.fold_in, (None, 0))(example.key, numbers)
             masks = jax.vmap(functools.partial(self._mask, shape))(keys)
             masks *= (numbers < self.num_masks).reshape(-1, *[1] * len(shape))
-            logits = segmenter.logits(problem.variables, example.image * masks[..., None])
+            shown_of = jnp.where(example.own, masks[..., None], 1.0)
+            logits = segmenter.logits(problem.variables, example.image * shown_of)
             outcomes = jax.vmap(value, (0, None))(logits, target)
             outcomes = jnp.where(numbers < self.num_masks, outcomes, 0.0)
             weighted, shown, total = sums

@@ -61,13 +61,15 @@ class Deletion(Metric):
     def score(self, problem: Problem, example: Example, rated: Rated) -> dict[str, jax.Array]:
         """See `Metric.score`."""
         segmenter, image = problem.segmenter, example.image
-        place, blocks = self._places(rated.relevance)
+        own = jnp.asarray(example.own)
+        place, blocks = self._places(rated.relevance, jnp.broadcast_to(own, (*image.shape[:-1], 1)))
         blank = jnp.zeros_like(image)
         if self.baseline == "mean":
-            blank += jnp.mean(image, axis=tuple(range(image.ndim - 1)))
+            pixels = jnp.broadcast_to(own, image.shape)
+            blank += jnp.mean(image, axis=tuple(range(image.ndim - 1)), where=pixels)
 
         def dice(count: jax.Array) -> tuple[jax.Array, jax.Array]:
-            deleted = jnp.where((place < count)[..., None], blank, image)
+            deleted = jnp.where((place < count)[..., None] & own, blank, image)
             logits = segmenter.logits(problem.variables, deleted[None])[0]
             hard, soft = (
                 get_outcome(name).value(segmenter.output, logits, example.target) / 100
@@ -86,10 +88,12 @@ class Deletion(Metric):
             "curve_soft": curve_soft,
         }
 
-    def _places(self, relevance: jax.Array) -> tuple[jax.Array, int]:
+    def _places(self, relevance: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Place of each pixel's block in the order of deletion, int32 [*S]; how many blocks."""
         size, side = relevance.shape, self.block_size
-        area = sum_in_block(jnp.ones_like(relevance), side)
-        order = jnp.argsort(-(sum_in_block(relevance, side) / area).ravel(), stable=True)
+        area = sum_in_block(own[..., 0].astype(jnp.float32), side)
+        # Blocks of padding come last, and are never reached.
+        mean = jnp.where(area > 0, sum_in_block(relevance, side) / area, -jnp.inf)
+        order = jnp.argsort(-mean.ravel(), stable=True)
         places = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
-        return paint_blocks(places.reshape(grid_shape(size, side)), side, size), order.size
+        return paint_blocks(places.reshape(grid_shape(size, side)), side, size), jnp.sum(area > 0)
