@@ -10,6 +10,7 @@ from benchmarks.methods.maps import CONFIDENCE, GRAD_CAM, INTEGRATED_GRADIENTS
 from benchmarks.methods.misure import MISURE, MISURE_512
 from benchmarks.methods.misure_tables import LANES, QUALITY
 from benchmarks.methods.scaling import SCALING
+from benchmarks.methods.sizes import SIZES
 from benchmarks.methods.sweep import SWEEP
 from benchmarks.methods.windows import WINDOWS
 
@@ -20,6 +21,7 @@ _ALL: tuple[Case, ...] = (
     *(MISURE, MISURE_512, LANES, QUALITY),
     *(GRAD_CAM, INTEGRATED_GRADIENTS, CONFIDENCE),
     SWEEP,
+    SIZES,
     SCALING,
 )
 

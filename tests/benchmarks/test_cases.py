@@ -165,6 +165,16 @@ def test_sweep(tmp_path):
 
 
 @pytest.mark.slow
+def test_sizes(tmp_path):
+    record = run("sizes", tmp_path / "a.json")
+    check(record, "explanations")
+    rows = {(row["method"], row["images"]): row for row in record.series["sizes"]}
+    assert len(rows) == 4
+    assert all(row["seconds"] >= row["compile_seconds"] > 0 for row in rows.values())
+    assert rows["ate", "one size"]["programs"] == 1
+
+
+@pytest.mark.slow
 def test_scaling(tmp_path):
     record = run("scaling", tmp_path / "a.json", "--devices", "2", "--lanes", "4")
     check(record, "forwards")

@@ -1,0 +1,144 @@
+"""Images of many sizes, compiling included: padded to common sizes against images of one size."""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import jaxseg_xai
+from benchmarks.agree.frozen import REFERENCE
+from benchmarks.agree.verdict import Bound, judge
+from benchmarks.harness.machine import peak_memory
+from benchmarks.harness.record import Measurement, Row, Timing
+from benchmarks.harness.settings import Settings
+from benchmarks.harness.timing import phase
+from benchmarks.methods.base import Case
+from jaxseg_xai.core.types import Sample
+from jaxseg_xai.explainers import Explainer
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.misure.search import Misure
+from jaxseg_xai.sweeps.sizes import Sizes
+
+_IMAGES, _QUICK_IMAGES = 50, 3
+_METHODS: tuple[Explainer, ...] = (Misure(), Ate())
+_QUICK_METHODS: tuple[Explainer, ...] = (
+    Misure(num_iterations=2, max_dilations=4),
+    Ate(block_size=32, num_screen=1, num_patches=2),
+)
+#: The eight sizes for which compiling took 40 times as long as explaining.
+_EIGHT = tuple((round(64 + 48 * step / 7), 64) for step in range(8))
+#: The most programs of a method.
+_PROGRAMS = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizesCase(Case):
+    """Triangle images of sides from a quarter of the size to all of it, each with its own.
+
+    Nothing is compiled beforehand, and nothing is kept from one run to the next.
+    """
+
+    def run(self, settings: Settings, mesh: Mesh) -> Measurement:
+        """See `Case.run`."""
+        count = _QUICK_IMAGES if settings.quick else _IMAGES
+        sides = np.random.default_rng(0).choice(
+            np.arange(settings.size // 4, settings.size + 1), count, replace=False
+        )
+        many = [(int(side), int(side)) for side in sides]
+        # In the middle, and of a size that the model takes.
+        middle = 16 * round(statistics.median(map(int, sides)) / 16)
+        wanted: list[tuple[str, list[tuple[int, int]], Sizes]] = [
+            ("many sizes", many, "bucket"),
+            ("one size", [(middle, middle)] * count, "native"),
+        ]
+        if not settings.quick:
+            wanted.append(("eight sizes", list(_EIGHT), "bucket"))
+        rows: list[Row] = []
+        for explainer in _QUICK_METHODS if settings.quick else _METHODS:
+            for name, sizes, policy in wanted:
+                row: Row = {"method": explainer.name, "images": name}
+                rows.append(row | _cold(settings, explainer, sizes, policy))
+        seconds = {name: 0.0 for name, _, _ in wanted}
+        for row in rows:
+            seconds[str(row["images"])] += float(row["seconds"] or 0)
+        programs = max(float(row["programs"] or 0) for row in rows)
+        failed = sum(float(row["failed"] or 0) for row in rows)
+        return Measurement(
+            compile_seconds=sum(float(row["compile_seconds"] or 0) for row in rows),
+            timings={"ours": Timing.of([seconds["many sizes"]])},
+            work={"explanations": float(count * len(_METHODS))},
+            flops=None,
+            flops_of="not counted",
+            memory=peak_memory(None, mesh),
+            validation=judge(
+                Bound("programs of a method", programs, _PROGRAMS),
+                Bound("explanations that failed", failed, 0.0),
+                why="few programs explain images of many sizes",
+            ),
+            series={"sizes": rows},
+        )
+
+
+class _Source:
+    """Triangle images of given sizes."""
+
+    class_names = ("background", "triangle")
+
+    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+        self._sizes = sizes
+        self.ids = tuple(f"triangle-{number:03d}" for number in range(len(sizes)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        height, width = self._sizes[index]
+        triangles = jaxseg_xai.open_dataset("triangle", size=max(height, width), num=index + 1)
+        sample = triangles[index]
+        image, labels = (np.asarray(x)[:height, :width] for x in (sample.image, sample.labels))
+        return Sample(id=self.ids[index], image=image, labels=labels)
+
+
+def _cold(
+    settings: Settings, explainer: Explainer, sizes: Sequence[tuple[int, int]], policy: Sizes
+) -> Row:
+    """A sweep with one method, from nothing."""
+    phase(f"{explainer.name} of {len(set(sizes))} sizes")
+    jaxseg_xai.clear_caches()
+    jax.clear_caches()
+    model = str(REFERENCE) if settings.model == "reference" else settings.model
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        result = jaxseg_xai.sweep(
+            model=model,
+            data=_Source(sizes),
+            explain=[explainer],
+            out=Path(folder) / "store",
+            classes="triangle",
+            batch_size=settings.lanes,
+            sizes=policy,
+            progress=False,
+        )
+        seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "compile_seconds": result.times.compile_seconds,
+        "programs": float(len(result.sizes.get("shapes", [0]))),
+        "failed": float(result.num_failed),
+    }
+
+
+SIZES = SizesCase(
+    name="sizes",
+    about="images of 50 sizes padded to common ones, compiling included, against 50 of one size",
+    defaults=Settings(model="reference", size=384, lanes=8),
+    quick=Settings(model="triangle", size=64, lanes=4),
+    has_peers=False,
+    all_devices=True,
+)
