@@ -129,7 +129,7 @@ def _cold(
     return {
         "seconds": seconds,
         "compile_seconds": result.times.compile_seconds,
-        "programs": float(len(result.sizes.get("shapes", [0]))),
+        "programs": float(len(result.sizes.get("padded_to", [0]))),
         "failed": float(result.num_failed),
     }
 

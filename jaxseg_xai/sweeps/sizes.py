@@ -103,7 +103,7 @@ def effect_of_padding(
     """What padding to common sizes changes in the model's output, on a sample of eight images.
 
     Returns:
-      As JSON values: "shapes", the common sizes; "images", names of the sample;
+      As JSON values: "padded_to", the common sizes; "images", names of the sample;
       "largest_logit_difference" from the image in its own size (padded no further than the model's
       stride asks), over all pixels and classes; and "share_of_pixels_changed", of the pixels whose
       class differs. 0 where nothing is padded.
@@ -120,7 +120,7 @@ def effect_of_padding(
         largest = max(largest, logits)
         changed, pixels = changed + int(differs.sum()), pixels + differs.size
     return {
-        "shapes": [list(size) for size in segmenter.input.pad_to],
+        "padded_to": [list(size) for size in segmenter.input.pad_to],
         "images": names,
         "largest_logit_difference": largest,
         "share_of_pixels_changed": changed / max(1, pixels),
@@ -129,7 +129,7 @@ def effect_of_padding(
 
 def say_effect(found: Mapping[str, Any]) -> str:
     """`effect_of_padding` in a line."""
-    shapes = ", ".join("x".join(map(str, size)) for size in found["shapes"])
+    shapes = ", ".join("x".join(map(str, size)) for size in found["padded_to"])
     return (
         f"sizes: padded to {shapes}; on {len(found['images'])} images this changes logits by up to "
         f"{found['largest_logit_difference']:.3g}, and the class of "

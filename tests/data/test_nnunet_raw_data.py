@@ -15,6 +15,7 @@ from jaxseg_xai.data.sources.nnunet_raw import NNUNetRawDataset
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.training.config import TrainConfig
 from tests.models import test_nnunet as results
+from tests.support import labels_fail
 
 AFFINE = np.diag([-3.0, -1.0, 1.5, 1.0])
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
@@ -111,7 +112,6 @@ def break_channel(root):
     [
         (break_channel, r"case1_0001\S+: its voxels lie .*case1_0000.*resample the channel"),
         (lambda r: (r / "imagesTr/case1_0001.nii.gz").unlink(), r"case1_0001.nii.gz: no such file"),
-        (lambda r: (r / "labelsTr/case1.nii.gz").unlink(), r"labelsTr/case1.nii.gz: no such file"),
     ],
 )
 def test_a_bad_case_fails_alone(tmp_path, spoil, words):
@@ -120,6 +120,12 @@ def test_a_bad_case_fails_alone(tmp_path, spoil, words):
     with pytest.raises(DataError, match=words):
         source[0]
     assert source[1].id == "case2"
+
+
+def test_labels_that_are_gone_leave_the_image(tmp_path):
+    write(tmp_path)
+    (tmp_path / "labelsTr/case1.nii.gz").unlink()
+    labels_fail(open_dataset(tmp_path)[0], r"labelsTr/case1.nii.gz: no such file")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.data.sources.folder import FolderDataset
 from jaxseg_xai.data.sources.memory import as_source
+from tests.support import labels_fail
 
 #: [x, y, z]; every voxel has a number of its own.
 VALUES = np.arange(240, dtype=np.int16).reshape(6, 8, 5)
@@ -102,8 +103,8 @@ def test_labels_of_a_volume_in_another_order(tmp_path):
     save(tmp_path / "labels" / "a.nii", np.asarray(turned.dataobj), turned.affine)
     np.testing.assert_array_equal(FolderDataset(tmp_path, rank=3)[0].labels, (VALUES % 7).T)
     save(tmp_path / "labels" / "a.nii", VALUES % 7, AFFINES["LPS"])
-    with pytest.raises(DataError, match=r"labels/a\.nii: its voxels lie up to .*images/a\.nii"):
-        FolderDataset(tmp_path, rank=3)[0]
+    sample = FolderDataset(tmp_path, rank=3)[0]
+    labels_fail(sample, r"labels/a\.nii: its voxels lie up to .*images/a\.nii")
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])

@@ -74,7 +74,7 @@ def swept(model, tmp_path_factory):
 def test_few_programs_for_many_sizes(swept):
     config, result, log = swept
     assert result.counts == {name: {"OK": 6} for name in ("misure", "ate", "grad_cam")}
-    shapes = result.sizes["shapes"]
+    shapes = result.sizes["padded_to"]
     assert 1 <= len(shapes) <= 2
     assert log.count("_explain_batch") == 3 * len(shapes)
     assert log.count("predict_batch") == len(shapes)
@@ -93,7 +93,7 @@ def test_few_programs_for_many_sizes(swept):
 def test_what_padding_changes_is_measured_and_stored(swept):
     config, result, _ = swept
     bundle, source = load_model(config.model), FolderDataset(config.data.source)
-    shapes = tuple(map(tuple, result.sizes["shapes"]))
+    shapes = tuple(map(tuple, result.sizes["padded_to"]))
     padded = bundle.segmenter.replace(pad_to=shapes)
     largest, changed, pixels = 0.0, 0, 0
     for index in range(len(HEIGHTS)):
