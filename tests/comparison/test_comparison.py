@@ -211,7 +211,7 @@ def test_pdcrs_regions_and_patches_go_through_a_sweep(tmp_path):
     names = tuple(f"i{k // 3}_0_{k}" for k in range(9))
     write_patches(tmp_path / "patches", Patches(pixels, names))
     roi = RoiConfig(side=8, file=tmp_path / "list.txt")
-    found = swept(tmp_path, size=53, resize=(32, 32), roi=roi, patches=tmp_path / "patches")
+    found = swept(tmp_path, size=53, sizes=(32, 32), roi=roi, patches=tmp_path / "patches")
     boxes = {one.image_id: one.box for one in found.models[0].maps}
     assert boxes == {"i0": (16, 4, 8), "i2": (8, 8, 8)}
     check_counts(found)
