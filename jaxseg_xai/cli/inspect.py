@@ -14,11 +14,13 @@ from jaxseg_xai.core.fields import check, setting
 from jaxseg_xai.core.input_spec import Grey, Pad
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.sweeps.config import SweepConfig
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.look import Look, look, orientation_of, shares_of, sizes_of
 from jaxseg_xai.sweeps.run import work_of
+from jaxseg_xai.sweeps.sizes import size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.work import check_classes
 
 _MOST_LETTERS = 40
@@ -41,7 +43,7 @@ class InspectConfig:
       num: read at most so many, evenly spaced; 0 means all.
       pad: what to do with sizes that the model does not take, as for a sweep.
       channels: what to do with grey images, as for a sweep.
-      resize: size to which images are resized, as for a sweep.
+      labels: what the values of label maps mean, as for a sweep.
       out: the sheet of pictures to write (PNG).
     """
 
@@ -51,7 +53,7 @@ class InspectConfig:
     num: int = setting(8, at_least=0)
     pad: Pad | None = None
     channels: Grey | None = None
-    resize: tuple[int, ...] | None = setting(None, at_least=1)
+    labels: LabelValues = dataclasses.field(default_factory=LabelValues)
     out: Path = Path("runs/inspect.png")
 
 
@@ -62,13 +64,18 @@ def run(config: InspectConfig, command: str) -> int:
     if config.source and config.data.source:
         raise ConfigError("the images are named twice; leave out data.source")
     data = dataclasses.replace(config.data, source=config.source or config.data.source)
-    options = {"pad": config.pad, "grey": config.channels, "resize": config.resize}
+    size = size_to_resize_to(data.sizes)
+    options = {"pad": config.pad, "grey": config.channels, "resize": size}
     bundle = load_model(config.model, **options) if config.model else None
     segmenter = None if bundle is None else bundle.segmenter
     source, chosen = data.open(
         None if segmenter is None else segmenter.output,
         None if segmenter is None else segmenter.input,
+        label_values=config.labels,
     )
+    if bundle is not None and data.sizes == "bucket":
+        segmenter = with_common_sizes(bundle.segmenter, source, chosen)
+        bundle = dataclasses.replace(bundle, segmenter=segmenter)
     looks = show_data(source, chosen, bundle, num=config.num)
     if any(one.sample for one in looks):
         _write_sheet(looks, config.out)
@@ -129,7 +136,9 @@ def describe_model(segmenter: Segmenter) -> str:
     found = [f"[{axes}, {spec.channels}]"]
     if spec.fixed_size:
         found.append(f"resized to {_times(spec.fixed_size)}")
-    if spec.multiple_of > 1:
+    if spec.pad_to:
+        found.append(f"padded to {', '.join(map(_times, spec.pad_to))}")
+    elif spec.multiple_of > 1:
         found.append(f"sides a multiple of {spec.multiple_of} (else: {spec.pad})")
     if spec.spacing:
         found.append(f"resampled to {' x '.join(map(str, spec.spacing))} mm")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxseg_xai.core.errors import EmptyImageError, JaxsegError
 from jaxseg_xai.core.inputs import Prepared, prepare
 from jaxseg_xai.core.segmenter import Segmenter
-from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.core.types import IGNORED, Sample, Source
 from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.sweeps.targets import as_planes
 
@@ -43,7 +43,7 @@ def _look(source: Source, index: int, segmenter: Segmenter | None) -> Look:
     try:
         sample = read_item(source, index)
         if segmenter is None:
-            return Look(id=name, sample=sample)
+            return Look(id=name, sample=sample, problem=str(sample.labels_error or ""))
         prepared = prepare(sample, segmenter.input)
         as_planes(sample, segmenter.output, segmenter.input.rank)
         return Look(id=name, sample=sample, prepared=prepared)
@@ -71,6 +71,8 @@ def shares_of(sample: Sample, class_names: Sequence[str]) -> dict[str, float]:
     rank = sample.image.ndim - 1
 
     def name(number: int) -> str:
+        if number == IGNORED:
+            return "ignored"
         return class_names[number] if 0 <= number < len(class_names) else str(number)
 
     if labels.ndim > rank:
