@@ -49,6 +49,7 @@ _PLACES = {
     "InputSpec": "jaxseg_xai.core.input_spec",
     "OutputSpec": "jaxseg_xai.core.output_spec",
     "Segmenter": "jaxseg_xai.core.segmenter",
+    "RoiConfig": "jaxseg_xai.sweeps.config",
 }
 
 __all__ = [*_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]

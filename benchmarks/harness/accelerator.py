@@ -77,6 +77,7 @@ misure-lanes                misure-lanes
 ate-wide                    ate-wide --peer tuned
 ate-regions                 ate-regions
 windows                     windows --model segnet
+sizes                       sizes --quick
 ate-tensorfloat32           ate --blocks 512 --dtype tensorfloat32 --peer tuned
 misure-tensorfloat32        misure --dtype tensorfloat32 --peer tuned
 misure-channels-first       XLA_FLAGS=--xla_gpu_force_conv_nchw=true misure --peer none

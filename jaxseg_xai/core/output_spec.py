@@ -55,7 +55,8 @@ class OutputSpec:
         if len(self.class_names) < least:
             raise ModelError(
                 f"class_names has {len(self.class_names)} entries; {self.activation} needs at "
-                f"least {least}" + (", background first" if least == 2 else "")
+                f"least {least}{', background first' * (least == 2)}; describe the model, "
+                "as_model(model, class_names=[...])"
             )
         if len(set(self.class_names)) < len(self.class_names):
             raise ModelError(f"class_names has a name twice: {', '.join(self.class_names)}")
@@ -86,19 +87,14 @@ class OutputSpec:
           ModelError: the output is not what this description says.
         """
         wanted = f"logits [B, {', '.join(map(str, grid))}, {self.num_classes}]"
-        for key in self.select:
-            try:
-                raw = raw[key]
-            except (KeyError, IndexError, TypeError):
-                raise ModelError(
-                    f"the model's output has no {key!r} ({_describe(raw)}); set output.select to "
-                    "the keys that lead to its logits"
-                ) from None
+        raw = self.picked(raw)
         if not hasattr(raw, "shape") or not hasattr(raw, "dtype"):
             raise ModelError(
                 f"the model must give {wanted}, not {_describe(raw)}; set output.select to the "
                 "key or index of its logits"
             )
+        if jnp.issubdtype(raw.dtype, jnp.complexfloating):
+            raise ModelError(f"the model must give {wanted}, not {raw.dtype}; give real numbers")
         shape = tuple(raw.shape)
         if len(shape) != len(grid) + 2:
             raise ModelError(
@@ -117,6 +113,18 @@ class OutputSpec:
         if logits.shape[-1] < self.num_classes:
             logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
         return logits
+
+    def picked(self, raw: Any) -> Any:
+        """What `select` leads to in a model's output; `ModelError` where it leads nowhere."""
+        for key in self.select:
+            try:
+                raw = raw[key]
+            except (KeyError, IndexError, TypeError):
+                raise ModelError(
+                    f"the model's output has no {key!r} ({_describe(raw)}); set output.select to "
+                    "the keys that lead to its logits"
+                ) from None
+        return raw
 
     def _takes(self, shape: tuple[int, ...], grid: Sequence[int], channels_first: bool) -> bool:
         """Whether logits of a shape can be brought to the grid."""

@@ -68,9 +68,10 @@ class Segmenter:
                 raise
             except Exception as error:  # whatever somebody's model raises
                 reason = str(error).strip().split("\n")[0]
+                low = "leave dtype out, " * (self.dtype == "bfloat16")
                 raise ModelError(
                     f"the model cannot be applied to images {shape}: {type(error).__name__}: "
-                    f"{reason}; describe the sizes that it takes (input.multiple_of or "
+                    f"{reason}; {low}describe the sizes that it takes (input.multiple_of or "
                     "input.fixed_size), and write it in JAX without Python control flow on values"
                 ) from error
         logits = self.output.read(raw, shape[1:-1])

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxseg_xai.core.errors import JaxsegError
+from jaxseg_xai.core.errors import DataError, JaxsegError
 
 #: A leaf of a pytree: a JAX array or tracer on the device, a NumPy array on the host, a ShapeDtype
 #: struct when tracing. Shapes and dtypes stand in the docstrings.
@@ -41,6 +41,8 @@ class Status(enum.IntEnum):
     REGION_TOO_LARGE = 6
     #: Every pixel of the image has the same value, as in a slice beside the brain; no maps.
     EMPTY_IMAGE = 7
+    #: ATE: every block touches the region, so that none can be replaced; the maps are zeros.
+    NO_BLOCKS = 8
 
 
 class Predict(Protocol):
@@ -73,6 +75,11 @@ class Sample:
     group: str = ""
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `DataError` for an id that names nothing, or takes more than a line."""
+        if not isinstance(self.id, str) or not self.id or len(self.id.splitlines()) > 1:
+            raise DataError(f"a sample's id is {self.id!r}; give one line of text, str(number) say")
 
 
 class Source(Protocol):

@@ -187,9 +187,9 @@ def check_labels(
     low, high = int(labels.min(where=known, initial=0)), int(labels.max(where=known, initial=0))
     limit = len(class_names) or np.iinfo(np.int32).max
     if low < 0 or high >= limit:
-        bad = low if low < 0 else high
+        bad, last = (low if low < 0 else high), limit - 1 if class_names else "the last class"
         raise DataError(
-            f"{name}: label {bad} is out of range (0 to {limit - 1}); name every class in"
+            f"{name}: label {bad} is out of range (0 to {last}); name every class in"
             " class_names, or map the value to one of them (labels.map, labels.ignore)"
         )
     return np.where(known, labels, IGNORED).astype(np.int32)

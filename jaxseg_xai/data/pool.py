@@ -22,6 +22,7 @@ def build_patch_pool(
     num_patches: int,
     seed: int,
     max_images: int = 256,
+    fewest: int = 2,
 ) -> PatchPool:
     """Cut patches at random positions out of random images, equally many of each (give or take 1).
 
@@ -35,13 +36,14 @@ def build_patch_pool(
       num_patches: N, >= 2.
       seed: >= 0; which images and which positions.
       max_images: at most so many images are used, >= 2.
+      fewest: images that must be usable: 2 where those that draw are among them, else 1.
 
     Returns:
       The pool, patches float32 [N, *(b,), C] on the host.
 
     Raises:
       ConfigError: a number out of its range.
-      DataError: fewer than two usable images, or images that the model does not take.
+      DataError: fewer usable images than that, or images that the model does not take.
     """
     if block_size < 1 or num_patches < 2 or seed < 0 or max_images < 2:
         raise ConfigError(
@@ -66,10 +68,11 @@ def build_patch_pool(
             refused = f" (one that cannot: {error})"
         else:
             usable.append(index)
-    if len({number for _, number, _ in cuts}) < 2:
+    if len({number for _, number, _ in cuts}) < fewest:
+        needed = "at least two are needed, as an image never gets its own"
         raise DataError(
             f"patch pool smaller than needed: {len(usable)} of {len(source)} images can give"
-            f" patches; at least two are needed, as an image never gets its own{refused}"
+            f" patches; {needed if fewest > 1 else 'one is needed'}{refused}"
         )
     missing = num_patches - len(cuts)
     if missing > 0:

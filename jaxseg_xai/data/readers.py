@@ -78,7 +78,7 @@ def guarded(path: Path, reader: Callable[[], Any]) -> Any:
         raise
     except FileNotFoundError:
         raise DataError(
-            f"{path}: no such file; was it moved since the folder was opened?"
+            f"{path}: no such file; check the path, or open the folder again if it was moved"
         ) from None
     except PermissionError:
         raise DataError(f"{path}: no permission to read it; ask for it (chmod u+r)") from None

@@ -96,7 +96,7 @@ def check_gradient(name: str, segmenter: Segmenter, variables: Any, shape: tuple
     if reason:
         raise ModelError(
             f"{name} needs the model's gradient, and it has none ({reason}); use a method that "
-            "only runs the model forward, such as occlusion"
+            'only runs the model forward, such as ate with perturbation="zero"'
         )
 
 
@@ -274,6 +274,13 @@ def _no_gradient(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tup
         return jax.grad(lambda x: jnp.sum(segmenter(variables, x)))(image)
 
     jax.eval_shape(segmenter, variables, image)  # a wrong model says so by itself
+
+    def output(variables: Any, image: jax.Array) -> Any:
+        return segmenter.output.picked(segmenter.apply(variables, image))
+
+    raw = jax.eval_shape(output, variables, image)
+    if not jnp.issubdtype(raw.dtype, jnp.floating):
+        return f"its output is {raw.dtype}"
     try:
         jax.eval_shape(gradient, variables, image)
     except Exception as error:  # whatever JAX says of somebody's model

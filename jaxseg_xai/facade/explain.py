@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
@@ -137,6 +137,8 @@ def open_model(model: Any, **options: Any) -> Bundle:
       model: the model.
       **options: of `Segmenter.replace`; None leaves what the model says.
     """
+    if options.get("grey") not in (None, *get_args(Grey)):
+        raise ConfigError(f"channels is {options['grey']!r}; use {', '.join(get_args(Grey))}")
     bundle = load_model(model) if isinstance(model, str | Path) else as_model(model)
     changes = {name: value for name, value in options.items() if value is not None}
     return dataclasses.replace(bundle, segmenter=bundle.segmenter.replace(**changes))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxseg_xai.core.display import class_name
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.facade.arrays import stack
-from jaxseg_xai.report.record import Record, meta_of
+from jaxseg_xai.report.record import STATUS_NOTES, Record, meta_of
 from jaxseg_xai.store import (
     Entry,
     Row,
@@ -68,8 +68,8 @@ class Explained:
 
     @property
     def reason(self) -> str:
-        """Why there is no explanation; "" where there is one."""
-        return self._row.reason
+        """Why there is no explanation, or not the one expected; "" where there is."""
+        return self._row.reason or STATUS_NOTES[self._row.status]
 
     @property
     def unit(self) -> str:
@@ -110,13 +110,12 @@ class Explained:
     def __repr__(self) -> str:
         """One line: what of what, the status, and the range of the map."""
         head = f"{self.method} of {self.class_name} in {self.image_id}: {self.status_name}"
-        if self.reason:
-            return f"{head} ({self.reason})"
+        why = f" ({self.reason})" if self.reason else ""
         if self.attribution is None or self.status_name not in ("OK", "NOT_REACHED"):
-            return head
+            return f"{head}{why}"
         low, high = float(self.attribution.min()), float(self.attribution.max())
         size = "x".join(map(str, self.attribution.shape))
-        return f"{head}, {size}, {low:.3g} to {high:.3g} {self.unit}".rstrip()
+        return f"{head}, {size}, {low:.3g} to {high:.3g} {self.unit}".rstrip() + why
 
 
 class Explanations(Sequence[Explained]):

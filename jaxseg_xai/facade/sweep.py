@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.input_spec import Grey, Pad
 from jaxseg_xai.core.segmenter import Dtype, Segmenter
@@ -84,6 +85,8 @@ def sweep(
     Raises:
       JaxsegError: the model, the data, the store or a setting cannot be used at all.
     """
+    if not isinstance(roi, RoiConfig | None):
+        raise ConfigError(f"roi is {roi!r}; give a jaxseg_xai.RoiConfig(kind='component'), say")
     size = size_to_resize_to(sizes)
     bundle = open_model(model, pad=pad, grey=channels, fixed_size=size, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output

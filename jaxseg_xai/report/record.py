@@ -22,6 +22,7 @@ STATUS_NOTES: Mapping[Status | None, str] = {
     Status.FAILED: "This explanation failed.",
     Status.REGION_TOO_LARGE: "No maps: the region is larger than the box of side `region_side`.",
     Status.EMPTY_IMAGE: "Nothing to explain: every pixel of the image has the same value.",
+    Status.NO_BLOCKS: "No maps: every block touches the region; choose a smaller region or blocks.",
 }
 #: Of a method that nobody knows any more.
 _UNKNOWN = Meta(unit="attribution", signed=True, note="Red: positive; blue: negative.")

@@ -56,7 +56,9 @@ def show_prediction(axes: "Axes", picture: Picture, record: Record) -> None:
 
 def show_image(axes: "Axes", picture: Picture, record: Record) -> None:
     """The image; what is explained is outlined where that is not the whole predicted segment."""
-    if record.meta.target == "reference":
+    mine, segment = picture.reference, predicted(picture, record)
+    other = mine is not None and segment is not None and not np.array_equal(mine, segment)
+    if record.meta.target == "reference" or other:
         panels.show(axes, picture.image, f"Explained: {record.class_name}\n(yellow line)")
         panels.outline(axes, picture.reference, overlays.YELLOW)
     else:

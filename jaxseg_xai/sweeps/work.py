@@ -182,6 +182,7 @@ class Work:
                 block_size=side,
                 num_patches=self.num_patches,
                 seed=self.seed,
+                fewest=2 if self.others is None else 1,
             )
             pool.check([self.source.ids[index] for index in self.chosen])
         except DataError as error:

@@ -217,7 +217,7 @@ def test_one_logit_is_two_classes_of_softmax_and_one_of_sigmoid():
     [
         (OutputSpec, {"class_names": "ab"}, "give a list of names"),
         (OutputSpec, {"class_names": ("a",)}, "1 entries; softmax needs at least 2, background"),
-        (OutputSpec, {"class_names": (), "activation": "sigmoid"}, "needs at least 1$"),
+        (OutputSpec, {"class_names": (), "activation": "sigmoid"}, "needs at least 1; describe"),
         (OutputSpec, {"class_names": NAMES, "activation": "relu"}, "'relu'; use softmax, sigmoid"),
         (OutputSpec, {"class_names": NAMES, "resize": "cubic"}, "'cubic'; use refuse, linear"),
         (InputSpec, {"rank": 4}, "rank 4"),

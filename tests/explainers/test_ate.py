@@ -238,6 +238,16 @@ def test_a_region_larger_than_its_box_is_said():
     assert not explained.attribution[1].any()
 
 
+def test_an_image_whose_blocks_all_touch_the_region_has_no_map():
+    batch = make_batch(np.stack([image(0), image(1)]))
+    batch.targets.region[1] = True
+    explained = run(BLURRED, batch)
+    assert explained.status.tolist() == [Status.OK, Status.NO_BLOCKS]
+    assert not explained.attribution[1].any()
+    assert explained.scores["num_interventions"][1] == 0
+    assert np.isnan(explained.scores["num_zero"][1])
+
+
 def test_standard_errors_and_significance_are_those_of_the_effects():
     batch = make_batch(image()[None])
     explained = run(DARKENED, batch)

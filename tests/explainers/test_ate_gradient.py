@@ -246,3 +246,11 @@ def test_a_missing_or_unsuitable_pool_is_refused():
 def test_values_out_of_range_are_named(field, value):
     with pytest.raises(ConfigError, match=f"ate_gradient.{field} is {value!r}"):
         run(SMOOTH, make_batch(), dataclasses.replace(SMALL, **{field: value}))
+
+
+def test_an_image_whose_blocks_all_touch_the_region_has_no_map():
+    batch = make_batch(2)
+    batch.targets.region[1] = True
+    found = run(SMOOTH, batch)
+    assert found.status.tolist() == [Status.OK, Status.NO_BLOCKS]
+    assert not found.attribution[1].any()

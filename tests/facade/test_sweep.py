@@ -198,3 +198,8 @@ def test_samples_are_told_apart_by_what_they_hold(tmp_path):
         assert jaxseg_xai.sweep(data=[one], **options).times.computed == {"confidence": 0}
         with pytest.raises(ConfigError, match=r"holds another sweep: data\.source was 1 items"):
             jaxseg_xai.sweep(data=[other], **options)
+
+
+def test_a_region_of_a_sweep_is_described(model, tmp_path):
+    with pytest.raises(ConfigError, match=r"roi is 'box'; give a jaxseg_xai\.RoiConfig"):
+        sweep(model, tmp_path / "s.zarr", roi="box")

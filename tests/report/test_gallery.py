@@ -91,7 +91,7 @@ def test_summary_and_failures(html):
     assert "Failed (2)" in text
     assert "is corrupt" in text
     assert "Seed 7 · jax 0.1" in text
-    assert "Computed by monday (version 1.2.3): 18" in text
+    assert "Computed by monday (version 1.2.3): 20" in text
     assert "effects (a effects method)" in text
     assert "left out" not in text
 
@@ -99,8 +99,8 @@ def test_summary_and_failures(html):
 def test_a_long_sweep_is_thinned_evenly(store, tmp_path):
     text = write_report(store, tmp_path / "r.html", max_items=3).read_text()
     assert len(Page(text).all("article")) == 3
-    assert "3 of 16 are shown, evenly spaced" in text
-    assert "13 are left out" in " ".join(text.split())
+    assert "3 of 18 are shown, evenly spaced" in text
+    assert "15 are left out" in " ".join(text.split())
     done = [row for row in store.rows(done_only=True) if row.status is not Status.EMPTY_IMAGE]
     chosen = [(row.label, row.number) for row in _choose(done, 2)]
     assert chosen == [("regions", 4), ("effects", 4)]

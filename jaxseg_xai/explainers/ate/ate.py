@@ -202,9 +202,9 @@ class Ate(Explainer):
           trace `histogram`: blocks per bin of (-inf, -3, -1, -0.3, -t, t, 0.3, 1, 3, inf). Statuses
           EMPTY_TARGET (no reference pixel in the region), EMPTY_REGION, REGION_TOO_LARGE (for
           `region_side`; of several, those that do not lie in the box whose first pixel along each
-          axis is the first of all that fit into one) and NON_FINITE (of the image, its logits or
-          those of an intervention in the region) come with maps of zeros, and NaN for all scores
-          but `num_interventions`, which says what was paid.
+          axis is the first of all that fit into one), NO_BLOCKS (all of them touch the region) and
+          NON_FINITE (of the image, its logits or those of an intervention in the region) come with
+          maps of zeros, and NaN for all scores but `num_interventions`, which says what was paid.
 
           Of several regions, `num_interventions` are those that a region's numbers come from, and
           the score `num_evaluated` (the same for all of them) those made for any.

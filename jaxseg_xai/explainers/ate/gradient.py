@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.types import Status
 from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
 from jaxseg_xai.ops.blocks import (
     any_in_block,
@@ -105,6 +106,8 @@ class AteGradient(Explainer):
         base = outcome.value(segmenter.output, example.logits, target)
         own = jnp.asarray(example.own)
         touched = any_in_block(target.region, self.block_size)
+        inside = any_in_block(jnp.broadcast_to(own, (*shape, 1))[..., 0], self.block_size)
+        free = jnp.any(inside & ~touched)
         kept = paint_blocks(touched, self.block_size, shape)[..., None]
         # The draws of `Ate`, whose key has the class alone folded in.
         patch_of = draw_patches(
@@ -151,6 +154,7 @@ class AteGradient(Explainer):
                 "completeness_gap": jnp.mean(gaps),
             },
             maps=maps,
+            status=jnp.where(free, Status.OK, Status.NO_BLOCKS).astype(jnp.int32),
             # The gaps are NaN wherever an outcome or a gradient is.
             finite=jnp.all(jnp.isfinite(gaps)),
         )

@@ -57,9 +57,11 @@ def explain_image(
       (explanations [R, ...], interventions that were made: float32 []).
     """
     started = sampling.start(problem.variables, image, targets)
+    inside = jnp.ones_like(wanted)
     if size is not None:
         own = own_pixels(size, image.shape[:-1])
-        wanted &= any_in_block(own, block_size)
+        inside = any_in_block(own, block_size)
+        wanted &= inside
         kept = split_blocks(image, block_size), split_blocks(own[..., None], block_size)
         started = dataclasses.replace(started, kept=kept)
     logits, fits = started.logits, started.fits
@@ -67,6 +69,9 @@ def explain_image(
     status = jax.vmap(first_status, (0, None))(targets, sound)
     usable = (status == Status.OK) & fits
     touched = jax.vmap(any_in_block, (0, None))(targets.region, block_size)
+    free = jnp.any((inside & ~touched).reshape(len(fits), -1), axis=1)
+    verdict = jnp.where(free, Status.OK, Status.NO_BLOCKS)
+    verdict = jnp.where(fits, verdict, Status.REGION_TOO_LARGE).astype(jnp.int32)
     visited = (wanted & ~touched).reshape(len(fits), -1) & usable[:, None]
     # A block that cannot reach the box has no effect, and costs nothing.
     passed = visited & sampling.reachable(started).reshape(-1)
@@ -94,7 +99,7 @@ def explain_image(
         confidence=confidence,
         widest=200.0 if in_points else float(jnp.finfo(jnp.float32).max),
     )
-    parts = jax.vmap(one_region)(targets, sample, visited, fits, finite, started.base)
+    parts = jax.vmap(one_region)(targets, sample, visited, verdict, finite, started.base)
     prediction = problem.segmenter.output.prediction(jnp.where(jnp.isfinite(logits), logits, 0.0))
     explained = jax.vmap(conclude, (0, None, None, 0))(targets, prediction, sound, parts)
     # A number whatever the status is: it says what the explanation cost.

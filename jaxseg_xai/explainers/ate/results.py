@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxseg_xai.core.types import Array, SegmentTarget, Status
+from jaxseg_xai.core.types import Array, SegmentTarget
 from jaxseg_xai.explainers.ate import statistics
 from jaxseg_xai.explainers.base import Parts
 from jaxseg_xai.ops.blocks import grid_shape, paint_blocks
@@ -16,7 +16,7 @@ def parts_of(
     target: SegmentTarget,
     sample: statistics.Sample,
     visited: jax.Array,
-    fits: jax.Array,
+    status: jax.Array,
     finite: jax.Array,
     base: jax.Array,
     *,
@@ -31,7 +31,7 @@ def parts_of(
       target: the region and its reference, [*S].
       sample: the effects of the blocks' interventions, [n, k].
       visited: bool [n], blocks that do not touch the region and were asked for.
-      fits: bool [], whether the region lies in the box that is computed.
+      status: int32 [], whether there is a box that holds the region, and a block beside it.
       finite: bool [], whether the interventions that are not in `sample` had finite outcomes.
       base: float32 [], the outcome of the unperturbed image.
       threshold: below it an ATE is 0.
@@ -68,7 +68,7 @@ def parts_of(
         },
         traces={"histogram": _histogram(ate, visited, threshold)},
         finite=finite & jnp.all(jnp.isfinite(found.mean)),
-        status=jnp.where(fits, Status.OK, Status.REGION_TOO_LARGE).astype(jnp.int32),
+        status=status,
     )
 
 

@@ -117,8 +117,10 @@ class Confidence(Explainer):
                 "confidence_band": _mean(surest, band),
                 "entropy_band": _mean(entropy, band),
                 "soft_dice_confidence": soft_dice(own, segment),
-                "tta_disagreement": 1 - jnp.mean(jax.vmap(hard_dice, (0, None))(views, segment)),
-                "tta_pairwise": 1 - _mean_pairwise_dice(jnp.concatenate([segment[None], views])),
+                "tta_disagreement": _disagreement(jax.vmap(hard_dice, (0, None))(views, segment)),
+                "tta_pairwise": _disagreement(
+                    _mean_pairwise_dice(jnp.concatenate([segment[None], views]))
+                ),
                 "area_target": jnp.sum(segment, dtype=jnp.float32),
             },
             maps={"tta_disagreement": jnp.mean(views != segment, axis=0, dtype=jnp.float32)},
@@ -153,6 +155,11 @@ def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of `values` [*S] where `mask` is true; NaN where it is nowhere."""
     count = jnp.sum(mask)
     return jnp.where(count > 0, jnp.sum(values * mask) / jnp.maximum(count, 1), jnp.nan)
+
+
+def _disagreement(dices: jax.Array) -> jax.Array:
+    """1 less their mean; a mean of ones may be above 1 by rounding."""
+    return jnp.maximum(0.0, 1 - jnp.mean(dices))
 
 
 def _mean_pairwise_dice(masks: jax.Array) -> jax.Array:
