@@ -87,7 +87,10 @@ class Kind:
             valid=np.ones(count, bool),
             others=inputs.others,
         )
-        return explainer, replicate(problem, mesh), pad_batch(batch, mesh.size)
+        filled = pad_batch(batch, mesh.size)
+        # Copies are no work: a method may leave them out.
+        filled = dataclasses.replace(filled, valid=np.arange(len(filled.valid)) < count)
+        return explainer, replicate(problem, mesh), filled
 
     def program(self, arguments: tuple, mesh: Mesh) -> Any:
         """Ours, compiled for such arguments."""

@@ -121,20 +121,24 @@ def run_set(out: Path, budget: float, only: Sequence[str] = ()) -> list[Step]:
     ]
     running: dict[int, CaseProcess] = {}
     with tempfile.TemporaryDirectory() as turns:
-        while waiting or running:
-            left = end - time.monotonic()
-            if left < _LEAST:
-                waiting.clear()
-            while waiting and len(running) < max(1, cpu_cores() // _CORES_EACH):
-                place = waiting.pop(0)
-                print(f"{steps[place].name}: run {steps[place].command}", flush=True)
-                running[place] = _start(steps[place], out, Path(turns))
-            for place, process in list(running.items()):
-                if process.over(steps[place].limit if left > 0 else 0.0):
-                    steps[place] = _ended(steps[place], running.pop(place), out)
-                    print(f"  {steps[place].name}: {_told(steps[place])}", flush=True)
-                    _write(out, steps)
-            time.sleep(_TICK)
+        try:
+            while waiting or running:
+                left = end - time.monotonic()
+                if left < _LEAST:
+                    waiting.clear()
+                while waiting and len(running) < max(1, cpu_cores() // _CORES_EACH):
+                    place = waiting.pop(0)
+                    print(f"{steps[place].name}: run {steps[place].command}", flush=True)
+                    running[place] = _start(steps[place], out, Path(turns))
+                for place, process in list(running.items()):
+                    if process.over(steps[place].limit if left > 0 else 0.0):
+                        steps[place] = _ended(steps[place], running.pop(place), out)
+                        print(f"  {steps[place].name}: {_told(steps[place])}", flush=True)
+                        _write(out, steps)
+                time.sleep(_TICK)
+        finally:  # interrupted: none of them may stand still for ever
+            for process in running.values():
+                process.over(0.0)
     _write(out, steps)
     return steps
 

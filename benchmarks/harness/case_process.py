@@ -70,6 +70,11 @@ class CaseProcess:
         return True
 
     @property
+    def ended(self) -> bool:
+        """Whether there is no such process any more."""
+        return self._process.poll() is not None
+
+    @property
     def phase(self) -> str:
         """The last one that it has named."""
         return phase_of(self._log.read_text())

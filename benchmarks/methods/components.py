@@ -41,7 +41,7 @@ class ComponentCase(MethodCase):
         return {"ours": (explainer, inputs.replace(others=others, every=every()))}
 
     def figures(self, ran: Ran) -> dict[str, Any]:
-        count, parts = np.shape(ran.found.traces["ate"])
+        count, parts = len(ran.main.inputs.images), np.shape(ran.found.traces["ate"])[1]
         samples, looks = {}, 1 + _NUM_OTHERS  # everyone looks at the image and the others, besides
         for name, found in ran.peers.items():
             done = int(found["asked"][0].sum())

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.harness import accelerator
 from benchmarks.harness.accelerator import SUITE, Step, run_set, show
+from benchmarks.harness.case_process import CaseProcess
 from benchmarks.harness.record import write_records
 from benchmarks.harness.timing import phase_of
 from benchmarks.methods import CASES
@@ -90,6 +91,26 @@ def test_steps_run_side_by_side_where_the_host_has_the_cores(steps, monkeypatch)
     assert (found["hangs"].outcome, found["good"].outcome) == ("timed out", "valid")
     ended = {name: (steps / "logs" / f"{name}.log").stat().st_mtime for name in ("hangs", "good")}
     assert ended["good"] < ended["hangs"]
+
+
+def test_an_interrupted_set_leaves_no_process(steps, monkeypatch):
+    started, answers = [], [3]
+
+    def cores():  # asked before each start
+        if not answers:
+            raise KeyboardInterrupt
+        return answers.pop()
+
+    def start(*arguments):
+        started.append(CaseProcess(*arguments))
+        return started[0]
+
+    monkeypatch.setattr(accelerator, "CaseProcess", start)
+    monkeypatch.setattr(accelerator, "cpu_cores", cores)
+    with pytest.raises(KeyboardInterrupt):
+        run_set(steps, 60.0, ("hangs", "good"))
+    [process] = started
+    assert process.ended
 
 
 def test_what_does_not_fit_into_the_budget_is_not_started(steps):

@@ -135,6 +135,13 @@ def test_only_the_right_map_passes(name):
         assert (wrong.passed, wrong.unit) == (False, score)
 
 
+def test_copies_that_fill_up_a_batch_are_no_work():
+    inputs, mesh = load("grad_cam").inputs.one(0), device_mesh(jax.devices()[:2])
+    _, _, batch = KINDS["grad_cam"].arguments(GradCam(), bundle(), inputs, mesh)
+    assert len(batch.images) == 2
+    assert batch.valid.tolist() == [True, False]
+
+
 def test_few_bits_do_not_excuse_wrong_scores():
     few = functools.partial(verdict, "confidence", dtype="bfloat16")
     assert few().passed
