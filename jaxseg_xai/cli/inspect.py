@@ -80,7 +80,7 @@ def run(config: InspectConfig, command: str) -> int:
     if any(one.sample for one in looks):
         _write_sheet(looks, config.out)
         print(f"sheet: {config.out}")
-    failed = any(one.problem and not one.is_empty for one in looks)
+    failed = any(one.labels_problem or (one.problem and not one.is_empty) for one in looks)
     return EXIT_SOME_FAILED if failed or all(one.problem for one in looks) else EXIT_OK
 
 
@@ -122,6 +122,8 @@ def show_data(source: Source, chosen: list[int], bundle: Bundle | None, *, num: 
     for one in looks:
         if one.problem:
             print(f"{'empty' if one.is_empty else 'cannot be used'}: {one.problem}")
+        if one.labels_problem:
+            print(f"labels cannot be used: {one.labels_problem}")
     sizes = sizes_of(looks)
     told = ", ".join(f"{_times(size)} ({n})" for size, n in sizes.most_common(6))
     more = f", and {len(sizes) - 6} more" if len(sizes) > 6 else ""

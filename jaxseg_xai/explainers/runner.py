@@ -273,14 +273,17 @@ def _no_gradient(segmenter: Segmenter, structure: Any, leaves: tuple, shape: tup
     def gradient(variables: Any, image: jax.Array) -> jax.Array:
         return jax.grad(lambda x: jnp.sum(segmenter(variables, x)))(image)
 
-    jax.eval_shape(segmenter, variables, image)  # a wrong model says so by itself
+    dtypes = []
 
-    def output(variables: Any, image: jax.Array) -> Any:
-        return segmenter.output.picked(segmenter.apply(variables, image))
+    def apply(variables: Any, inputs: jax.Array) -> Any:
+        raw = segmenter.apply(variables, inputs)
+        # What has no dtype is no array, as `segmenter` is about to say.
+        dtypes.append(getattr(segmenter.output.picked(raw), "dtype", None))
+        return raw
 
-    raw = jax.eval_shape(output, variables, image)
-    if not jnp.issubdtype(raw.dtype, jnp.floating):
-        return f"its output is {raw.dtype}"
+    jax.eval_shape(segmenter.replace(apply=apply), variables, image)  # a wrong model says so itself
+    if not jnp.issubdtype(dtypes[0], jnp.floating):
+        return f"its output is {dtypes[0]}"
     try:
         jax.eval_shape(gradient, variables, image)
     except Exception as error:  # whatever JAX says of somebody's model

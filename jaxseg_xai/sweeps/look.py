@@ -23,6 +23,7 @@ class Look:
       sample: as its source gives it; None where it cannot be read.
       prepared: as the model takes it; None without a model, or where the model does not take it.
       problem: why it cannot be explained; "" where it can.
+      labels_problem: why its labels cannot be used by what needs them; "" where they can.
       is_empty: whether that is because every pixel has the same value.
     """
 
@@ -30,6 +31,7 @@ class Look:
     sample: Sample | None = None
     prepared: Prepared | None = None
     problem: str = ""
+    labels_problem: str = ""
     is_empty: bool = False
 
 
@@ -42,14 +44,22 @@ def _look(source: Source, index: int, segmenter: Segmenter | None) -> Look:
     name, sample = source.ids[index], None
     try:
         sample = read_item(source, index)
-        if segmenter is None:
-            return Look(id=name, sample=sample, problem=str(sample.labels_error or ""))
-        prepared = prepare(sample, segmenter.input)
-        as_planes(sample, segmenter.output, segmenter.input.rank)
-        return Look(id=name, sample=sample, prepared=prepared)
+        prepared = None if segmenter is None else prepare(sample, segmenter.input)
     except JaxsegError as error:
         is_empty = isinstance(error, EmptyImageError)
         return Look(id=name, sample=sample, problem=str(error), is_empty=is_empty)
+    about_labels = _problem_of_labels(sample, segmenter)
+    return Look(id=name, sample=sample, prepared=prepared, labels_problem=about_labels)
+
+
+def _problem_of_labels(sample: Sample, segmenter: Segmenter | None) -> str:
+    if segmenter is None:
+        return str(sample.labels_error or "")
+    try:
+        as_planes(sample, segmenter.output, segmenter.input.rank)
+    except JaxsegError as error:
+        return str(error)
+    return ""
 
 
 def sizes_of(looks: Iterable[Look]) -> Counter[tuple[int, ...]]:

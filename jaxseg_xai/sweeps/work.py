@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -215,6 +216,12 @@ def listed(
         names = ", ".join(source.ids[index] for index in chosen[:3])
         raise DataError(
             f"{roi.file}: no region for any of the images ({names}, ...); name them as these are"
+        )
+    known = set(source.ids)
+    if missing := [name for name in corners if name not in known]:
+        logging.getLogger(__name__).warning(
+            f"{roi.file}: {len(missing)} of {len(corners)} images are not in the data set and are "
+            f"left out (the first: {missing[0]})"
         )
     return found, corners
 

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxseg_xai
 from jaxseg_xai.cli import main as cli
+from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.report.sheet import Tile, sheet_figure
 from jaxseg_xai.sweeps.look import look, orientation_of, shares_of, sizes_of
@@ -151,6 +153,21 @@ def test_a_look_keeps_why(tmp_path):
     assert [bool(one.problem) for one in looks] == [False, False, True]
     assert "gone: cannot be read: IndexError" in looks[2].problem
     assert sizes_of(looks) == {(4, 4): 2}
+
+
+def test_an_image_whose_labels_cannot_be_used_is_looked_at_all_the_same():
+    image = np.eye(4, dtype=np.float32)[..., None]
+
+    class Source:
+        class_names, ids = (), ("eye",)
+
+        def __getitem__(self, index):
+            return Sample(id="eye", image=image, labels_error=DataError("eye: fractions"))
+
+    for segmenter in (None, jaxseg_xai.as_model(lambda x: x, class_names=["a", "b"], channels=1)):
+        [one] = look(Source(), [0], segmenter and segmenter.segmenter)
+        assert (one.problem, one.labels_problem) == ("", "eye: fractions")
+        assert sizes_of([one]) == {(4, 4): 1}
 
 
 def test_columns_of_the_sheet():

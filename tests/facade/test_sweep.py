@@ -11,6 +11,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from jaxseg_xai.sweeps.config import RoiConfig
+from jaxseg_xai.sweeps.work import listed
 from tests import tiny
 
 
@@ -203,3 +204,12 @@ def test_samples_are_told_apart_by_what_they_hold(tmp_path):
 def test_a_region_of_a_sweep_is_described(model, tmp_path):
     with pytest.raises(ConfigError, match=r"roi is 'box'; give a jaxseg_xai\.RoiConfig"):
         sweep(model, tmp_path / "s.zarr", roi="box")
+
+
+def test_images_of_a_list_of_regions_that_are_not_there_are_told(tmp_path, caplog):
+    (tmp_path / "list.txt").write_text("b 2 3\nnobody 0 0\n")
+    roi = RoiConfig(side=4, file=tmp_path / "list.txt")
+    assert listed(roi, Noise(), range(3)) == ((1,), {"b": (2, 3), "nobody": (0, 0)})
+    assert "1 of 2 images are not in the data set and are left out (the first: nobody)" in (
+        caplog.text
+    )
