@@ -149,6 +149,9 @@ def open_noise(*, split, num=3):
     return MemorySource(pixels, name=f"noise-{split}")
 
 
+open_noise.licence = "everybody's"
+
+
 class ListedStore(MemoryStore):
     """In memory."""
 '''
@@ -220,7 +223,7 @@ lines |= {
     "sink": SINKS.get("listed").__name__,
 }
 from jaxseg_xai.cli.main import main
-lines["listing"] = main(["explainers"])
+lines["listing"] = main(["explainers"]) + main(["sources"])
 flags = ["--data.source", "noise", "--data.num", "2", "--out", str(folder / "s.zarr")]
 sweep = main(["sweep", "--model", str(folder), "--explain", "brightness", *flags])
 lines["sweep"] = [sweep, len(jaxseg_xai.open_store(folder / "s.zarr"))]
@@ -273,5 +276,10 @@ def test_a_package_of_plug_ins(installed, tmp_path):
     # The others are listed, and what is broken is named.
     assert found["listing"] == 0
     assert any(line.startswith("brightness") for line in shown)
+    noise = shown.index(f"{'noise':20} Noise.")
+    assert shown[noise + 1 : noise + 3] == [
+        f"{'':20} licence  everybody's",
+        f"{'':20} options  --data.num",
+    ]
     # A method called `data` takes no flags away.
     assert found["sweep"] == [0, 2]

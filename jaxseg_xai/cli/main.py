@@ -58,7 +58,10 @@ COMMANDS = {
 #: Commands without settings: they list what there is.
 LISTINGS = {
     "explainers": (listings.explainers, "the explanation methods; with a name, its settings"),
-    "data": (listings.data, "the data sets"),
+    "sources": (
+        listings.sources,
+        "the data sets: layout, licence, origin; with a name, all about one",
+    ),
 }
 _GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 

@@ -1,6 +1,7 @@
 """Which images a sweep explains, as a person names them."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,22 @@ from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.nifti import Plane
 from jaxseg_xai.sweeps.sizes import Sizes
 
+#: Options of data sets that are settings of their own here.
+OPTIONS = ("root", "labels", "window", "plane", "size", "num")
+#: Options of data sets that the model or other settings say.
+TOLD = ("class_names", "read_labels", "label_values", "rank", "raw")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images.
 
     Attributes:
-      source: a data set (see `jaxseg-xai data`), a folder of images, or one image file (its
+      source: a data set (see `jaxseg-xai sources`), a folder of images, or one image file (its
         siblings in the folder then give the patches that some methods draw).
-      split: train, validation or test, where the data set has splits.
+      root: folder of your copy of the data set, where source is its name.
+      options: further options of the data set, as `jaxseg-xai sources NAME` lists them.
+      split: train, validation or test, where the data set has splits; some have others.
       items: names of the only images to explain; all where empty.
       limit: at most so many images, evenly spaced; 0 means all.
       labels: folder of label maps, for a folder of images.
@@ -41,7 +49,9 @@ class DataConfig:
     """
 
     source: str = ""
-    split: Literal["train", "validation", "test"] = "test"
+    root: Path | None = None
+    options: Mapping[str, int | float | bool | str] = dataclasses.field(default_factory=dict)
+    split: str = "test"
     items: tuple[str, ...] = ()
     limit: int = setting(0, at_least=0)
     labels: Path | None = None
@@ -87,6 +97,7 @@ class DataConfig:
         if source in SOURCES:
             return self._degraded(open_dataset(source, self.split))
         unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
+        unset |= {"root": None, "options": {}}
         return dataclasses.replace(self, source=source, **unset)._open(
             (), taken, read_labels=False
         )[0]
@@ -109,24 +120,20 @@ class DataConfig:
             source, items = source.parent, (*items, name_of(source))
             if source.name == "images":  # its label maps are in labels/ beside it
                 source = source.parent
-        if self.labels is not None:
-            options["labels"] = self.labels
-        if self.window is not None:
-            options["window"] = self.window
-        if self.size:
-            options["size"] = self.size
-        if self.num:
-            options["num"] = self.num
-        if self.plane is not None:
-            options["plane"] = self.plane
-        of_model: dict[str, Any] = {}
-        if taken is not None:
-            of_model |= {"rank": taken.rank, "raw": taken.raw}
+        set_here = {name: getattr(self, name) for name in OPTIONS}
+        options |= {**self.options, **{name: value for name, value in set_here.items() if value}}
         if source.is_dir() and self.source not in SOURCES:
-            of_model |= {"class_names": class_names, "read_labels": read_labels}
+            if self.root is not None:
+                raise ConfigError(
+                    f"data.root goes with the name of a data set, and {self.source} is a folder; "
+                    "leave it out"
+                )
             source = source.absolute()  # a Path forgets the "./" of "./brain"
+        told: dict[str, Any] = {"class_names": class_names, "read_labels": read_labels}
+        if taken is not None:
+            told |= {"rank": taken.rank, "raw": taken.raw}
         known = options_of(name_of_source(source))
-        options |= {name: value for name, value in of_model.items() if name in known}
+        options |= {name: value for name, value in told.items() if name in known}
         found = self._degraded(open_dataset(str(source), self.split, **options))
         return found, self._select(found, items)
 

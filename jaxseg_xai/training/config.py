@@ -26,8 +26,8 @@ class TrainSettings:
       out: folder to write: `model.json`, `weights.safetensors`, `metrics.jsonl`, `train.json`,
         `checkpoints/`. A run that finds its own checkpoints there continues from the last.
       architecture: a family of networks, see `jaxseg-xai models`.
-      data: a labelled data set (see `jaxseg-xai data`), or a folder with train/ and validation/ in
-        it, each with images/ and labels/.
+      data: a labelled data set (see `jaxseg-xai sources`), or a folder with train/ and validation/
+        in it, each with images/ and labels/.
       classes: names of the classes of a folder's label maps, background first.
       size: side of the generated images (synthetic data sets only).
       steps: optimiser steps.

@@ -17,6 +17,7 @@ import jaxseg_xai
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.cli import models
 from jaxseg_xai.core.types import Status
+from jaxseg_xai.data.sources.voc import VOCDataset
 from jaxseg_xai.models import load_model
 from jaxseg_xai.report.files import save_figures
 from jaxseg_xai.store import ZarrStore
@@ -87,7 +88,7 @@ def test_help(capsys):
     for name in [*cli.COMMANDS, *cli.LISTINGS]:
         assert name in shown
     assert cli.main([]) == 2
-    assert cli.main(["data", "--help"]) == 0
+    assert cli.main(["sources", "--help"]) == 0
     capsys.readouterr()
     assert cli.main(["reliability", "--help"]) == 0
     assert "reliability predict" in capsys.readouterr().out
@@ -98,7 +99,7 @@ def test_listings(capsys, monkeypatch, model):
     monkeypatch.setattr(models, "bundled_models", lambda: {"tiny": model})
     assert cli.main(["models"]) == 0
     assert cli.main(["explainers"]) == 0
-    assert cli.main(["data"]) == 0
+    assert cli.main(["sources"]) == 0
     shown = capsys.readouterr().out
     assert "tiny" in shown
     assert "background, bright, never" in shown
@@ -106,6 +107,12 @@ def test_listings(capsys, monkeypatch, model):
     assert "misure " in shown
     assert "Average treatment effect" in shown
     assert "triangle-cue" in shown
+    assert f"{'':20} licence  {VOCDataset.licence}\n" in shown
+    assert f"{'':20} options  --data.size, --data.num, --data.options seed\n" in shown
+    assert cli.main(["sources", "voc"]) == 0
+    shown = capsys.readouterr().out
+    assert f"from     {VOCDataset.homepage}\n" in shown
+    assert "  root: the folder VOC2012.\n" in shown
     assert cli.main(["explainers", "ate"]) == 0
     assert "--block-size" in capsys.readouterr().out
     refused(capsys, ["explainers", "lime"], "unknown explainer 'lime'", "misure")
@@ -230,7 +237,7 @@ def test_bad_flags(flags, capsys):
 
 def test_unknown_commands(capsys):
     refused(capsys, ["explode"], "unknown command 'explode'", "demo, inspect, explain, sweep")
-    refused(capsys, ["data", "now"], "takes no arguments")
+    refused(capsys, ["sources", "voc", "now"], "takes no arguments")
     refused(capsys, ["train", "--architecture", "unet", "--steps", "0"], "steps is 0")
 
 
@@ -483,8 +490,8 @@ def test_a_bug_is_not_taken_for_some_failed_images(monkeypatch, capsys):
     def buggy(_):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli.LISTINGS, "data", (buggy, ""))
-    assert cli.main(["data"]) == cli.EXIT_BUG
+    monkeypatch.setitem(cli.LISTINGS, "sources", (buggy, ""))
+    assert cli.main(["sources"]) == cli.EXIT_BUG
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

@@ -33,8 +33,8 @@ def test_a_stream_that_was_closed_before(stream, monkeypatch):
         print("err", file=sys.stderr)
 
     monkeypatch.setattr(sys, stream, None)
-    monkeypatch.setitem(cli.LISTINGS, "data", (both, ""))
-    assert cli.main(["data"]) == 0
+    monkeypatch.setitem(cli.LISTINGS, "sources", (both, ""))
+    assert cli.main(["sources"]) == 0
     assert getattr(sys, stream) is None
 
 

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from jaxseg_xai.core.errors import ConfigError, DataError
-from jaxseg_xai.core.types import Sample
+from jaxseg_xai.core.types import IGNORED, Sample
 from jaxseg_xai.data import SOURCES, DegradedDataset, MemorySource, open_dataset
 from jaxseg_xai.data.sources.tfds import TFDSDataset
+from tests.data import layouts
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 255, (4, 12, 10, 3), dtype=np.uint8)
@@ -47,6 +48,17 @@ def nnunet_raw(tmp_path):
     return {"root": tmp_path}
 
 
+def of_layout(name):
+    """A published layout, whose second image is broken."""
+
+    def options(tmp_path):
+        layout = layouts.LAYOUTS[name](tmp_path)
+        layout.images[1].write_bytes(b"broken")
+        return {"root": layout.root}
+
+    return options
+
+
 #: Name -> options that make the data set small, or a function of a folder that returns them.
 OPTIONS = {
     "brain": {},
@@ -55,6 +67,7 @@ OPTIONS = {
     "shapes": {"size": 32, "num": 3},
     "folder": folder,
     "nnunet_raw": nnunet_raw,
+    **{name: of_layout(name) for name in layouts.LAYOUTS},
 }
 
 #: Sources that are made of Python objects and therefore have no name.
@@ -144,7 +157,8 @@ def check_sample(sample: Sample, class_names):
     if labels.ndim == len(size):
         assert labels.dtype == np.int32
         assert labels.shape == size
-        assert 0 <= labels.min() <= labels.max() < len(class_names)
+        known = labels[labels != IGNORED]
+        assert 0 <= known.min() <= known.max() < len(class_names)
     else:
         assert labels.dtype == bool
         assert labels.shape == (*size, len(class_names))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.data import as_source
 from jaxseg_xai.data.sources.folder import FolderDataset
-from jaxseg_xai.data.sources.memory import as_source
 from tests.support import labels_fail
 
 #: [x, y, z]; every voxel has a number of its own.

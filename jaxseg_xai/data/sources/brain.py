@@ -16,6 +16,7 @@ template is kept here.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -65,6 +66,11 @@ class BrainDataset:
       ids: "brain-1mm-test-z072", z the slice of the template, bottom to top.
     """
 
+    layout: ClassVar[str] = "none: nilearn, of the extra demo, ships the template"
+    licence: ClassVar[str] = (
+        "free for any purpose with the notice of McConnell Brain Imaging Centre"
+    )
+    homepage: ClassVar[str] = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
     class_names: tuple[str, ...] = ("background", "csf", "grey matter", "white matter")
 
     def __init__(self, split: str = "test", resolution_mm: int = 1) -> None:
