@@ -11,9 +11,8 @@ import tifffile
 from PIL import Image
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.data import pillow_files
+from jaxseg_xai.data import MemorySource, as_source, pillow_files
 from jaxseg_xai.data.sources.folder import FolderDataset
-from jaxseg_xai.data.sources.memory import MemorySource, as_source
 from tests.support import labels_fail
 
 #: Upright: dark at the top left, each row and column another value.
