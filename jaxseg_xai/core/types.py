@@ -63,7 +63,8 @@ class Sample:
       labels: ground truth, or None: a label map int32 [*S] where classes exclude each other (with
         `IGNORED` where nobody knows the class), planes bool [*S, K] where they may overlap.
       labels_error: why there are no labels although there should be; raised by who needs them.
-      group: name of what items belong together to (a volume, a patient); "" stands for the id.
+      group: name of what it belongs to (a volume, a patient); "" stands for the id. Items of one
+        group are no other images to each other.
       spacing: size of a pixel along each axis in millimetres, or None.
       affine: float64 [4, 4] from voxel indices to millimetres, or None.
     """
@@ -80,6 +81,11 @@ class Sample:
         """Raise `DataError` for an id that names nothing, or takes more than a line."""
         if not isinstance(self.id, str) or not self.id or len(self.id.splitlines()) > 1:
             raise DataError(f"a sample's id is {self.id!r}; give one line of text, str(number) say")
+
+    @property
+    def belongs_to(self) -> str:
+        """The group, or the id where there is none."""
+        return self.group or self.id
 
 
 class Source(Protocol):

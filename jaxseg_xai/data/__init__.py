@@ -17,6 +17,7 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data.degraded import DegradedDataset
+from jaxseg_xai.data.grouped import GroupedDataset
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.data.sources.folder import FolderDataset
@@ -25,6 +26,7 @@ from jaxseg_xai.data.sources.memory import MemorySource
 __all__ = [
     "SOURCES",
     "DegradedDataset",
+    "GroupedDataset",
     "LabelValues",
     "MemorySource",
     "OpenSource",

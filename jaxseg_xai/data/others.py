@@ -12,34 +12,24 @@ from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.ops.random import image_id
 
 
-def group_of(name: str, group: str = "") -> str:
-    """What an item belongs to: its group, else its id up to "#" (slices of a volume have one)."""
-    return group or name.split("#")[0]
-
-
-def choose_others(
-    ids: Sequence[str], name: str, *, seed: int, groups: Sequence[str] | None = None
-) -> list[int]:
+def choose_others(ids: Sequence[str], name: str, *, seed: int) -> list[int]:
     """The order in which to take other images for an image.
 
-    Random, but those of other groups come first: neighbouring slices of a volume are nearly the
-    same image. It depends on the seed and on the image's name, not on what else is explained.
+    Random, but slices of its own volume, which are likely of its group, come last: each would be
+    read in vain. It depends on the seed and on the image's name, not on what else is explained.
 
     Args:
       ids: names of the images there are.
       name: of the image that needs others; it is left out.
       seed: >= 0.
-      groups: what each of `ids` belongs to; default: its id up to "#".
 
     Returns:
       Indices into `ids`.
     """
     rng = np.random.default_rng([seed, *map(int, image_id(name))])
     order = [index for index in map(int, rng.permutation(len(ids))) if ids[index] != name]
-    given = groups or [""] * len(ids)
-    of = [group_of(other, group) for other, group in zip(ids, given, strict=True)]
-    own = of[ids.index(name)] if name in ids else group_of(name)
-    return sorted(order, key=lambda index: of[index] == own)
+    volume = name.rpartition("#")[0] or name
+    return sorted(order, key=lambda index: ids[index].rpartition("#")[0] == volume)
 
 
 def read_others(
@@ -47,12 +37,12 @@ def read_others(
 ) -> np.ndarray:
     """Other images for a sample, prepared for a model.
 
-    Images that cannot be read or have another size are skipped.
+    Images that cannot be read, have another size or are of the sample's group are skipped.
 
     Args:
       source: where they come from; it may hold the sample itself, which is left out.
       spec: what the model takes.
-      sample: the sample that needs them. Images of its group come last.
+      sample: the sample that needs them.
       count: how many, >= 1.
       seed: >= 0, see `choose_others`.
 
@@ -63,9 +53,8 @@ def read_others(
       DataError: there are fewer.
     """
     shape = prepare(sample, spec).image.shape
-    own = group_of(sample.id, sample.group)
     found: list[np.ndarray] = []
-    related: list[np.ndarray] = []
+    related = 0
     for index in choose_others(source.ids, sample.id, seed=seed):
         if len(found) == count:
             break
@@ -74,13 +63,14 @@ def read_others(
             image = prepare(other, spec).image
         except DataError:  # another one will do
             continue
-        if image.shape == shape:
-            # What a group is can be known only now.
-            (related if group_of(other.id, other.group) == own else found).append(image)
-    found = (found + related)[:count]
+        if other.belongs_to == sample.belongs_to:
+            related += 1
+        elif image.shape == shape:
+            found.append(image)
     if len(found) < count:
+        own = f" ({related} more belong to {sample.belongs_to} as it does)" if related else ""
         raise DataError(
-            f"{sample.id}: {len(found)} other images of its size, {count} are needed; lower "
+            f"{sample.id}: {len(found)} other images of its size{own}, {count} are needed; lower "
             "num_others, name another source of other images, or choose settings that need none"
         )
     return np.stack(found)

@@ -1,6 +1,8 @@
 """A pool of patches, cut out of the images of a data set."""
 
+import contextlib
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ def build_patch_pool(
     """Cut patches at random positions out of random images, equally many of each (give or take 1).
 
     Images that cannot be read or are smaller than the block are skipped; the others give a few more
-    patches each.
+    patches each. Images are of `fewest` groups, even where that takes some that come later.
 
     Args:
       source: where the images [*S, C] come from.
@@ -36,14 +38,15 @@ def build_patch_pool(
       num_patches: N, >= 2.
       seed: >= 0; which images and which positions.
       max_images: at most so many images are used, >= 2.
-      fewest: images that must be usable: 2 where those that draw are among them, else 1.
+      fewest: groups of images that must be usable: 2 where those that draw are among them, else
+        1. (An image that belongs to nothing is a group by itself.)
 
     Returns:
       The pool, patches float32 [N, *(b,), C] on the host.
 
     Raises:
       ConfigError: a number out of its range.
-      DataError: fewer usable images than that, or images that the model does not take.
+      DataError: fewer usable groups than that, or images that the model does not take.
     """
     if block_size < 1 or num_patches < 2 or seed < 0 or max_images < 2:
         raise ConfigError(
@@ -55,45 +58,67 @@ def build_patch_pool(
     # Slices of one volume lie side by side: in this order each volume is read once.
     order = np.concatenate([np.sort(order[:count]), order[count:]])
     share = -(-num_patches // max(count, 1))
-    # (rank of the patch within its image, source, patch): sorted by rank, the first N are even.
-    cuts: list[tuple[int, tuple[int, ...], np.ndarray]] = []
-    usable: list[int] = []
+    # Item -> its group, and its patches.
+    usable: dict[int, tuple[str, list[np.ndarray]]] = {}
     refused = ""
     for index in map(int, order):
-        if len(usable) == count:
+        groups = {group for group, _ in usable.values()}
+        if len(usable) == count and len(groups) >= fewest:
             break
         try:
-            cuts += _cut(source, index, spec, block_size, seed, range(share))
+            found = _cut(source, index, spec, block_size, seed, range(share))
         except DataError as error:
             refused = f" (one that cannot: {error})"
-        else:
-            usable.append(index)
-    if len({number for _, number, _ in cuts}) < fewest:
-        needed = "at least two are needed, as an image never gets its own"
-        raise DataError(
-            f"patch pool smaller than needed: {len(usable)} of {len(source)} images can give"
-            f" patches; {needed if fewest > 1 else 'one is needed'}{refused}"
-        )
-    missing = num_patches - len(cuts)
+            continue
+        if len(usable) < count:
+            usable[index] = found
+        elif found[0] not in groups:
+            usable.popitem()
+            usable[index] = found
+    _check_groups([group for group, _ in usable.values()], len(source), fewest, refused)
+    missing = num_patches - share * len(usable)
     if missing > 0:
         extra = range(share, share - (-missing // len(usable)))
-        for index in usable:
-            cuts += _cut(source, index, spec, block_size, seed, extra)
+        for index, (_, patches) in usable.items():
+            patches += _cut(source, index, spec, block_size, seed, extra)[1]
+    # The first patches of every image, then the second ones, ...: any number of them is even.
+    number = {group: tuple(map(int, image_id(group))) for group, _ in usable.values()}
+    rounds = zip(*[[(number[g], patch) for patch in p] for g, p in usable.values()], strict=True)
+    cuts = [cut for one_each in rounds for cut in one_each][:num_patches]
     cuts.sort(key=lambda cut: cut[0])
-    cuts = sorted(cuts[:num_patches], key=lambda cut: cut[1])
     return PatchPool(
-        patches=np.stack([patch for _, _, patch in cuts]).astype(np.float32),
-        sources=np.array([number for _, number, _ in cuts], np.uint32),
+        patches=np.stack([patch for _, patch in cuts]).astype(np.float32),
+        sources=np.array([group for group, _ in cuts], np.uint32),
     )
 
 
-def read_patch_pool(folder: Path, spec: InputSpec, *, block_size: int) -> PatchPool:
+def _check_groups(groups: Collection[str], total: int, fewest: int, refused: str) -> None:
+    """Raise `DataError` for too few groups of the images that can give patches."""
+    if len(set(groups)) >= fewest:
+        return
+    if len(groups) >= fewest:
+        raise DataError(
+            f"patch pool smaller than needed: all {len(groups)} images that can give patches belong"
+            f" to {next(iter(groups))}, and slices of one volume or images of one patient are no"
+            f" other images to each other; add another one{refused}"
+        )
+    needed = "at least two are needed, as an image never gets its own"
+    raise DataError(
+        f"patch pool smaller than needed: {len(groups)} of {total} images can give"
+        f" patches; {needed if fewest > 1 else 'one is needed'}{refused}"
+    )
+
+
+def read_patch_pool(
+    folder: Path, spec: InputSpec, *, block_size: int, source: Source | None = None
+) -> PatchPool:
     """All patches of a folder such as PdCR's `intervention_patches`, as a model takes them.
 
     Args:
       folder: PNG files IMAGE_ROW_COLUMN.png; an image never draws its own.
       spec: what the model takes.
       block_size: side of the blocks that are replaced, in pixels.
+      source: the images that draw; it says which of those in the folder belong together.
 
     Raises:
       DataError: no patches, of another size or with other channels, or a model that normalises each
@@ -117,17 +142,29 @@ def read_patch_pool(folder: Path, spec: InputSpec, *, block_size: int) -> PatchP
         prepare(Sample(id=f"{folder}/{name}.png", image=patch), spec).image
         for name, patch in zip(found.names, pixels, strict=True)
     ]
-    sources = np.array([image_id(name) for name in found.images], np.uint32)
+    groups = {} if source is None else _groups_of(source, set(found.images))
+    sources = np.array([image_id(groups.get(name, name)) for name in found.images], np.uint32)
     order = np.lexsort(sources.T[::-1])
     return PatchPool(patches=np.stack(patches)[order], sources=sources[order])
 
 
+def _groups_of(source: Source, names: Collection[str]) -> dict[str, str]:
+    """Name -> group, of the items among `names` that can be read."""
+    found = {}
+    for index, name in enumerate(source.ids):
+        if name in names:
+            with contextlib.suppress(DataError):  # what cannot be read draws nothing
+                found[name] = read_item(source, index).belongs_to
+    return found
+
+
 def _cut(
     source: Source, index: int, spec: InputSpec, block_size: int, seed: int, ranks: range
-) -> list[tuple[int, tuple[int, ...], np.ndarray]]:
-    """Patches number `ranks` of an item, as (rank, its `image_id`, float32 [*(b,), C])."""
+) -> tuple[str, list[np.ndarray]]:
+    """The group of an item and its patches number `ranks`, float32 [*(b,), C] each."""
     name = source.ids[index]
-    prepared = prepare(read_item(source, index), spec)
+    sample = read_item(source, index)
+    prepared = prepare(sample, spec)
     size = prepared.grid.resized
     if min(size) < block_size:
         raise DataError(
@@ -135,10 +172,10 @@ def _cut(
             " choose a smaller block_size"
         )
     number = tuple(map(int, image_id(name)))
-    cuts = []
+    patches = []
     for rank in ranks:
         rng = np.random.default_rng([seed, *number, rank])
         corner = [rng.integers(n - block_size + 1) for n in size]
         place = tuple(slice(start, start + block_size) for start in corner)
-        cuts.append((rank, number, prepared.image[place].copy()))
-    return cuts
+        patches.append(prepared.image[place].copy())
+    return sample.belongs_to, patches

@@ -95,6 +95,8 @@ class Batch:
       image_ids: uint32 [B, 2], `ops.random.image_id` of the images' names.
       valid: bool [B], False where an example only fills up the batch; its result means nothing.
       others: float32 [B, N, *S, C], other images for each, for methods that need them; or None.
+      groups: uint32 [B, 2], `image_id` of what each image belongs to (a volume, a patient), whose
+        patches it does not draw; None: each to itself.
       sizes: int32 [B, rank], of the images themselves, where what lies past them along each axis is
         padding; None where there is none.
     """
@@ -104,6 +106,7 @@ class Batch:
     image_ids: Array
     valid: Array
     others: Array | None = None
+    groups: Array | None = None
     sizes: Array | None = None
 
 
@@ -119,6 +122,7 @@ class Example:
       key: the problem's, with the image's id and the class folded in.
       logits: float32 [*S, K] of the image.
       others: float32 [N, *S, C], or None.
+      group: uint32 [2], of what the image belongs to; None: to itself.
       size: int32 [rank], of the image without its padding; None where it has none.
     """
 
@@ -128,6 +132,7 @@ class Example:
     key: jax.Array
     logits: jax.Array
     others: jax.Array | None = None
+    group: jax.Array | None = None
     size: jax.Array | None = None
 
     @property

@@ -113,7 +113,8 @@ def run_each(explainer: Explainer, problem: Problem, batch: Batch, mesh: Mesh) -
             batch_size=min(at_a_time, examples[0].shape[0]),
         )
 
-    examples = (batch.images, batch.targets, batch.image_ids, batch.others, batch.sizes)
+    given = (batch.others, batch.groups, batch.sizes)
+    examples = (batch.images, batch.targets, batch.image_ids, *given)
     return shard_examples(part, mesh)((explainer, problem), examples)
 
 
@@ -124,10 +125,11 @@ def explain_example(
     target: SegmentTarget,
     image_id: Array,
     others: Array | None = None,
+    group: Array | None = None,
     size: Array | None = None,
 ) -> Explanation:
     """Explain one image [*S, C]; `vmap` it over images, targets and ids."""
-    example = example_of(problem, image, target, image_id, others, size)
+    example = example_of(problem, image, target, image_id, others, group, size)
     with one_stream():
         parts = explainer.explain_one(problem, example)
     return finish(problem.segmenter, example, parts)
@@ -139,6 +141,7 @@ def example_of(
     target: SegmentTarget,
     image_id: Array,
     others: Array | None = None,
+    group: Array | None = None,
     size: Array | None = None,
 ) -> Example:
     """One image [*S, C] with its logits and its key."""
@@ -152,6 +155,7 @@ def example_of(
         key=key,
         logits=logits,
         others=others,
+        group=group,
         size=size,
     )
 

@@ -1,8 +1,8 @@
 """A pool of patches from many images, from which an image draws what replaces its own content.
 
 PdCR replaces a block of the image by patches of *other* images. The pool therefore remembers where
-each patch comes from, sorted, so that an image's own patches are one range [lo, hi) and a uniform
-draw u from the N - (hi - lo) others is the pool index u, or u + (hi - lo) where u >= lo.
+each patch comes from. Slices of one volume and images of one patient are nearly the same image:
+they are no other images to each other, and a patch comes from their group.
 """
 
 import dataclasses
@@ -24,7 +24,8 @@ class PatchPool:
 
     Attributes:
       patches: float32 [N, *(b,), C], b as often as the images have axes.
-      sources: uint32 [N, 2], ascending; the `image_id` of the image each patch was cut from.
+      sources: uint32 [N, 2], ascending; where each patch was cut from, the `image_id` of the
+        image's group, or of the image where it has none.
     """
 
     patches: Array
@@ -44,19 +45,26 @@ class PatchPool:
         """On the host: raise `DataError` unless every image finds a patch of another.
 
         Args:
-          names: ids of the samples that will draw.
+          names: ids, or groups, of the samples that will draw.
         """
         sources = np.asarray(self.sources)
+        if (sources[0] != sources[-1]).any():  # they are sorted
+            return
         for name in names:
-            if (sources == image_id(name)).all(axis=1).all():
+            if (sources[0] == image_id(name)).all():
                 raise DataError(
                     f"patch pool smaller than needed: all {len(sources)} patches come from {name} "
-                    "itself; build the pool from more images, or with more patches"
+                    "itself; build the pool from images of another patient or volume"
                 )
 
 
 def draw_patches(
-    key: jax.Array, image: Array, pool: PatchPool, num_blocks: int, num_draws: int
+    key: jax.Array,
+    image: Array,
+    pool: PatchPool,
+    num_blocks: int,
+    num_draws: int,
+    group: Array | None = None,
 ) -> jax.Array:
     """Draw, for every block, pool indices of patches of other images.
 
@@ -71,23 +79,23 @@ def draw_patches(
         the draws are of the image's own patches, since indices always lie in the pool.
       num_blocks: K.
       num_draws: D per block.
+      group: uint32 [2], `image_id` of what the image belongs to; None: to nothing.
 
     Returns:
       int32 [K, D] in [0, N).
     """
-    # The pool is sorted: an image's own patches are neighbours.
     own = jnp.all(jnp.asarray(pool.sources) == image, axis=1)
-    low, count = jnp.argmax(own), jnp.sum(own)
+    if group is not None:
+        own |= jnp.all(jnp.asarray(pool.sources) == group, axis=1)
+    other = jnp.nonzero(~own, size=pool.num_patches, fill_value=0)[0].astype(jnp.int32)
     # At least 1, so that the remainder exists in a pool that `check` would have refused.
-    others = jnp.maximum(pool.num_patches - count, 1).astype(jnp.uint32)
+    count = jnp.maximum(jnp.sum(~own), 1).astype(jnp.uint32)
     image_key = fold_words(key, image)
 
     def draw(block: jax.Array, number: jax.Array) -> jax.Array:
         draw_key = jax.random.fold_in(jax.random.fold_in(image_key, block), number)
-        return random_word(draw_key) % others
+        return other[random_word(draw_key) % count]
 
     per_block = jax.vmap(draw, in_axes=(None, 0))
     blocks, draws = jnp.arange(num_blocks), jnp.arange(num_draws)
-    drawn = jax.vmap(per_block, in_axes=(0, None))(blocks, draws).astype(jnp.int32)
-    found = jnp.where((count > 0) & (drawn >= low), drawn + count, drawn)
-    return jnp.minimum(found, pool.num_patches - 1).astype(jnp.int32)
+    return jax.vmap(per_block, in_axes=(0, None))(blocks, draws)

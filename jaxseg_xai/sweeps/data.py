@@ -1,6 +1,7 @@
 """Which images a sweep explains, as a person names them."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from jaxseg_xai.core.types import Source
 from jaxseg_xai.data import SOURCES, name_of_source, open_dataset, options_of
 from jaxseg_xai.data.degraded import Degradation, DegradedDataset
 from jaxseg_xai.data.files import name_of
+from jaxseg_xai.data.grouped import GroupedDataset
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.nifti import Plane
 from jaxseg_xai.sweeps.sizes import Sizes
@@ -37,6 +39,9 @@ class DataConfig:
       limit: at most so many images, evenly spaced; 0 means all.
       labels: folder of label maps, for a folder of images.
       window: two intensities that become 0 and 1, for a folder of images.
+      group: regular expression; what it finds in an image's name (in its parentheses, if it has
+        any) says which images belong together, "patient[0-9]+" for example. They give each other no
+        patches. Empty: what the data set knows, the slices of a volume for one; ".*": none do.
       plane: of the slices of volumes, where the model takes images; None: axial.
       sizes: what to do with images of many sizes, for each of which every method compiles a
         program: "native" (nothing), "bucket" (pad them to at most four common sizes), or a size
@@ -56,6 +61,7 @@ class DataConfig:
     limit: int = setting(0, at_least=0)
     labels: Path | None = None
     window: tuple[float, float] | None = None
+    group: str = ""
     plane: Plane | None = None
     sizes: Sizes = setting("native", at_least=1)
     size: int = setting(0, at_least=0)
@@ -90,12 +96,18 @@ class DataConfig:
         labels: dict[str, Any] = {}
         if label_values not in (None, LabelValues()):
             labels = {"label_values": label_values}
-        return self._open(names, taken, read_labels=read_labels, **labels)
+        source, chosen = self._open(names, taken, read_labels=read_labels, **labels)
+        if self.group and not any(re.search(self.group, name) for name in source.ids):
+            raise ConfigError(
+                f"data.group {self.group!r} is found in no name ({', '.join(source.ids[:3])}, ...);"
+                " write what the names of one patient have in common"
+            )
+        return source, chosen
 
     def open_pool(self, source: str, taken: InputSpec | None = None) -> Source:
         """Another data set that only gives patches, its images read as these are."""
         if source in SOURCES:
-            return self._degraded(open_dataset(source, self.split))
+            return self._changed(open_dataset(source, self.split))
         unset = {"labels": None, "items": (), "limit": 0, "size": 0, "num": 0}
         unset |= {"root": None, "options": {}}
         return dataclasses.replace(self, source=source, **unset)._open(
@@ -134,10 +146,13 @@ class DataConfig:
             told |= {"rank": taken.rank, "raw": taken.raw}
         known = options_of(name_of_source(source))
         options |= {name: value for name, value in told.items() if name in known}
-        found = self._degraded(open_dataset(str(source), self.split, **options))
+        found = self._changed(open_dataset(str(source), self.split, **options))
         return found, self._select(found, items)
 
-    def _degraded(self, source: Source) -> Source:
+    def _changed(self, source: Source) -> Source:
+        """The data set with what is asked for beside its own options."""
+        if self.group:
+            source = GroupedDataset(source, self.group)
         if self.degrade == "none":
             return source
         return DegradedDataset(source, self.degrade, self.severity)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseg_xai.core.display import to_display
-from jaxseg_xai.core.errors import ConfigError, EmptyImageError, JaxsegError
+from jaxseg_xai.core.errors import ConfigError, DataError, EmptyImageError, JaxsegError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.segmenter import Segmenter
@@ -82,6 +82,7 @@ class Engine:
           progress: show a bar.
         """
         self._work, self._store, self._progress_shown = work, store, progress
+        self._pools = pools
         self._segmenter, self._mesh = work.bundle.segmenter, device_mesh()
         # On every device once, not with every batch.
         self._variables, pools = replicate((work.bundle.variables, pools), self._mesh)
@@ -185,6 +186,10 @@ class Engine:
                 for row in rows:
                     self._fail(label, row, str(item.sample.labels_error))
                 continue
+            if reason := self._no_patches(label, item):
+                for row in rows:
+                    self._fail(label, row, reason)
+                continue
             if reference == "truth" and item.sample.labels is None and job.target is None:
                 reference = "prediction"
             for row in rows:
@@ -229,6 +234,7 @@ class Engine:
             "images": np.stack([one.item.prepared.image for one in waiting]),
             "targets": jax.tree.map(lambda *x: np.stack(x), *[one.target for one in waiting]),
             "image_ids": np.stack([image_id(one.item.sample.id) for one in waiting]),
+            "groups": np.stack([image_id(one.item.sample.belongs_to) for one in waiting]),
         }
         if others:
             examples["others"] = np.stack(others)
@@ -257,6 +263,19 @@ class Engine:
             explanation = jax.tree.map(lambda leaf, place=place: leaf[place], found)
             self._write(label, one.row, one.item, explanation, one.target)
         self._store.flush()
+
+    def _no_patches(self, label: str, item: Item) -> str:
+        """Why there are no patches of other images for one; "" where there are, or none are needed.
+
+        What an image belongs to is known only once it is read.
+        """
+        explainer = self._explainers[label]
+        if "patches" in explainer.needs:
+            try:
+                self._pools[explainer.patch_side].check([item.sample.belongs_to])
+            except DataError as error:
+                return f"{item.sample.id}: {error}"
+        return ""
 
     def _with_others(
         self, label: str, waiting: list[_Waiting]

@@ -173,7 +173,8 @@ class Work:
     def make_pool(self, side: int) -> PatchPool:
         """Patches of a side; DataError where there are not enough images to cut them from."""
         if self.patches is not None:
-            pool = read_patch_pool(self.patches, self.bundle.segmenter.input, block_size=side)
+            spec = self.bundle.segmenter.input
+            pool = read_patch_pool(self.patches, spec, block_size=side, source=self.source)
             pool.check([self.source.ids[index] for index in self.chosen])
             return pool
         try:

@@ -25,10 +25,12 @@ class Ramps:
     channels: tuple[int, ...] = (1,) * 8
     rank: int = 2
     class_names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ("",) * 50
+    names: tuple[str, ...] = ()
 
     @property
     def ids(self):
-        return tuple(f"ramp-{index}" for index in range(len(self.sizes)))
+        return self.names or tuple(f"ramp-{index}" for index in range(len(self.sizes)))
 
     def __len__(self):
         return len(self.sizes)
@@ -39,7 +41,8 @@ class Ramps:
         axes = np.mgrid[(slice(self.sizes[index]),) * self.rank]
         place = sum(axis * 100**power for power, axis in enumerate(axes[::-1]))
         image = (index * 100**self.rank + place).astype(np.float32)[..., None]
-        return Sample(id=self.ids[index], image=np.repeat(image, self.channels[index], -1))
+        image = np.repeat(image, self.channels[index], -1)
+        return Sample(id=self.ids[index], image=image, group=self.groups[index])
 
 
 def ids_of(*names):
@@ -96,6 +99,23 @@ def test_max_images():
     assert pool.patches.shape == (40, 8, 8, 3)
 
 
+def test_patches_come_from_groups():
+    dataset = Ramps(sizes=(20,) * 4, groups=("p", "p", "q", ""))
+    pool = build_patch_pool(dataset, GREY, block_size=4, num_patches=40, seed=0)
+    counts = dict(zip(ids_of("p"), [20], strict=True)) | dict.fromkeys(ids_of("q", "ramp-3"), 10)
+    assert counts_of(pool) == counts
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pool_has_patches_of_two_groups_however_few_it_takes(seed):
+    """9 of 10 images are of one patient; two of them are what is taken at first."""
+    dataset = Ramps(sizes=(20,) * 10, channels=(1,) * 10, groups=(*["p"] * 9, "q"))
+    for options in ({"num_patches": 2}, {"num_patches": 9, "max_images": 2}):
+        pool = build_patch_pool(dataset, GREY, block_size=4, seed=seed, **options)
+        assert set(counts_of(pool)) == ids_of("p", "q")
+        pool.check(["p", "q", "ramp-3"])
+
+
 def test_patches_of_volumes_are_cubes():
     dataset = Ramps(sizes=(9, 8), rank=3)
     spec = InputSpec(rank=3, channels=1)
@@ -131,6 +151,7 @@ def test_patches_are_cut_out_of_prepared_images_beside_the_padding():
         (Ramps(sizes=(20, 20, 20), bad=(0, 2)), "1 of 3 images can give"),
         (Ramps(sizes=(20, 4)), r"ramp-1 is 4x4, smaller than the block \(5\)"),
         (Ramps(sizes=(20, 20), channels=(1, 3)), "ramp-1: 3 channels, the model takes 1"),
+        (Ramps(groups=("p",) * 3), "all 3 images that can give patches belong to p, and slices of"),
         (Ramps(sizes=(20, 20), rank=3), r"ramp-.: \(20, 20, 20, 1\) is no image"),
     ],
 )
@@ -157,6 +178,9 @@ def test_a_folder_of_patches_is_a_pool_in_the_models_units(tmp_path):
     own = (pool.sources == image_id("a")).all(axis=1)
     np.testing.assert_allclose(pool.patches[own], expected[:2], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(pool.patches[~own], expected[2:], rtol=1e-5, atol=1e-5)
+    whose = Ramps(sizes=(8, 8), groups=("patient", "patient"), names=("a", "c"))
+    grouped = read_patch_pool(tmp_path, spec, block_size=8, source=whose)
+    assert counts_of(grouped) == dict.fromkeys(ids_of("patient", "b_1_x"), 2)
     with pytest.raises(DataError, match="all 2 patches come from a itself"):
         read_patch_pool(write_only_a(tmp_path / "a", pixels), spec, block_size=8).check(["a"])
 

@@ -210,7 +210,7 @@ def test_patches_come_from_all_of_the_others(model, monkeypatch):
     monkeypatch.setattr("jaxseg_xai.ops.patches.PatchPool.check", checked)
     settings = {"block_size": 4, "num_patches": 3, "num_screen": 0, "region": "box 4"}
     jaxseg_xai.explain(model, pictures(1)[0], "bright", "ate", others=pictures(2), **settings)
-    ((pool, names),) = pools
+    pool, names = pools[0]
     assert len({tuple(row) for row in pool.sources.tolist()}) == 2
     assert tuple(image_id(names[0])) not in {tuple(row) for row in pool.sources.tolist()}
 

@@ -37,6 +37,18 @@ def test_never_its_own_patches_and_uniform(own):
     assert (np.abs(counts[allowed] - expected) < 5 * np.sqrt(expected)).all()
 
 
+def test_never_a_patch_of_its_group_wherever_it_lies_in_the_pool():
+    """The group is a source of the pool, the image another one or none."""
+    pool = make_pool()
+    for image, group, left in ((STRANGER, IDS[1], [0, 2]), (IDS[0], IDS[2], [1])):
+        drawn = np.asarray(draw_patches(make_key(0), image, pool, 20, 100, group))
+        found = {tuple(row) for row in pool.sources[drawn.ravel()].tolist()}
+        assert found == {tuple(IDS[i].tolist()) for i in left}
+    plain = draw_patches(make_key(0), IDS[0], pool, 4, 5)
+    same = draw_patches(make_key(0), IDS[0], pool, 4, 5, IDS[0])
+    np.testing.assert_array_equal(plain, same)
+
+
 def test_draws_do_not_depend_on_how_many():
     pool, key = make_pool(), make_key(1)
     many = draw_patches(key, IDS[1], pool, 6, 9)

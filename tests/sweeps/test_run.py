@@ -18,6 +18,7 @@ from jaxseg_xai.explainers import Batch
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from jaxseg_xai.models import load_model
+from jaxseg_xai.ops.random import image_id
 from jaxseg_xai.reliability.features import read_features
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.store.pools import read_pool
@@ -215,6 +216,28 @@ def test_a_pool_that_cannot_be_made_leaves_no_store(model, tmp_path):
     with pytest.raises(JaxsegError, match=r"at least two are needed.*others_source"):
         run_sweep(config)
     assert not config.out.exists()
+
+
+def test_images_of_one_patient_give_each_other_no_patches(model, tmp_path):
+    images = tiny.write_images(tmp_path / "images", ["i0", "i1", "i2"])
+    config = tiny.sweep_config(tmp_path / "s.zarr", model, images, explain=(ATE,))
+    for group, message in (
+        ("i", r"all 3 images that can give patches belong to i, .*others_source"),
+        ("p+", r"data.group 'p\+' is found in no name \(i0, i1, i2, ...\)"),
+        ("(i", r"group '\(i' is no regular expression"),
+    ):
+        data = dataclasses.replace(config.data, group=group)
+        with pytest.raises(JaxsegError, match=message):
+            run_sweep(dataclasses.replace(config, data=data))
+        assert not config.out.exists()
+    # What is drawn from holds one group only: it is known late who belongs to it.
+    others = tiny.write_images(tmp_path / "others", ["i0", "i1"], labels=False)
+    data = dataclasses.replace(config.data, group="(i)[01]")
+    result = run_sweep(dataclasses.replace(config, data=data, others_source=str(others)))
+    assert result.counts == {"ate": {"OK": 1, "FAILED": 2}}
+    assert result.reasons[0].startswith("i0: patch pool smaller than needed: all 40 patches come")
+    pool = read_pool(config.out, 8)
+    assert {tuple(row) for row in pool.sources.tolist()} == {tuple(image_id("i").tolist())}
 
 
 def test_one_image_is_read_at_a_time(done, monkeypatch, tmp_path):

@@ -102,14 +102,14 @@ class BrainDataset:
     def __getitem__(self, index: int) -> Sample:
         """Slice `index`: image float32 [H, W, 1] in [0, 1], labels int32 [H, W].
 
-        All slices are of one group, as they are of one head.
+        Slices stand for images of several people, though they are of one head: as a group, none
+        would give patches for another.
         """
         position = self._chosen[check_index(index, len(self))]
         return Sample(
             id=self.ids[index],
             image=self._slices.images[position][..., None].copy(),
             labels=self._slices.labels[position].copy(),
-            group=f"brain-{self._resolution}mm",
             spacing=(float(self._resolution),) * 2,
         )
 

@@ -155,10 +155,12 @@ class Ate(Explainer):
         pool = problem.pool
         assert pool is not None, "asked for in `needs`"
 
-        def draw(key: jax.Array, image_id: jax.Array) -> jax.Array:
-            return draw_patches(key, image_id, pool, blocks, self.num_screen + self.num_patches)
+        def draw(key: jax.Array, image_id: jax.Array, group: jax.Array) -> jax.Array:
+            number = self.num_screen + self.num_patches
+            return draw_patches(key, image_id, pool, blocks, number, group)
 
-        indices = jax.vmap(draw)(keys, ids)
+        groups = ids if batch.groups is None else jnp.asarray(batch.groups)
+        indices = jax.vmap(draw)(keys, ids, groups)
         return Draws(pool.patches, indices[..., : self.num_screen], indices[..., self.num_screen :])
 
     def engine(self, rank: int) -> type[Engine]:

@@ -116,6 +116,7 @@ class AteGradient(Explainer):
             pool,
             math.prod(grid_shape(shape, self.block_size)),
             self.num_fields,
+            example.group,
         )
 
         def value(x: jax.Array) -> jax.Array:
