@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import IGNORED, Sample
-from jaxseg_xai.data import SOURCES, DegradedDataset, MemorySource, open_dataset
+from jaxseg_xai.data import SOURCES, DegradedDataset, GroupedDataset, MemorySource, open_dataset
 from jaxseg_xai.data.sources.tfds import TFDSDataset
 from tests.data import layouts
 
@@ -80,6 +80,7 @@ UNNAMED = {
     ),
     "volumes": lambda: MemorySource(RNG.random((2, 4, 5, 6)), rank=3),
     "degraded": lambda: DegradedDataset(open_dataset("shapes", size=32, num=3), "mixed", 5),
+    "grouped": lambda: GroupedDataset(open_dataset("shapes", size=32, num=3), r"(0)\d$|"),
     "tfds": lambda: TFDSDataset(
         [{"image": a, "label": b} for a, b in zip(PICTURES, LABELS, strict=True)],
         class_names=("background", "object"),
