@@ -67,6 +67,9 @@ SOURCES = Registry(
         "folder": "jaxseg_xai.data.sources.folder:FolderDataset",
         "nnunet_raw": "jaxseg_xai.data.sources.nnunet_raw:NNUNetRawDataset",
         "voc": "jaxseg_xai.data.sources.voc:VOCDataset",
+        "ham10000": "jaxseg_xai.data.sources.ham10000:HAM10000Dataset",
+        "fives": "jaxseg_xai.data.sources.fives:FivesDataset",
+        "drive": "jaxseg_xai.data.sources.drive:DriveDataset",
     },
     base=("__call__",),
 )

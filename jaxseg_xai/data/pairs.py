@@ -1,5 +1,7 @@
 """Pictures and their label maps, wherever a data set keeps the files of each."""
 
+import functools
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -107,15 +109,26 @@ def held_out(items: Sequence[Path], split: str) -> list[Path]:
     return [x for number, x in numbered if (number % _FOLDS == 0) == (split == "validation")]
 
 
-def read_lines(path: Path, remedy: str) -> list[str]:
-    """The words that begin the lines of a text file; `DataError` where it cannot be read."""
+def read_text(path: Path, remedy: str) -> str:
+    """A text file; `DataError` where it cannot be read."""
     try:
-        text = path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; {remedy}") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: no text file; {remedy}") from None
-    return [line.split()[0] for line in text.splitlines() if line.strip()]
+
+
+def tell_left_out(folder: Path, what: str, names: Sequence[str]) -> None:
+    """Say what looks like images, or labels, but is not read."""
+    if names:
+        more = ", ..." if len(names) > 3 else ""
+        _warn(f"{folder}: left out are {what} ({len(names)}): {', '.join(names[:3])}{more}")
+
+
+@functools.cache  # a sweep opens its data set several times
+def _warn(text: str) -> None:
+    logging.getLogger(__name__).warning(text)
 
 
 def unique(names: Iterable[str], where: Path) -> None:

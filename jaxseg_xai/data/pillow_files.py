@@ -1,4 +1,4 @@
-"""PNG and JPEG files: the colours that a viewer shows, and the numbers that a label map stores."""
+"""PNG, JPEG and GIF files: the colours that a viewer shows, the numbers that a label map stores."""
 
 import contextlib
 import warnings
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import GifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 from jaxseg_xai.core.errors import DataError
 
@@ -111,6 +111,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise DataError(
                 f"{path}: {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}; cut it"
             )
+        if isinstance(image, GifImagePlugin.GifImageFile) and image.n_frames > 1:
+            raise DataError(f"{path}: a film of {image.n_frames} pictures; save one as a PNG")
         yield image
 
 

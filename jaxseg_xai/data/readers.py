@@ -10,7 +10,7 @@ import numpy as np
 from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.data import pillow_files, tiff_files
 
-PILLOW = (".png", ".jpg", ".jpeg")
+PILLOW = (".png", ".jpg", ".jpeg", ".gif")
 TIFF = (".tif", ".tiff")
 NPZ = (".npz",)
 NIFTI = (".nii", ".nii.gz")
@@ -41,7 +41,7 @@ def split_name(path: Path) -> tuple[str, str]:
 
 
 def read_image(path: Path) -> Pixels:
-    """The image in a PNG, JPEG, TIFF or NPZ file.
+    """The image in a PNG, JPEG, GIF, TIFF or NPZ file.
 
     Pictures are what a viewer shows: turned as the camera was, palettes and CMYK as RGB, inverted
     grays put right, an opaque alpha channel dropped (a transparent one is an error). Bilevel images

@@ -18,7 +18,7 @@ class Layout(NamedTuple):
       images: the files of these items.
       label_files: the files of their labels, or the one file of all.
       classes: what the label map of the first item should be, int [H, W], -1 where not known.
-      listing: the file without which there is no data set, or an image folder.
+      listing: the file or folder without which there is no data set, where there is one.
       group: of the first item.
     """
 
@@ -27,7 +27,7 @@ class Layout(NamedTuple):
     images: list[Path]
     label_files: list[Path]
     classes: np.ndarray
-    listing: Path
+    listing: Path | None = None
     group: str = ""
 
 
@@ -70,5 +70,68 @@ def voc(root):
     return Layout(root, tuple(splits["val"]), images[1:], labels[1:], classes, lists / "val.txt")
 
 
+def ham10000(root):
+    """Ten lesions, two images of the last two, one image a lesion of the others."""
+    lesions = [f"HAM_{n:07d}" for n in (*range(8), 8, 8, 9, 9)]
+    names = [f"ISIC_{24306 + n:07d}" for n in range(len(lesions))]
+    rows = [
+        f"{lesion},{name},nv,histo,45,male,back"
+        for lesion, name in zip(lesions, names, strict=True)
+    ]
+    head = "lesion_id,image_id,dx,dx_type,age,sex,localization"
+    (root / "HAM10000_metadata.csv").write_text("\n".join([head, *rows]))
+    classes = np.zeros(SIZE, int)
+    classes[3:9, 2:8] = 1
+    images, labels = [], []
+    for number, name in enumerate(names):
+        folder = root / f"HAM10000_images_part_{1 + number % 2}"
+        images += [save(folder / f"{name}.jpg", picture(number), quality=95)]
+        path = root / "HAM10000_segmentations_lesion_tschandl" / f"{name}_segmentation.png"
+        labels += [save(path, (255 * classes).astype(np.uint8))]
+    ids = tuple(names[-2:])
+    return Layout(root, ids, images[-2:], labels[-2:], classes, group="HAM_0000009")
+
+
+def fives(root):
+    root = root / "FIVES A Fundus Image Dataset for AI-based Vessel Segmentation"
+    classes = np.zeros(SIZE, int)
+    classes[:, 4] = 1
+    white = np.repeat(255 * classes[..., None], 3, axis=-1).astype(np.uint8)
+    for part, number in (("train", 10), ("test", 2)):
+        for n in range(1, number + 1):
+            name = f"{n}_{'ADGN'[n % 4]}.png"
+            save(root / part / "Original" / name, picture(n))
+            save(root / part / "Ground truth" / name, white)
+    original, truth = root / "test" / "Original", root / "test" / "Ground truth"
+    names = ("1_D", "2_G")
+    return Layout(
+        root,
+        tuple(f"test_{name}" for name in names),
+        [original / f"{name}.png" for name in names],
+        [truth / f"{name}.png" for name in names],
+        classes,
+        original,
+    )
+
+
+def drive(root):
+    root = root / "DRIVE"
+    field = np.zeros(SIZE, bool)
+    field[2:-2, 1:-1] = True
+    classes = np.where(field, 0, -1)
+    classes[2:-2, 4] = 1
+    images, manual = [], []
+    for number in (*range(1, 4), *range(21, 32)):
+        part = "test" if number < 21 else "training"
+        folder, name = root / part, f"{number:02d}_{part}"
+        path = folder / "images" / f"{name}.tif"
+        images += [save(path, picture(number), compression="tiff_lzw")]
+        path = folder / "1st_manual" / f"{number:02d}_manual1.gif"
+        manual += [save(path, np.where(classes == 1, 255, 0).astype(np.uint8))]
+        save(folder / "mask" / f"{name}_mask.gif", np.where(field, 255, 0).astype(np.uint8))
+    ids = tuple(path.stem for path in images[:3])
+    return Layout(root, ids, images[:3], manual[:3], classes, images[0].parent)
+
+
 #: Name of the data set -> a function of an empty folder that writes one.
-LAYOUTS = {"voc": voc}
+LAYOUTS = {"voc": voc, "ham10000": ham10000, "fives": fives, "drive": drive}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg_xai.data.sources import folder as folder_module
+from jaxseg_xai.data import pairs
 from jaxseg_xai.data.sources.folder import FolderDataset
 from jaxseg_xai.report.files import file_name
 from jaxseg_xai.sweeps.data import DataConfig
@@ -19,7 +19,7 @@ RAMP = np.arange(120, dtype=np.uint8).reshape(10, 12)
 
 @pytest.fixture(autouse=True)
 def _said_nothing_before():
-    folder_module._warn.cache_clear()
+    pairs._warn.cache_clear()
 
 
 def save(path):

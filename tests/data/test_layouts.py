@@ -1,6 +1,7 @@
 """Data sets in their published layouts: every pixel as it was written, and what is wrong said."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from jaxseg_xai.data.sources.voc import CLASS_NAMES
 from jaxseg_xai.sweeps.data import DataConfig
 from tests.data import layouts
 from tests.support import labels_fail
+
+#: Those in which one file or folder says which images there are.
+LISTED = [name for name in layouts.LAYOUTS if name != "ham10000"]
+METADATA = "HAM10000_metadata.csv"
 
 
 @pytest.fixture(params=layouts.LAYOUTS)
@@ -61,15 +66,14 @@ def test_a_split_that_is_not_there(made):
         open_dataset(name, "dev", root=layout.root)
 
 
-def test_files_that_are_not_there(made):
+def test_files_that_are_gone(made):
     name, layout = made
-    layout.images[1].unlink()
     source = open_dataset(name, root=layout.root)
-    if layout.images[1].stem in "".join(layout.ids):
-        with pytest.raises(DataError, match=f"{layout.images[1].name}: no such file; "):
-            source[source.ids.index(layout.ids[1])]
+    layout.images[1].unlink()
+    with pytest.raises(DataError, match=f"{re.escape(str(layout.images[1]))}: no such file; "):
+        source[1]
     layout.label_files[0].unlink()
-    labels_fail(source[0], re.escape(str(layout.label_files[0])))
+    labels_fail(source[0], f"{re.escape(str(layout.label_files[0]))}: no such file; ")
 
 
 def test_labels_of_another_size(made):
@@ -79,8 +83,9 @@ def test_labels_of_another_size(made):
     labels_fail(sample, f"{re.escape(str(layout.label_files[0]))}.* 11x10, its image 12x10; ")
 
 
-def test_no_listing(made):
-    name, layout = made
+@pytest.mark.parametrize("name", LISTED)
+def test_no_listing(name, tmp_path):
+    layout = layouts.LAYOUTS[name](tmp_path)
     layout.listing.rename(layout.listing.with_name("elsewhere"))
     with pytest.raises(DataError, match=f"{re.escape(str(layout.listing))}: .*; ") as caught:
         open_dataset(name, root=layout.root)
@@ -117,3 +122,90 @@ def test_voc(tmp_path):
     layout.listing.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"val.txt: no text file"):
         open_dataset(layout.root)
+
+
+def test_lesions_of_ham10000_are_split_not_their_images(tmp_path):
+    layout = layouts.ham10000(tmp_path)
+    parts = {split: open_dataset(layout.root, split) for split in ("train", "validation", "test")}
+    assert [len(source) for source in parts.values()] == [8, 2, 2]
+    assert {sample.group for sample in parts["validation"]} == {"HAM_0000008"}
+    assert sum(map(len, parts.values())) == len(open_dataset(layout.root, "all"))
+    (tmp_path / METADATA).unlink()
+    assert [len(open_dataset(layout.root, split)) for split in parts] == [10, 1, 1]
+    assert open_dataset(layout.root)[0].group == ""
+
+
+def test_what_is_left_out_of_ham10000_is_told(tmp_path, caplog):
+    layout = layouts.ham10000(tmp_path)
+    layout.images[0].unlink()
+    layout.label_files[1].unlink()
+    assert len(open_dataset(layout.root, "all")) == 10
+    assert f"label maps without an image (1): {layout.ids[0]}" in caplog.text
+    assert f"images without a label map (1): {layout.ids[1]}" in caplog.text
+    with pytest.raises(DataError, match="no image of the split 'test', only train, validation"):
+        open_dataset(layout.root, "test")
+
+
+def challenge(root):
+    """ISIC 2018, with the spelling of 2016 in one name."""
+    for part in ("Training", "Validation", "Test"):
+        for n in range(2):
+            name, folder = f"ISIC_{part}{n}", root / f"ISIC2018_Task1-2_{part}_Input"
+            layouts.save(folder / f"{name}.jpg", layouts.picture(n))
+            mask = np.eye(12, 10, dtype=np.uint8) * 255
+            ending = "Segmentation" if n else "segmentation"
+            folder = root / f"ISIC2018_Task1_{part}_GroundTruth"
+            layouts.save(folder / f"{name}_{ending}.png", mask)
+    return root
+
+
+def test_the_splits_of_a_challenge_are_those_of_its_folders(tmp_path):
+    challenge(tmp_path)
+    assert name_of_source(tmp_path) == "ham10000"
+    assert open_dataset(tmp_path).ids == ("ISIC_Test0", "ISIC_Test1")
+    assert open_dataset(tmp_path, "train").ids == ("ISIC_Training0", "ISIC_Training1")
+    sample = open_dataset(tmp_path, "validation")[1]
+    np.testing.assert_array_equal(sample.labels, np.eye(12, 10))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda r: [p.unlink() for p in r.rglob("*.jpg")], r"no \*.jpg in it; root is"),
+        (lambda r: [p.unlink() for p in r.rglob("*.png")], r"no \*_segmentation.png in it; unpack"),
+        (
+            lambda r: (r / METADATA).write_text("a,b\n1,2"),
+            "no column image_id; down",
+        ),
+        (
+            lambda r: (r / METADATA).write_bytes(b"\xff"),
+            "metadata.csv: no text file",
+        ),
+        (
+            lambda r: layouts.save(r / "b" / "ISIC_0024306.jpg", layouts.picture(0)),
+            "ISIC_0024306 is in it twice; delete",
+        ),
+    ],
+)
+def test_a_damaged_ham10000(tmp_path, spoil, words):
+    layout = layouts.ham10000(tmp_path)
+    spoil(layout.root)
+    with pytest.raises(DataError, match=words):
+        open_dataset(layout.root)
+
+
+def test_drive_outside_the_field_of_view(tmp_path):
+    layout = layouts.drive(tmp_path)
+    assert open_dataset(layout.root, "validation").ids == ("25_training", "30_training")
+    assert len(open_dataset(layout.root, "train")) == 9
+    field = layout.root / "test" / "mask" / "01_test_mask.gif"
+    field.unlink()
+    labels_fail(open_dataset(layout.root)[0], f"{re.escape(str(field))}: no such file")
+
+
+def test_drive_without_labels_of_test_images(tmp_path):
+    layout = layouts.drive(tmp_path)
+    shutil.rmtree(layout.root / "test" / "1st_manual")
+    sample = open_dataset(layout.root)[0]
+    assert sample.labels is None
+    assert sample.labels_error is None

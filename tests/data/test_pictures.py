@@ -372,3 +372,14 @@ def test_a_label_map_of_two_images_must_fit_both(tmp_path):
     assert source[4].labels is not None
     for index in (5, 10):  # the last one has no slice there
         labels_fail(source[index], r"6x8x5 voxels, its image \S+b\.nii 6x8x6; resample")
+
+
+def test_gif_is_a_picture_and_no_label_map(tmp_path):
+    image = Image.fromarray(COLOURS).quantize(200)
+    image.save(tmp_path / "a.gif")
+    shown = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(picture(tmp_path), shown / np.float32(255))
+    labels_fail(MemorySource([COLOURS], [tmp_path / "a.gif"])[0], "a label map of type .gif cannot")
+    image.save(tmp_path / "b.gif", save_all=True, append_images=[Image.fromarray(COLOURS[::-1])])
+    with pytest.raises(DataError, match=r"b.gif: a film of 2 pictures; save one as a PNG"):
+        picture(tmp_path, 1)

@@ -1,7 +1,5 @@
-"""Images (and label maps) from a folder: PNG, JPEG, TIFF, NPZ, NIfTI."""
+"""Images (and label maps) from a folder: PNG, JPEG, GIF, TIFF, NPZ, NIfTI."""
 
-import functools
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from jaxseg_xai.data.checks import (
 from jaxseg_xai.data.files import FileReader, item_name
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.data.nifti import Plane
+from jaxseg_xai.data.pairs import tell_left_out
 
 
 class FolderDataset:
@@ -31,7 +30,7 @@ class FolderDataset:
     file fails one item. Hidden files and those of Windows are ignored; a file of another type is an
     item that fails. Broken links and images in sub-folders are left out; a warning says so.
 
-    Values. Integers of PNG, JPEG and TIFF, and unsigned ones of NPZ, are divided by the largest
+    Values. Integers of PNG, JPEG, GIF, TIFF, and unsigned ones of NPZ, are divided by the largest
     value of their dtype (u8 / 255, u16 / 65535; of a 12-bit TIFF 4095); other NPZ arrays are taken
     as they are. NIfTI is mapped from the 0.5 to 99.5 percentile of its finite voxels (of each
     contrast by itself) to [0, 1] and clipped. With `window` all formats are mapped from [lo, hi],
@@ -187,10 +186,8 @@ def _tell_left_out(folder: Path, labels: Path | None) -> None:
         for path in found
         if path.is_dir() and not (labels and path.samefile(labels)) and _holds_images(path)
     ]
-    for what, names in (("broken links", broken), ("sub-folders with images", below)):
-        if names:
-            more = ", ..." if len(names) > 3 else ""
-            _warn(f"{folder}: left out are {what} ({len(names)}): {', '.join(names[:3])}{more}")
+    tell_left_out(folder, "broken links", broken)
+    tell_left_out(folder, "sub-folders with images", below)
 
 
 def _holds_images(folder: Path) -> bool:
@@ -198,11 +195,6 @@ def _holds_images(folder: Path) -> bool:
         return any(readers.split_name(path)[1] in readers.SUFFIXES for path in folder.iterdir())
     except OSError:
         return False
-
-
-@functools.cache  # a sweep opens its folder several times
-def _warn(text: str) -> None:
-    logging.getLogger(__name__).warning(text)
 
 
 def _list_images(folder: Path) -> list[Path]:
