@@ -41,6 +41,7 @@ class Subject:
       logits: of the model in float32.
       dtype: what ours computed in.
       moved: float [N], how far rounding moves our maps, where the comparison asks for it.
+      logits_off: how far the logits of the other's network were seen to be from these.
     """
 
     explainer: Any
@@ -48,11 +49,15 @@ class Subject:
     logits: Logits
     dtype: Dtype = "float32"
     moved: np.ndarray | None = None
+    logits_off: float = 0.0
 
     @property
     def margin(self) -> float:
-        """How near to 0.5 a probability must be for its pixel to fall on either side."""
-        return FLIP_MARGINS[self.dtype]
+        """How near to 0.5 a probability must be for its pixel to fall on either side.
+
+        Of logits a probability moves by a quarter; elsewhere they may be twice as far off.
+        """
+        return max(FLIP_MARGINS[self.dtype], self.logits_off / 2)
 
     def some(self, which: slice) -> "Subject":
         """The same of some images."""

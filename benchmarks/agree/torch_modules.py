@@ -2,8 +2,9 @@
 
     python -m venv nets && . nets/bin/activate
     pip install -e '.[torch]' monai==1.6.1 transformers==5.24.0 segmentation-models-pytorch==0.6.0
-    python -m benchmarks.agree.torch_modules                       # an hour on two cores
     python -m benchmarks.agree.torch_modules DynUNet SegFormer --methods
+    python -m benchmarks.agree.torch_modules --methods --json benchmarks/records/from_torch.json \
+        --page docs/guide/torch.md                                 # all: an hour on two cores
 
 It prints one line of a table for every network, with random weights and small images: the largest
 difference of the output and of the gradient with respect to the image, in shares of the largest
@@ -15,8 +16,11 @@ Grad-CAM explain one image. Exit code 1: a difference above 1e-4, or a method th
 
 import argparse
 import functools
+import importlib.metadata
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,12 +29,16 @@ import torch
 
 import jaxseg_xai
 from benchmarks.agree.torch_nets import NETS, Net
+from benchmarks.harness.report import END, put_table
 from jaxseg_xai.core.errors import JaxsegError, ModelError
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.models import Bundle
 
 #: Largest difference from PyTorch.
 LIMIT = 1e-4
+_BEGIN = "<!-- made by `python -m benchmarks.agree.torch_modules --page docs/guide/torch.md` -->"
+#: Differences, each at most `LIMIT`.
+_DIFFERENCES = ("output", "output, double", "gradient, double")
 #: Settings with which a method takes seconds.
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "misure": {"num_iterations": 2},
@@ -39,7 +47,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def compare(net: Net) -> dict[str, float]:
+def compare(net: Net) -> dict[str, Any]:
     """Differences in shares of the largest value, how often it was compiled, and FLOPs saved."""
     module, rng = net.make(), np.random.default_rng(0)
     model = net.bundle(module)
@@ -94,9 +102,9 @@ def _difference(found: Any, expected: np.ndarray) -> float:
     return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
 
 
-def _saved(model: Bundle, net: Net) -> float:
+def _saved(model: Bundle, net: Net) -> float | None:
     if net.planned is None:
-        return float("nan")
+        return None
     shape = (net.planned, net.planned, model.segmenter.input.channels)
     plan = make_plan(
         model.segmenter, model.variables, shape, block=(8, 8), region=(32, 32), num_patches=4
@@ -123,29 +131,68 @@ def explain(net: Net) -> str:
     return ", ".join(done)
 
 
+def figures_of(net: Net, *, methods: bool) -> dict[str, Any]:
+    """What `compare` finds, the methods that explain an image, and versions; or the error."""
+    try:
+        found = compare(net)
+        found["methods"] = explain(net) if methods else ""
+    except JaxsegError as error:
+        return {"error": str(error)}
+    library = net.library.partition(".")[0].replace("_", "-")
+    names = ("jax", "torch", "torchax", library)
+    return found | {"versions": {name: importlib.metadata.version(name) for name in names}}
+
+
+def is_right(found: Mapping[str, Any]) -> bool:
+    """Whether the figures of a network are as they must be; what is not a number is not."""
+    small = all(found.get(name, np.nan) <= LIMIT for name in _DIFFERENCES)
+    return small and found["compiled"] == 1
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Figures by name of the network, in Markdown; above it the versions."""
+    versions = {f"{k} {v}" for found in rows.values() for k, v in found.get("versions", {}).items()}
+    head = ("network", *_DIFFERENCES, "compiled", "FLOPs saved", "explained by")
+    lines = [f"With {', '.join(sorted(versions))}:", "", _line(head), _line(["---"] * len(head))]
+    return "\n".join([*lines, *(_line([name, *_cells(found)]) for name, found in rows.items())])
+
+
+def _cells(found: Mapping[str, Any]) -> list[str]:
+    if "error" in found:
+        return [found["error"]]
+    saved = "-" if found["FLOPs saved"] is None else f"{found['FLOPs saved']:.3g}"
+    differences = [f"{found[name]:.1e}" for name in _DIFFERENCES]
+    return [*differences, str(found["compiled"]), saved, found["methods"]]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description="from_torch on networks of MONAI and others")
     parser.add_argument("names", nargs="*", help="parts of names; all networks without")
     parser.add_argument("--methods", action="store_true", help="also explain an image with each")
+    parser.add_argument("--json", type=Path, help="file of figures; what it has of others stays")
+    parser.add_argument("--page", type=Path, help="file with the table, which is replaced")
     asked = parser.parse_args()
-    failed = False
+    file, made = asked.json, {}
+    rows = json.loads(file.read_text()) if file is not None and file.is_file() else {}
     for name, net in NETS.items():
         if asked.names and not any(part in name for part in asked.names):
             continue
-        try:
-            found = compare(net)
-            methods = explain(net) if asked.methods else ""
-        except JaxsegError as error:
-            print(f"| {name} | {error} |", flush=True)
-            failed = True
-            continue
+        made[name] = figures_of(net, methods=asked.methods)
+        print(_line([name, *_cells(made[name])]), flush=True)
         jaxseg_xai.clear_caches()
-        numbers = [found[key] for key in ("output", "output, double", "gradient, double")]
-        failed |= max(numbers) > LIMIT or found["compiled"] != 1
-        cells = [name, *(f"{n:.1e}" for n in numbers), f"{found['compiled']:.0f}"]
-        print(f"| {' | '.join(cells)} | {found['FLOPs saved']:.3g} | {methods} |", flush=True)
-    return int(failed)
+        rows |= made
+        if file is not None:  # after every network, as the next takes minutes
+            rows = {name: rows[name] for name in NETS if name in rows}
+            file.write_text(json.dumps(rows, indent=2) + "\n")
+    print(f"\n{table(rows)}")
+    if asked.page is not None:
+        put_table(asked.page, f"{_BEGIN}\n{table(rows)}\n{END}")
+    return int(not all(map(is_right, made.values())))
 
 
 if __name__ == "__main__":

@@ -32,10 +32,19 @@ class Net:
     description: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def make(self) -> torch.nn.Module:
-        """The network in evaluation mode; every call makes the same."""
+        """The network in evaluation mode; every call makes the same.
+
+        Raises:
+          ConfigError: the library is not there.
+        """
         _stand_in_for_torchvision()
         torch.manual_seed(0)
-        net = self.build(importlib.import_module(self.library)).eval()
+        try:
+            net = self.build(importlib.import_module(self.library)).eval()
+        except ImportError as error:
+            raise ConfigError(
+                f"{self.library}: {error}; install it, or put its code on PYTHONPATH"
+            ) from None
         for module in net.modules():
             if isinstance(getattr(module, "running_var", None), torch.Tensor):
                 module.running_var.uniform_(0.5, 1.5)  # pyright: ignore[reportCallIssue]
@@ -73,13 +82,6 @@ class Peer(torch.nn.Module):
         if found.shape[2:] != size:
             found = torch.nn.functional.interpolate(found, size=size, mode="bilinear")
         return found
-
-
-def find_net(name: str) -> Net:
-    """A network of `NETS`; `ConfigError` where there is none of this name."""
-    if name not in NETS:
-        raise ConfigError(f"no network {name!r}; there is {', '.join(NETS)}")
-    return NETS[name]
 
 
 @functools.cache  # it is there as long as somebody holds it

@@ -21,8 +21,8 @@ class Flags:
     Attributes:
       model: a bundled model (triangle, brain, ...), a model folder, `reference` (the U-Net of width
         16 in tests/reference), `random` (a U-Net of --width with random weights), an architecture
-        (with random weights), or `torch:NAME`, a network of benchmarks/agree/torch_nets.py (with
-        --peer original only: what is tuned is the U-Net).
+        (with random weights), or `torch:NAME`, a network of benchmarks/agree/torch_nets.py or
+        published_nets.py (with --peer original only: what is tuned is the U-Net).
       size: side of the images in pixels.
       width: of the random U-Net.
       lanes: images at a time, over all devices.

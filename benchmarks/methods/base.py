@@ -8,15 +8,15 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from benchmarks.agree.frozen import KINDS, frozen
-from benchmarks.agree.kind import Ours, check
+from benchmarks.agree.frozen import KINDS, compare_logits, frozen
+from benchmarks.agree.kind import Ours, Subject, check
 from benchmarks.agree.verdict import Validation, all_of
 from benchmarks.arrays import Arrays, Inputs
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, PeerSample, Row, Timing
 from benchmarks.harness.settings import COMPILED, Settings
 from benchmarks.harness.timing import Pace, interleave, phase, timed
-from benchmarks.methods.inputs import TORCH, choose_images, inputs_of, open_model
+from benchmarks.methods.inputs import TORCH, choose_images, inputs_of, open_model, torch_net
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle
@@ -220,6 +220,10 @@ class MethodCase(Case):
         dtype = ran.settings.dtype
         verdicts = {f"frozen {name}": frozen(name, dtype, mesh) for name in self.references}
         subject = ran.main.subject(ran.main.bundle, dtype, moves=bool(ran.peers))
+        if ran.peers and ran.settings.model.startswith(TORCH):
+            same = _same_network(ran.main.bundle, subject)
+            verdicts["logits"] = same
+            subject = dataclasses.replace(subject, logits_off=same.max_abs_diff)
         found, expected = self.compared_results(ran)
         return all_of(verdicts | check(ran.main, jax.device_get(found), expected, subject))
 
@@ -245,17 +249,30 @@ def fewer_flops(forward: float, intervention: float) -> Row:
 
 def peer_model(bundle: Bundle) -> Any:
     """The bundle's model in PyTorch, on the device and in the dtype of ours."""
-    from benchmarks.agree.torch_nets import Peer, find_net
+    from benchmarks.agree.torch_nets import Peer
     from benchmarks.peers.running import place
     from benchmarks.peers.unet import torch_unet
 
     if bundle.name.startswith(TORCH):
-        model: Any = Peer(find_net(bundle.name.removeprefix(TORCH)))
+        model: Any = Peer(torch_net(bundle.name))
     elif isinstance(config := bundle.card.architecture_config(), UNetConfig):
         model = torch_unet(config, bundle.variables)
     else:
         raise ConfigError(f"{bundle.name}: the peers know the U-Net only; use --peer none")
     return place(model, bundle.segmenter.dtype)
+
+
+def _same_network(bundle: Bundle, subject: Subject) -> Validation:
+    """The verdict on the logits of ours, against those of a network that PyTorch has, too."""
+    import torch
+
+    from benchmarks.peers.unet import channels_first, class_logits
+
+    model, images = peer_model(bundle), subject.inputs.images
+    with torch.inference_mode():
+        theirs = class_logits(model(channels_first(images, model.device)))
+    expected = theirs.float().movedim(1, -1).cpu().numpy()
+    return compare_logits(subject.logits(images), expected, subject.dtype, deep=True)
 
 
 def asked_peers(

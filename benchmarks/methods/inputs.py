@@ -12,7 +12,7 @@ from flax import nnx
 from benchmarks.agree.frozen import REFERENCE
 from benchmarks.arrays import Inputs
 from benchmarks.harness.settings import Settings
-from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import Sample, SegmentTarget
 from jaxseg_xai.data.pool import build_patch_pool
 from jaxseg_xai.data.sources.triangle import TriangleDataset, draw_scene, draw_triangle
@@ -27,7 +27,7 @@ from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweeps.regions import Region, find_region
 
 BOX_SIDE = 32
-#: A model that is called so is one of `agree.torch_nets`: "torch:smp Unet".
+#: A model that is called so is a network of PyTorch: "torch:smp Unet".
 TORCH = "torch:"
 #: Share of pixels that a random network calls foreground.
 _FOREGROUND = 0.3
@@ -62,9 +62,7 @@ def open_model(settings: Settings) -> Bundle:
     if settings.width is not None:
         return _in_dtype(bundle_of(*random_model(settings.width), "random"), settings)
     if settings.model.startswith(TORCH):
-        from benchmarks.agree.torch_nets import find_net  # PyTorch only where it is needed
-
-        net = find_net(settings.model.removeprefix(TORCH))
+        net = torch_net(settings.model)
         return _in_dtype(dataclasses.replace(net.bundle(net.make()), name=settings.model), settings)
     if settings.model in MODELS:
         bundle = untrained(settings.model)
@@ -72,6 +70,17 @@ def open_model(settings: Settings) -> Bundle:
         return _in_dtype(bundle_of(bundle.card, network, settings.model), settings)
     name = REFERENCE if settings.model == "reference" else settings.model
     return load_model(name, dtype=settings.dtype)
+
+
+def torch_net(model: str) -> Any:
+    """The network of a model that is called "torch:NAME"; `ConfigError` where there is none."""
+    from benchmarks.agree.published_nets import PUBLISHED  # PyTorch only where it is needed
+    from benchmarks.agree.torch_nets import NETS
+
+    nets, name = {**NETS, **PUBLISHED}, model.removeprefix(TORCH)
+    if name not in nets:
+        raise ConfigError(f"no network {name!r}; there is {', '.join(nets)}")
+    return nets[name]
 
 
 def _in_dtype(bundle: Bundle, settings: Settings) -> Bundle:
