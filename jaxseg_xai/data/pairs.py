@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from jaxseg_xai.data.checks import check_image, check_index, labels_or_error
 from jaxseg_xai.data.files import FileReader
 from jaxseg_xai.data.label_values import LabelValues
 
+T = TypeVar("T")
 #: Of a data set without a validation split, so many training images are one for validation.
 _FOLDS = 5
 
@@ -103,7 +104,7 @@ def files_of(folder: Path, pattern: str, remedy: str) -> list[Path]:
     return found
 
 
-def held_out(items: Sequence[Path], split: str) -> list[Path]:
+def held_out(items: Sequence[T], split: str) -> list[T]:
     """Of training images: every fifth for the split "validation", the others for "train"."""
     numbered = enumerate(items, start=1)
     return [x for number, x in numbered if (number % _FOLDS == 0) == (split == "validation")]

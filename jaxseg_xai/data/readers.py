@@ -65,6 +65,15 @@ def read_labels(path: Path) -> np.ndarray:
     return guarded(path, _labels_reader(path))
 
 
+def read_npz(path: Path, key: str) -> np.ndarray:
+    """An array of an NPZ file, by its name.
+
+    Raises:
+      DataError: the file cannot be read, or has no such array.
+    """
+    return guarded(path, lambda: _npz_array(path, key))
+
+
 def read_npz_labels(path: Path) -> np.ndarray | None:
     """The array `label` of an NPZ file that holds an image, or None where there is none."""
     return guarded(path, lambda: _load_npz(path).get("label"))
@@ -105,7 +114,7 @@ def _image_reader(path: Path) -> Callable[[], Pixels]:
     if suffix in TIFF:
         return lambda: Pixels(*tiff_files.read_picture(path))
     if suffix in NPZ:
-        return lambda: Pixels(_npz_image(path))
+        return lambda: Pixels(_npz_array(path, "image"))
     raise _unsupported(path, "an image", SUFFIXES)
 
 
@@ -127,11 +136,11 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def _npz_image(path: Path) -> np.ndarray:
+def _npz_array(path: Path, key: str) -> np.ndarray:
     arrays = _load_npz(path)
-    if "image" not in arrays:
-        raise DataError(f"{path}: no array 'image' among {sorted(arrays)}; rename or add it")
-    return arrays["image"]
+    if key not in arrays:
+        raise DataError(f"{path}: no array {key!r} among {sorted(arrays)}; rename or add it")
+    return arrays[key]
 
 
 def _npz_labels(path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import IGNORED, Sample
 from jaxseg_xai.data import SOURCES, DegradedDataset, GroupedDataset, MemorySource, open_dataset
 from jaxseg_xai.data.sources.tfds import TFDSDataset
-from tests.data import layouts
+from tests.data import layouts, volume_layouts
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 255, (4, 12, 10, 3), dtype=np.uint8)
@@ -59,6 +59,18 @@ def of_layout(name):
     return options
 
 
+def of_volumes(name):
+    """A published layout of volumes, with a broken file."""
+
+    def options(tmp_path):
+        write, broken = volume_layouts.VOLUMES[name]
+        root = write(tmp_path)
+        (root / broken).write_bytes(b"broken")
+        return {"root": root}
+
+    return options
+
+
 #: Name -> options that make the data set small, or a function of a folder that returns them.
 OPTIONS = {
     "brain": {},
@@ -67,6 +79,7 @@ OPTIONS = {
     "shapes": {"size": 32, "num": 3},
     "folder": folder,
     "nnunet_raw": nnunet_raw,
+    **{name: of_volumes(name) for name in volume_layouts.VOLUMES},
     **{name: of_layout(name) for name in layouts.LAYOUTS},
 }
 
