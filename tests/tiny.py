@@ -80,13 +80,15 @@ def write_images(folder, names, size=SIZE, labels=True):
     return folder
 
 
-def write_model(folder, *, width=2, depth=1, seed=0):
+def write_model(folder, *, width=2, depth=1, seed=0, upsample="bilinear"):
     """A random U-Net.
 
     The class "bright" is wherever its last features add up to more than they usually do; "never" is
     never predicted.
     """
-    config = UNetConfig.of_width(width, depth, num_logits=len(CLASS_NAMES), norm="none")
+    config = UNetConfig.of_width(
+        width, depth, num_logits=len(CLASS_NAMES), norm="none", upsample=upsample
+    )
     model = config.build(nnx.Rngs(seed))
     kernel = np.zeros(model.head.kernel.shape, np.float32)
     kernel[..., 1] = 1
@@ -100,6 +102,7 @@ def write_model(folder, *, width=2, depth=1, seed=0):
         config={
             "num_logits": 3,
             "norm": "none",
+            "upsample": upsample,
             "encoder_channels": config.encoder_channels,
             "decoder_channels": config.decoder_channels,
         },

@@ -21,6 +21,7 @@ from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.look import Look, look, orientation_of, shares_of, sizes_of
 from jaxseg_xai.sweeps.run import work_of
 from jaxseg_xai.sweeps.sizes import size_to_resize_to, with_common_sizes
+from jaxseg_xai.sweeps.tiles import MAX_PIXELS, is_too_large, largest_tile
 from jaxseg_xai.sweeps.work import check_classes
 
 _MOST_LETTERS = 40
@@ -76,7 +77,7 @@ def run(config: InspectConfig, command: str) -> int:
     if bundle is not None and data.sizes == "bucket":
         segmenter = with_common_sizes(bundle.segmenter, source, chosen)
         bundle = dataclasses.replace(bundle, segmenter=segmenter)
-    looks = show_data(source, chosen, bundle, num=config.num)
+    looks = show_data(source, chosen, bundle, data, num=config.num)
     if any(one.sample for one in looks):
         _write_sheet(looks, config.out)
         print(f"sheet: {config.out}")
@@ -89,7 +90,7 @@ def show_plan(config: SweepConfig) -> int:
     check(config)
     work = work_of(config)
     work.check()
-    looks = show_data(work.source, list(work.chosen), work.bundle, num=8)
+    looks = show_data(work.source, list(work.chosen), work.bundle, config.data, num=8)
     for label, rows in work.plan().items():
         images, classes = len(work.chosen), len(work.classes)
         print(f"{label}: {len(rows)} explanations, {images} images x {classes} classes")
@@ -97,7 +98,9 @@ def show_plan(config: SweepConfig) -> int:
     return EXIT_SOME_FAILED if all(one.problem for one in looks) else EXIT_OK
 
 
-def show_data(source: Source, chosen: list[int], bundle: Bundle | None, *, num: int) -> list[Look]:
+def show_data(
+    source: Source, chosen: list[int], bundle: Bundle | None, data: DataConfig, *, num: int
+) -> list[Look]:
     """Read some of the chosen items and print a line for each, and what they mean for a sweep."""
     if not chosen:
         raise DataError("the data set has no image to look at")
@@ -124,11 +127,23 @@ def show_data(source: Source, chosen: list[int], bundle: Bundle | None, *, num: 
             print(f"{'empty' if one.is_empty else 'cannot be used'}: {one.problem}")
         if one.labels_problem:
             print(f"labels cannot be used: {one.labels_problem}")
-    sizes = sizes_of(looks)
+    large = _too_large(looks, segmenter, data)
+    sizes = sizes_of(one for one in looks if one.id not in large)
     told = ", ".join(f"{_times(size)} ({n})" for size, n in sizes.most_common(6))
     more = f", and {len(sizes) - 6} more" if len(sizes) > 6 else ""
     print(f"sizes, each compiled once a method: {len(sizes)}: {told or 'none'}{more}")
+    if segmenter is not None and large:
+        tile = _times(largest_tile(segmenter.input, data.max_pixels or MAX_PIXELS))
+        print(f"{len(large)} are too large (data.max_pixels): explained on tiles of at most {tile}")
     return looks
+
+
+def _too_large(looks: list[Look], segmenter: Segmenter | None, data: DataConfig) -> set[str]:
+    """Names of those whose images go through the model tile by tile."""
+    if segmenter is None:
+        return set()
+    sizes = [(one.id, one.prepared.grid.prepared) for one in looks if one.prepared is not None]
+    return {name for name, size in sizes if is_too_large(segmenter, size, data.max_pixels)}
 
 
 def describe_model(segmenter: Segmenter) -> str:

@@ -193,9 +193,14 @@ class Explainer:
         return get_outcome(outcome).counts_beside if outcome else self.meta.counts_beside
 
     @property
+    def block_side(self) -> int:
+        """Side of the blocks into which it divides an image, in pixels; 1 where it does not."""
+        return getattr(self, "block_size", 1)
+
+    @property
     def patch_side(self) -> int:
         """Side of the patches that it draws, in pixels; asked where "patches" are needed."""
-        return getattr(self, "block_size")  # noqa: B009
+        return self.block_side
 
     def in_box(self, side: int) -> Self:
         """The same for regions that fit into a box of a side; faster for those that can use it."""

@@ -37,6 +37,7 @@ def explain(
     pad: Pad | None = None,
     channels: Grey | None = None,
     sizes: Sizes = "native",
+    max_pixels: int | None = None,
     dtype: Dtype | None = None,
     batch_size: int | None = None,
     progress: bool = False,
@@ -69,8 +70,11 @@ def explain(
       channels: "repeat" shows a grey image to a model of three channels, "refuse" does not. Left
         out, what the model's description says.
       sizes: what to do with images of many sizes, each of which needs compiling: "native", nothing;
-        "bucket", pad them to at most four common sizes; or a size, (256, 256) for instance, to
-        which all are resized. Maps come back on the images' own grid.
+        "bucket", pad them to at most four common sizes; "tile", explain each target on a part of
+        the image, as small as holds all that it sees; or a size, (256, 256) for instance, to which
+        all are resized. Maps come back on the images' own grid.
+      max_pixels: larger images go through the model tile by tile and are explained on tiles,
+        whatever `sizes` says; left out, 2**22, as far as the model does not cut them up itself.
       dtype: what the model computes in.
       batch_size: explanations at a time, over all devices.
       progress: show a bar.
@@ -113,6 +117,8 @@ def explain(
         batch_size=max(8, jax.local_device_count()) if batch_size is None else batch_size,
         seed=seed,
         keep_labels=labels is not None,
+        tile=sizes == "tile",
+        max_pixels=max_pixels,
     )
     work.check()
     needs = explainer.needs & {"patches", "others"}

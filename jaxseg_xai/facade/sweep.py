@@ -40,6 +40,7 @@ def sweep(
     pad: Pad | None = None,
     channels: Grey | None = None,
     sizes: Sizes = "native",
+    max_pixels: int | None = None,
     dtype: Dtype | None = None,
     store_labels: bool = False,
     overwrite: bool = False,
@@ -73,6 +74,7 @@ def sweep(
       pad: what to do with sizes that the model does not take, as for `jaxseg_xai.explain`.
       channels: what to do with grey images, as for `jaxseg_xai.explain`.
       sizes: what to do with images of many sizes, as for `jaxseg_xai.explain`.
+      max_pixels: which images are too large, as for `jaxseg_xai.explain`.
       dtype: what the model computes in.
       store_labels: keep ground truth in the store even where no method looks at it.
       overwrite: delete an existing store first.
@@ -100,7 +102,7 @@ def sweep(
     config = SweepConfig(
         out=Path(out),
         model=bundle.name,
-        data=DataConfig(source=_name(data, labels), sizes=size or sizes),
+        data=DataConfig(source=_name(data, labels), sizes=size or sizes, max_pixels=max_pixels),
         others_source="" if others is None else _name(others),
         classes=tuple(output.class_names[i] for i in class_indices(classes, output, bundle.name)),
         explain=jobs,
@@ -134,6 +136,8 @@ def sweep(
         batch_size=batch_size,
         seed=seed,
         keep_labels=config.store_labels,
+        tile=sizes == "tile",
+        max_pixels=max_pixels,
     )
     return run_into_zarr(work, config, progress=progress)
 

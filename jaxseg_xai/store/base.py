@@ -92,6 +92,10 @@ class Store(abc.ABC):
         """Set `Entry.describe`, which only the model can tell; kept with the next `flush`."""
 
     @abc.abstractmethod
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Set one of `attrs`, a JSON value that only the run can tell; kept at once."""
+
+    @abc.abstractmethod
     def statuses(self, label: str) -> np.ndarray:
         """Status of every row, int8 [rows], -1 = pending."""
 

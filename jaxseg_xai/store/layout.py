@@ -45,6 +45,13 @@ def read_attrs(path: Path) -> dict[str, Any]:
     raise JaxsegError(f"{path} {what}; name a folder made by a sweep, or a new one for a sweep")
 
 
+def set_attribute(path: Path, name: str, value: Any) -> dict[str, Any]:
+    """Set a root attribute of the store at `path`; all of them."""
+    root = zarr.open_group(str(path), mode="r+", zarr_format=3, use_consolidated=False)
+    root.attrs[name] = plain(value)
+    return read_attrs(path)
+
+
 def open_table(path: Path, name: str, row_dim: str, mode: str, rank: int) -> Table:
     """The table in group `name` of the store at `path`; JaxsegError where its plan is not whole."""
     needed = _COLUMNS[row_dim] | {*SIZES[rank]}

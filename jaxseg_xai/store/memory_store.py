@@ -98,6 +98,10 @@ class MemoryStore(Store):
         """See `Store.set_description`."""
         self._entries[label] = dataclasses.replace(self.entry(label), describe=dict(describe))
 
+    def set_attribute(self, name: str, value: Any) -> None:
+        """See `Store.set_attribute`."""
+        self.attrs = {**self.attrs, name: value}
+
     def statuses(self, label: str) -> np.ndarray:
         """See `Store.statuses`."""
         self._check_label(label)

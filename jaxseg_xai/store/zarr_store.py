@@ -132,6 +132,12 @@ class ZarrStore(Store):
             with io_errors(self.path):
                 self._table(label).set_attribute("describe", describe)
 
+    def set_attribute(self, name: str, value: Any) -> None:
+        """See `Store.set_attribute`."""
+        with io_errors(self.path):
+            self.attrs = layout.set_attribute(self.path, name, value)
+            self._consolidate()
+
     def statuses(self, label: str) -> np.ndarray:
         """See `Store.statuses`."""
         return self._table(label).columns["status"].copy()

@@ -44,8 +44,11 @@ class DataConfig:
         patches. Empty: what the data set knows, the slices of a volume for one; ".*": none do.
       plane: of the slices of volumes, where the model takes images; None: axial.
       sizes: what to do with images of many sizes, for each of which every method compiles a
-        program: "native" (nothing), "bucket" (pad them to at most four common sizes), or a size
+        program: "native" (nothing), "bucket" (pad them to at most four common sizes), "tile"
+        (explain each target on a part of the image, as small as holds all that it sees), or a size
         such as 256 256, to which all are resized and from which maps are brought back.
+      max_pixels: images of more pixels go through the model tile by tile, and are explained on
+        tiles, whatever `sizes` says; None: 2**22, as far as the model does not cut them up itself.
       size: side of the generated images; 0 means the usual one (synthetic data sets).
       num: how many images are generated; 0 means the usual number (synthetic data sets).
       degrade: make every image worse, see `jaxseg_xai.data.degraded`: by noise, blur, loss of
@@ -64,6 +67,7 @@ class DataConfig:
     group: str = ""
     plane: Plane | None = None
     sizes: Sizes = setting("native", at_least=1)
+    max_pixels: int | None = setting(None, at_least=1)
     size: int = setting(0, at_least=0)
     num: int = setting(0, at_least=0)
     degrade: Degradation | Literal["none"] = "none"

@@ -9,25 +9,25 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, DataError, EmptyImageError, JaxsegError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.progress import progress_bar
-from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.data.others import read_others
-from jaxseg_xai.devices.mesh import deal_batch, device_mesh, pad_batch, replicate
+from jaxseg_xai.devices.mesh import deal_batch, device_mesh, replicate
 from jaxseg_xai.devices.programs import compiled
 from jaxseg_xai.explainers import Batch, Problem
 from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import image_id, make_key
-from jaxseg_xai.program.predict import predict_batch
 from jaxseg_xai.store import Store, StoredImage
 from jaxseg_xai.sweeps.items import Item, read_ahead
+from jaxseg_xai.sweeps.predictor import Predictor
+from jaxseg_xai.sweeps.results import back, nothing_found
 from jaxseg_xai.sweeps.targets import make_target
+from jaxseg_xai.sweeps.tiles import Tile
 from jaxseg_xai.sweeps.work import Work
 
 #: Explanations that may wait for others of their size, in batches.
@@ -118,6 +118,7 @@ class Engine:
         # is left of it: a sweep that was interrupted ends with the same batches' rounding.)
         size = min(work.batch_size, max(map(len, plan.values())))
         self._size = -(-max(1, size) // self._mesh.size) * self._mesh.size
+        self._predict = Predictor(work, self._variables, self._mesh, self._size)
         self._classes = {label: [row.class_index for row in rows] for label, rows in plan.items()}
 
     def run(self) -> Times:
@@ -135,6 +136,9 @@ class Engine:
                     self._compute(key)
             finally:
                 self._store.flush()
+        self._times.compile_seconds += self._predict.compile_seconds
+        if self._predict.effect_of_tiles:
+            self._store.set_attribute("tiles", self._predict.effect_of_tiles)
         if self._without_labels:
             logging.getLogger(__name__).warning(
                 f"{len(self._without_labels)} images are stored without their label maps, which "
@@ -143,27 +147,19 @@ class Engine:
         return self._times
 
     def _take(self, group: list[tuple[int, Item | JaxsegError]]) -> None:
-        """Predict a group of images and queue their targets, size by size."""
-        by_shape: dict[tuple[int, ...], list[Item]] = defaultdict(list)
+        """Predict a group of images and queue their targets."""
+        items = []
         for position, item in group:
             if isinstance(item, JaxsegError):
                 self._fail_image(position, str(item), _status_of(item))
             else:
-                by_shape[item.prepared.image.shape].append(item)
-        for items in by_shape.values():
-            images = pad_batch(np.stack([item.prepared.image for item in items]), self._size)
-            try:
-                run = self._compile(
-                    _lower_prediction, self._variables, images, segmenter=self._segmenter
-                )
-            except JaxsegError as error:  # of this size: the model takes others
-                for item in items:
-                    self._fail_image(item.position, f"{item.sample.id}: {error}")
-                continue
-            predictions, finite = jax.device_get(run(self._variables, images))
-            for item, prediction, usable in zip(items, predictions, finite, strict=False):
-                self._write_image(item, prediction)
-                self._queue(item, prediction, usable)
+                items.append(item)
+        for item, found in self._predict(items):
+            if isinstance(found, JaxsegError):
+                self._fail_image(item.position, f"{item.sample.id}: {found}")
+            else:
+                self._write_image(item, found[0])
+                self._queue(item, *found)
         self._store.flush()
 
     def _write_image(self, item: Item, prediction: np.ndarray) -> None:
@@ -173,12 +169,13 @@ class Engine:
             id=item.sample.id,
             image=to_display(item.sample.image),
             labels=item.sample.labels,
-            prediction=item.prepared.grid.back(prediction),
+            prediction=item.grid.back(prediction),
             affine=item.sample.affine,
         )
         self._store.write_image(item.position, image)
 
     def _queue(self, item: Item, prediction: np.ndarray, finite: bool) -> None:
+        assert isinstance(item.grid, Grid)  # no tile yet
         for label, rows in self._pending[item.position].items():
             job = self._jobs[label]
             reference = self._work.reference_of(job)
@@ -199,7 +196,7 @@ class Engine:
                         class_index,
                         prediction,
                         item.sample.labels,
-                        item.prepared.grid,
+                        item.grid,
                         region=self._work.region_in(job, item.sample.id),
                         reference=reference,
                     )
@@ -208,18 +205,52 @@ class Engine:
                     continue
                 if isinstance(target, Status) or not finite:  # no lane is spent on nothing
                     status = target if isinstance(target, Status) and finite else Status.NON_FINITE
-                    size = item.prepared.grid.prepared
+                    size = item.grid.prepared
                     pixels = job.explainer.meta.figure != "parts"
-                    nothing = _nothing(class_index, prediction, size, status, pixels=pixels)
+                    nothing = nothing_found(class_index, prediction, size, status, pixels=pixels)
                     self._write(label, row, item, *nothing)
                     continue
-                key = (label, item.prepared.image.shape)
-                self._queues[key].append(_Waiting(row=row, item=item, target=target))
+                try:
+                    waiting = self._on_tile(label, _Waiting(row=row, item=item, target=target))
+                except ConfigError as error:
+                    self._fail(label, row, str(error))
+                    continue
+                key = (label, waiting.item.image.shape)
+                self._queues[key].append(waiting)
                 if len(self._queues[key]) == self._size:
                     self._compute(key)
         # Images of many sizes wait in many queues: bound what is held in memory.
         while sum(map(len, self._queues.values())) > _MAX_WAITING * self._size:
             self._compute(max(self._queues, key=lambda key: len(self._queues[key])))
+
+    def _on_tile(self, label: str, waiting: _Waiting) -> _Waiting:
+        """The same on the part of the image that is looked at; ConfigError where none is enough."""
+        item, work = waiting.item, self._work
+        too_large = work.is_too_large(item.grid.prepared)
+        if not (too_large or work.tile):
+            return waiting
+        assert isinstance(item.grid, Grid)  # no tile yet
+        try:
+            tile = work.tiling.around(
+                waiting.target,
+                item.grid,
+                name=item.sample.id,
+                block_side=self._explainers[label].block_side,
+            )
+        except ConfigError:
+            if too_large:
+                raise
+            return waiting
+        if tile.is_whole:
+            return waiting
+        # Copies: the image itself need not stay in memory while the tile waits.
+        image = item.image[tile.place].copy()
+        sample = dataclasses.replace(item.sample, image=image, labels=None)
+        target = jax.tree.map(
+            lambda leaf: leaf[tile.place].copy() if np.ndim(leaf) else leaf, waiting.target
+        )
+        item = Item(position=item.position, sample=sample, image=image, grid=tile)
+        return _Waiting(row=waiting.row, item=item, target=target)
 
     def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
         """Explain what is queued, filled up to the one batch size there is."""
@@ -231,7 +262,7 @@ class Engine:
             if not waiting:
                 return
         examples: dict[str, Any] = {
-            "images": np.stack([one.item.prepared.image for one in waiting]),
+            "images": np.stack([one.item.image for one in waiting]),
             "targets": jax.tree.map(lambda *x: np.stack(x), *[one.target for one in waiting]),
             "image_ids": np.stack([image_id(one.item.sample.id) for one in waiting]),
             "groups": np.stack([image_id(one.item.sample.belongs_to) for one in waiting]),
@@ -239,7 +270,7 @@ class Engine:
         if others:
             examples["others"] = np.stack(others)
         if self._segmenter.input.pads:
-            sizes = [one.item.prepared.grid.resized for one in waiting]
+            sizes = [one.item.grid.resized for one in waiting]
             examples["sizes"] = np.array(sizes, np.int32)
         dealt, which = deal_batch(examples, self._size, self._mesh)
         batch = Batch(**dealt, valid=which < len(waiting))
@@ -286,7 +317,9 @@ class Engine:
         kept, found = [], []
         for one in waiting:
             try:
-                found.append(read_others(source, spec, one.item.sample, count=count, seed=seed))
+                others = read_others(source, spec, one.item.sample, count=count, seed=seed)
+                grid = one.item.grid
+                found.append(others[:, *grid.place] if isinstance(grid, Tile) else others)
                 kept.append(one)
             except JaxsegError as error:
                 self._fail(label, one.row, str(error))
@@ -300,9 +333,9 @@ class Engine:
         explanation: Explanation,
         target: SegmentTarget,
     ) -> None:
-        grid = item.prepared.grid
+        grid = item.grid
         if grid.changes:
-            explanation, target = _back(grid, explanation), _back(grid, target)
+            explanation, target = back(grid, explanation), back(grid, target)
         self._store.write(label, row, explanation, target)
         self._progress.update()
 
@@ -325,40 +358,3 @@ class Engine:
 def _status_of(error: JaxsegError) -> Status:
     """Of an image that cannot be explained."""
     return Status.EMPTY_IMAGE if isinstance(error, EmptyImageError) else Status.FAILED
-
-
-def _lower_prediction(variables: Any, images: Any, *, segmenter: Segmenter, mesh: Mesh) -> Any:
-    return predict_batch.lower(segmenter, variables, images, mesh)
-
-
-def _back(grid: Grid, tree: Any) -> Any:
-    """Every map of a pytree on the sample's grid; other leaves as they are."""
-    rank = len(grid.prepared)
-
-    def one(leaf: Any) -> Any:
-        is_map = np.ndim(leaf) >= rank and np.shape(leaf)[:rank] == grid.prepared
-        return grid.back(leaf) if is_map else leaf
-
-    return jax.tree.map(one, tree)
-
-
-def _nothing(
-    class_index: int, prediction: np.ndarray, size: tuple[int, ...], status: Status, *, pixels: bool
-) -> tuple[Explanation, SegmentTarget]:
-    """The explanation of what cannot be explained: zeros, with the status that says why.
-
-    Args:
-      class_index: of the class.
-      prediction: of the model, on the prepared grid.
-      size: S of that grid.
-      status: why.
-      pixels: whether the method explains pixels.
-    """
-    empty = np.zeros(size, bool)
-    target = SegmentTarget(class_index=np.int32(class_index), region=empty, reference=empty)
-    explanation = Explanation(
-        attribution=np.zeros(size, np.float32) if pixels else None,
-        status=np.int32(status),
-        maps={"prediction": prediction},
-    )
-    return explanation, target

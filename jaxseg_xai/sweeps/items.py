@@ -1,15 +1,25 @@
 """Images of a sweep as they are read, ahead of what is explained."""
 
 import dataclasses
+import math
+import threading
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
 
 from jaxseg_xai.core.errors import JaxsegError
-from jaxseg_xai.core.inputs import Prepared, prepare
+from jaxseg_xai.core.inputs import Grid, prepare
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.sweeps.targets import as_planes
+from jaxseg_xai.sweeps.tiles import Tile
 from jaxseg_xai.sweeps.work import Work
+
+#: Pixels that are read ahead, and of a group of images, unless one alone has more.
+_MOST_PIXELS = 2**26
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,31 +29,81 @@ class Item:
     Attributes:
       position: of the image in the plan.
       sample: with its labels in the form of the model's predictions, or why they have none.
-      prepared: the image on the model's grid.
+      image: prepared for the model, or a tile of that, float32 [*S, C].
+      grid: how to get there and back.
     """
 
     position: int
     sample: Sample
-    prepared: Prepared
+    image: np.ndarray
+    grid: Grid | Tile
+
+    @property
+    def num_pixels(self) -> int:
+        """Of the prepared image."""
+        return math.prod(self.grid.prepared)
 
 
 def read_ahead(
     work: Work, positions: list[int], size: int
 ) -> Iterator[list[tuple[int, Item | JaxsegError]]]:
-    """Images (or why one cannot be used), `size` at a time, the next ones read meanwhile."""
-    groups = [positions[i : i + size] for i in range(0, len(positions), size)]
+    """Images (or why one cannot be used), `size` at a time, the next ones read meanwhile.
+
+    Large images come in smaller groups, so that not too many are in memory.
+    """
+    room, group, pixels = _Room(), [], 0
     # One thread: a source need not be safe to read from two.
-    with ThreadPoolExecutor(1) as pool:
-        ahead: list[list[tuple[int, Future]]] = []
-        for group in groups:
-            ahead.append([(position, pool.submit(_read, work, position)) for position in group])
-            if len(ahead) == 2:
-                yield [(position, future.result()) for position, future in ahead.pop(0)]
-        for futures in ahead:
-            yield [(position, future.result()) for position, future in futures]
+    pool = ThreadPoolExecutor(1)
+    try:
+        rest = iter(positions)
+        ahead = deque((n, pool.submit(_read, work, n, room)) for n in islice(rest, 2 * size))
+        while ahead:
+            position, future = ahead.popleft()
+            item = future.result()
+            ahead.extend((n, pool.submit(_read, work, n, room)) for n in islice(rest, 1))
+            taken = item.num_pixels if isinstance(item, Item) else 0
+            room.take(taken)
+            group.append((position, item))
+            pixels += taken
+            if len(group) == size or pixels >= _MOST_PIXELS or not ahead:
+                yield group
+                group, pixels = [], 0
+    finally:
+        room.close()
+        pool.shutdown(cancel_futures=True)
 
 
-def _read(work: Work, position: int) -> Item | JaxsegError:
+class _Room:
+    """Makes the reader wait while there is much that nobody took yet."""
+
+    def __init__(self) -> None:
+        self._pixels, self._closed, self._changed = 0, False, threading.Condition()
+
+    def wait(self) -> None:
+        """Until there is room."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._pixels < _MOST_PIXELS)
+
+    def fill(self, pixels: int) -> None:
+        """So many were read."""
+        with self._changed:
+            self._pixels += pixels
+
+    def take(self, pixels: int) -> None:
+        """So many were taken."""
+        with self._changed:
+            self._pixels -= pixels
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nobody waits any longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _read(work: Work, position: int, room: _Room) -> Item | JaxsegError:
+    room.wait()
     segmenter = work.bundle.segmenter
     try:
         sample = read_item(work.source, work.chosen[position])
@@ -56,4 +116,6 @@ def _read(work: Work, position: int) -> Item | JaxsegError:
     except JaxsegError as error:  # of who looks at them
         wrong = error
     sample = dataclasses.replace(sample, labels=labels, labels_error=wrong)
-    return Item(position=position, sample=sample, prepared=prepared)
+    item = Item(position=position, sample=sample, image=prepared.image, grid=prepared.grid)
+    room.fill(item.num_pixels)
+    return item

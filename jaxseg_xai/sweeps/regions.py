@@ -152,17 +152,24 @@ def _components(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return parts, np.bincount(parts.ravel())[1:]
 
 
+def _innermost(plane: np.ndarray) -> tuple[int, ...]:
+    """The pixel of the largest component that is farthest from what is outside of it."""
+    parts, sizes = _components(plane)
+    number = 1 + int(np.argmax(sizes))
+    place = ndimage.find_objects(parts, number)[-1]
+    # Padded, so that the image border counts as outside of the object.
+    depth = np.asarray(ndimage.distance_transform_edt(np.pad(parts[place] == number, 1)))
+    depth = depth[(slice(1, -1),) * plane.ndim]
+    inside = np.unravel_index(np.argmax(depth), depth.shape)
+    return tuple(int(n) + s.start for n, s in zip(inside, place, strict=True))
+
+
 def _box(plane: np.ndarray, region: Region) -> np.ndarray:
     shape, corner = plane.shape, region.corner
     sides = (region.side,) * len(shape)
     if corner is None:
         sides = tuple(min(region.side, n) for n in shape)
-        parts, sizes = _components(plane)
-        largest = parts == 1 + np.argmax(sizes)
-        # Padded, so that the image border counts as outside of the object.
-        depth = np.asarray(ndimage.distance_transform_edt(np.pad(largest, 1)))
-        depth = depth[(slice(1, -1),) * plane.ndim]
-        centre = np.unravel_index(np.argmax(depth), shape)
+        centre = _innermost(plane)
         corner = tuple(
             int(np.clip(c - side // 2, 0, n - side))
             for c, side, n in zip(centre, sides, shape, strict=True)

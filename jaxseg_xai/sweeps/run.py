@@ -253,6 +253,8 @@ def work_of(config: SweepConfig) -> Work:
         batch_size=config.batch_size,
         seed=config.seed,
         keep_labels=config.store_labels,
+        tile=config.data.sizes == "tile",
+        max_pixels=config.data.max_pixels,
     )
 
 

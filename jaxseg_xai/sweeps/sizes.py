@@ -17,9 +17,10 @@ from jaxseg_xai.core.types import Source
 from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.store.layout import read_attrs
 
-#: "native": every size as it is, a program for each; "bucket": padded to a few common sizes; or the
-#: size to which all images are resized, one number per axis.
-Sizes = Literal["native", "bucket"] | tuple[int, ...]
+#: "native": every size as it is, a program for each; "bucket": padded to a few common sizes;
+#: "tile": each target on a part of the image that holds what it sees, see `tiles`; or the size to
+#: which all images are resized, one number per axis.
+Sizes = Literal["native", "bucket", "tile"] | tuple[int, ...]
 
 #: Most common sizes, and the padded pixels per pixel of the images that are worth a program less.
 _MOST, _PADDING = 4, 0.5
@@ -40,7 +41,7 @@ def size_to_resize_to(sizes: Sizes) -> tuple[int, ...] | None:
     numbers = () if isinstance(sizes, str) or not np.iterable(sizes) else tuple(sizes)
     if not numbers or not all(isinstance(n, int | np.integer) and n > 0 for n in numbers):
         raise ConfigError(
-            f"sizes is {sizes!r}; use native, bucket, or a size such as 256 256 to resize to"
+            f"sizes is {sizes!r}; use native, bucket, tile, or a size such as 256 256 to resize to"
         )
     return tuple(int(n) for n in numbers)
 

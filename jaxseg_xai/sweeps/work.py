@@ -27,6 +27,7 @@ from jaxseg_xai.store.records import PlanRow
 from jaxseg_xai.sweeps.config import Job, RoiConfig, check_jobs
 from jaxseg_xai.sweeps.regions import Region
 from jaxseg_xai.sweeps.targets import Reference, check_mistakes
+from jaxseg_xai.sweeps.tiles import MAX_PIXELS, Tiling, is_too_large, largest_tile, make_tiling
 
 #: A model that takes none of so many images is wrong.
 _MAX_TRIED = 32
@@ -50,6 +51,10 @@ class Work:
       batch_size: explanations at a time, over all devices.
       seed: of all draws.
       keep_labels: whether ground truth is read and stored where no method needs it.
+      tile: whether every target is explained on a tile around it, not only those of images of more
+        than `max_pixels`.
+      max_pixels: of what goes through the model at once; None: 2**22, or whatever an image has
+        where the model itself cuts images up or takes one size only.
     """
 
     bundle: Bundle
@@ -65,16 +70,25 @@ class Work:
     batch_size: int = 8
     seed: int = 0
     keep_labels: bool = False
+    tile: bool = False
+    max_pixels: int | None = None
 
     def check(self) -> None:
         """Raise `JaxsegError` for what cannot be explained, whatever the images."""
-        for name, least in (("batch_size", 1), ("num_patches", 2), ("seed", 0)):
+        for name, least in (("batch_size", 1), ("num_patches", 2), ("seed", 0), ("max_pixels", 1)):
             value = getattr(self, name)
+            if name == "max_pixels" and value is None:
+                continue
             if not isinstance(value, int | np.integer) or not least <= value < 2**32:
                 raise ConfigError(f"{name} is {value!r}; it must be an integer in [{least}, 2**32)")
         check_jobs(self.jobs)
         for job in self.jobs:
             check_mistakes(job.label, job.explainer, self.region_of(job), self.reference_of(job))
+        if self.tile and self.bundle.segmenter.input.fixed_size is not None:
+            raise ConfigError(
+                "sizes is tile, and the model takes images of one size only, to which all are "
+                "resized; leave sizes out"
+            )
         if not self.chosen:
             raise DataError("the data set has no image to explain")
         check_classes(self.bundle, self.source, needed=self.needs_labels)
@@ -83,6 +97,16 @@ class Work:
             return
         for job in self.jobs:
             check_method(job.explainer, segmenter, self.bundle.variables, shape)
+
+    def is_too_large(self, size: tuple[int, ...]) -> bool:
+        """Whether an image of a prepared size goes through the model tile by tile."""
+        return is_too_large(self.bundle.segmenter, size, self.max_pixels)
+
+    @functools.cached_property
+    def tiling(self) -> Tiling:
+        """The tiles."""
+        bundle = self.bundle
+        return make_tiling(bundle.segmenter, bundle.variables, self.max_pixels or MAX_PIXELS)
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, ...] | None:
@@ -103,6 +127,9 @@ class Work:
                 shape = prepare(read_item(self.source, index), segmenter.input).image.shape
             except JaxsegError:  # its rows say why
                 continue
+            if self.is_too_large(shape[:-1]):
+                size = largest_tile(segmenter.input, self.max_pixels or MAX_PIXELS)
+                shape = (*map(min, size, shape[:-1]), shape[-1])
             if shape in refused:
                 continue
             try:

@@ -1,0 +1,86 @@
+"""What the model segments in the images of a sweep."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxseg_xai.core.errors import JaxsegError
+from jaxseg_xai.core.segmenter import Segmenter
+from jaxseg_xai.devices.mesh import pad_batch
+from jaxseg_xai.devices.programs import compiled
+from jaxseg_xai.program.predict import predict_batch
+from jaxseg_xai.sweeps.items import Item
+from jaxseg_xai.sweeps.tiles import effect_of_tiles, say_tiles, segment
+from jaxseg_xai.sweeps.work import Work
+
+
+class Predictor:
+    """Segmentations of images, those of one size at a time.
+
+    Attributes:
+      compile_seconds: spent compiling.
+      effect_of_tiles: what the first image that is segmented tile by tile showed of them, see
+        `tiles.effect_of_tiles`.
+    """
+
+    def __init__(self, work: Work, variables: Any, mesh: Mesh, at_a_time: int) -> None:
+        """Prepare to segment.
+
+        Args:
+          work: model and policy.
+          variables: of the model, on every device.
+          mesh: the devices.
+          at_a_time: images; a multiple of the mesh's size.
+        """
+        self._work, self._segmenter = work, work.bundle.segmenter
+        self._variables, self._mesh, self._at_a_time = variables, mesh, at_a_time
+        self.compile_seconds = 0.0
+        self.effect_of_tiles: Mapping[str, Any] = {}
+
+    def __call__(
+        self, items: Sequence[Item]
+    ) -> Iterator[tuple[Item, tuple[np.ndarray, bool] | JaxsegError]]:
+        """An image with (its segmentation on its prepared grid; whether all logits are finite).
+
+        Or with the error of a model that does not take its size.
+        """
+        by_shape: dict[tuple[int, ...], list[Item]] = defaultdict(list)
+        for item in items:
+            by_shape[item.image.shape].append(item)
+        for shape, same in by_shape.items():
+            try:
+                if self._work.is_too_large(shape[:-1]):
+                    found = [self._by_tiles(item) for item in same]
+                else:
+                    images = np.stack([item.image for item in same])
+                    found = list(zip(*self._predict(images), strict=True))
+            except JaxsegError as error:  # of this size: the model takes others
+                found = [error] * len(same)
+            yield from zip(same, found, strict=True)
+
+    def _predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        padded = pad_batch(images, self._at_a_time)
+        run, seconds = compiled(
+            _lower, self._variables, padded, segmenter=self._segmenter, mesh=self._mesh
+        )
+        self.compile_seconds += seconds
+        predictions, finite = jax.device_get(run(self._variables, padded))
+        return predictions[: len(images)], finite[: len(images)]
+
+    def _by_tiles(self, item: Item) -> tuple[np.ndarray, bool]:
+        image, tiling = item.image, self._work.tiling
+        if not self.effect_of_tiles:
+            self.effect_of_tiles = effect_of_tiles(self._segmenter, self._variables, image, tiling)
+            logging.getLogger(__name__).warning(
+                f"{item.sample.id}: {say_tiles(self.effect_of_tiles)}"
+            )
+        return segment(image, tiling, self._predict, self._at_a_time)
+
+
+def _lower(variables: Any, images: Any, *, segmenter: Segmenter, mesh: Mesh) -> Any:
+    return predict_batch.lower(segmenter, variables, images, mesh)
