@@ -33,7 +33,13 @@ def choose_others(ids: Sequence[str], name: str, *, seed: int) -> list[int]:
 
 
 def read_others(
-    source: Source, spec: InputSpec, sample: Sample, *, count: int, seed: int
+    source: Source,
+    spec: InputSpec,
+    sample: Sample,
+    size: tuple[int, ...],
+    *,
+    count: int,
+    seed: int,
 ) -> np.ndarray:
     """Other images for a sample, prepared for a model.
 
@@ -42,7 +48,8 @@ def read_others(
     Args:
       source: where they come from; it may hold the sample itself, which is left out.
       spec: what the model takes.
-      sample: the sample that needs them.
+      sample: the sample that needs them; its image is not looked at.
+      size: S of that, prepared.
       count: how many, >= 1.
       seed: >= 0, see `choose_others`.
 
@@ -52,7 +59,6 @@ def read_others(
     Raises:
       DataError: there are fewer.
     """
-    shape = prepare(sample, spec).image.shape
     found: list[np.ndarray] = []
     related = 0
     for index in choose_others(source.ids, sample.id, seed=seed):
@@ -65,7 +71,7 @@ def read_others(
             continue
         if other.belongs_to == sample.belongs_to:
             related += 1
-        elif image.shape == shape:
+        elif image.shape[:-1] == size:
             found.append(image)
     if len(found) < count:
         own = f" ({related} more belong to {sample.belongs_to} as it does)" if related else ""

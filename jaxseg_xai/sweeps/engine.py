@@ -317,9 +317,11 @@ class Engine:
         kept, found = [], []
         for one in waiting:
             try:
-                others = read_others(source, spec, one.item.sample, count=count, seed=seed)
-                grid = one.item.grid
-                found.append(others[:, *grid.place] if isinstance(grid, Tile) else others)
+                sample, grid = one.item.sample, one.item.grid
+                tiled = isinstance(grid, Tile)
+                size = grid.whole.prepared if tiled else grid.prepared
+                others = read_others(source, spec, sample, size, count=count, seed=seed)
+                found.append(others[:, *grid.place] if tiled else others)
                 kept.append(one)
             except JaxsegError as error:
                 self._fail(label, one.row, str(error))

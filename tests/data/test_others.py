@@ -52,21 +52,21 @@ class Images:
 def test_only_images_of_its_size_that_can_be_read_and_prepared_as_it_is():
     source = Images({"x": (6, 6), "bad": (6, 6), "y": (6, 6), "z": (6, 6), "small": (3, 3)})
     spec = InputSpec(channels=1, multiple_of=4, pad="edge", mean=(0.5,))
-    found = read_others(source, spec, source[0], count=2, seed=3)
+    found = read_others(source, spec, source[0], (8, 8), count=2, seed=3)
     expected = [prepare(source[i], spec).image for i in (2, 3)]
     assert found.shape == (2, 8, 8, 1)
     np.testing.assert_array_equal(np.sort(found[:, 0, 0, 0]), [e[0, 0, 0] for e in expected])
     with pytest.raises(DataError, match="x: 2 other images of its size, 3 are needed; lower num_o"):
-        read_others(source, spec, source[0], count=3, seed=3)
+        read_others(source, spec, source[0], (8, 8), count=3, seed=3)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_images_of_its_own_group_are_no_others(seed):
     sizes = dict.fromkeys("uvwxyz", (4, 4))
     source = Images(sizes, groups=dict.fromkeys("uvw", "one"))
-    found = read_others(source, InputSpec(channels=1), source[0], count=3, seed=seed)
+    found = read_others(source, InputSpec(channels=1), source[0], (4, 4), count=3, seed=seed)
     values = np.round(10 * found[:, 0, 0, 0]).astype(int)
     assert sorted(values) == [3, 4, 5]
     message = r"u: 3 other images of its size \(2 more belong to one as it does\), 4 are needed"
     with pytest.raises(DataError, match=message):
-        read_others(source, InputSpec(channels=1), source[0], count=4, seed=seed)
+        read_others(source, InputSpec(channels=1), source[0], (4, 4), count=4, seed=seed)

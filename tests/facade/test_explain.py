@@ -314,8 +314,8 @@ def blob(size):
 
 
 def test_sizes_that_are_no_policy(model):
-    for sizes in ("tile", 3, (), (8, -1), (8.5, 8)):
-        with pytest.raises(ConfigError, match=r"sizes is .*; use native, bucket, or a size"):
+    for sizes in ("tiles", 3, (), (8, -1), (8.5, 8)):
+        with pytest.raises(ConfigError, match=r"sizes is .*; use native, bucket, tile, or a size"):
             ig(model, pictures(), sizes=sizes)
     fixed = jaxseg_xai.as_model(bright, class_names=["a", "b"], channels=1, fixed_size=(8, 8))
     with pytest.raises(ModelError, match=r"cannot be padded to common sizes: .*\(8, 8\)"):

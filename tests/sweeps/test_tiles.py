@@ -167,7 +167,11 @@ def test_small_regions_have_small_tiles():
 def test_a_sweep_of_images_that_are_too_large(model, bundle, image, tmp_path, caplog):
     folder = tiny.write_images(tmp_path / "images", ["i0", "i1"], size=SIZE)
     tiny.write_images(folder, ["i2"], size=32)
-    explain = (tiny.ATE, {"method": "confidence", "region": "component"})
+    explain = (
+        tiny.ATE,
+        {"method": "confidence", "region": "component"},
+        {"method": "components", "num_others": 1},
+    )
     config = tiny.sweep_config(
         tmp_path / "s.zarr", model, folder, explain=explain, data={"max_pixels": 48**2}
     )
@@ -175,6 +179,7 @@ def test_a_sweep_of_images_that_are_too_large(model, bundle, image, tmp_path, ca
         result = run_sweep(config)
     assert result.counts["ate"] == {"OK": 3}
     assert result.counts["confidence"] == {"OK": 3}
+    assert result.counts["components"] == {"OK": 2, "FAILED": 1}  # no other image is as small
     said = [r.message for r in caplog.records if "tiles of at most 48 x 48 pixels" in r.message]
     assert len(said) == 1
     assert said[0].startswith("i0: ")
