@@ -19,7 +19,7 @@ from jaxseg_xai.data.checks import (
     to_float,
 )
 from jaxseg_xai.data.label_values import LabelValues
-from jaxseg_xai.data.pairs import files_of, read_lines, unique
+from jaxseg_xai.data.pairs import files_of, read_text, unique
 
 CLASS_NAMES = (
     *("background", "aorta", "gallbladder", "left kidney", "right kidney"),
@@ -145,7 +145,7 @@ def _files(root: Path, folder: str, ending: str, listed: str) -> list[tuple[str,
     if not lists:
         files = files_of(root / folder, f"*{ending}", remedy)
         return [(path.name.removesuffix(ending), path) for path in files]
-    names = read_lines(lists[0], remedy)
+    names = read_text(lists[0], remedy).split()
     unique(names, lists[0])
     if not names:
         raise DataError(f"{lists[0]}: lists no item; take the list of TransUNet's code")
