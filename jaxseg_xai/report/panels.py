@@ -70,9 +70,7 @@ def picture_grid(
 
 
 def name_rows(rows: "Sequence[Sequence[Axes]]", names: Sequence[str]) -> None:
-    """Names beside the rows of a volume's planes; titles stand over the first row only."""
-    if len(rows) < 2:
-        return
+    """Names beside the rows of pictures; titles stand over the first row only."""
     for axes, name in zip(rows, names, strict=True):
         axes[0].set_ylabel(name, fontsize=8.5)
     for axes in rows[1:]:

@@ -1,7 +1,7 @@
-"""What is drawn of an explanation: all of an image, three planes through a volume."""
+"""What is drawn of an explanation: an image or the part that matters, three planes of a volume."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from jaxseg_xai.report.record import Record
 
 #: Axes of a volume [D, H, W]. How it lies in the body is not known here.
 AXES = ("depth", "height", "width")
+#: Of an image with a longer side the part that matters is drawn, if that is less than half of each
+#: side, with so many pixels around it.
+_LONG, _AROUND = 1024, 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,8 @@ class Picture:
     """An explanation on one plane of H x W pixels.
 
     Attributes:
-      name: which plane of a volume, "depth 13 of 40"; "" of an image.
+      name: which plane of a volume, "depth 13 of 40"; which part of a large image, "rows 1 to 64,
+        columns 9 to 80"; "" of an image.
       image: uint8 [H, W, 3]; grey where there is none.
       attribution: float32 [H, W]; zeros where there is none.
       region: bool [H, W], or None.
@@ -36,7 +40,7 @@ class Picture:
 
 
 def pictures_of(record: Record) -> list[Picture]:
-    """One picture of an image, three of a volume.
+    """One picture of an image (of a large one its part with what is explained), three of a volume.
 
     The planes of a volume meet in what is explained, in the pixel nearest to its centre; where
     nothing is, in the centre of the attribution, or of the volume.
@@ -58,7 +62,7 @@ def pictures_of(record: Record) -> list[Picture]:
         maps=stored.maps,
     )
     if len(shape) == 2:
-        return [whole]
+        return [_part(whole) if max(shape) > _LONG else whole]
     return [_plane(whole, axis, index) for axis, index in enumerate(_centre(whole))]
 
 
@@ -78,12 +82,37 @@ def _centre(whole: Picture) -> tuple[int, ...]:
     return tuple(round(float(position)) for position in along)
 
 
+def _part(whole: Picture) -> Picture:
+    """The box around what is explained and what has an attribution; all where that is not small."""
+    matters = whole.attribution != 0
+    if whole.region is not None and not whole.region.all():
+        matters |= whole.region
+    if whole.reference is not None and not matters.any():
+        matters = whole.reference
+    if not matters.any():
+        return whole
+    box = []
+    for axis, size in enumerate(matters.shape):
+        inside = np.flatnonzero(matters.any(1 - axis))
+        box.append((max(0, inside[0] - _AROUND), min(size, inside[-1] + 1 + _AROUND)))
+    if any(2 * (b - a) > size for (a, b), size in zip(box, matters.shape, strict=True)):
+        return whole
+    rows, columns = (f"{a + 1} to {b}" for a, b in box)
+    place = tuple(slice(a, b) for a, b in box)
+    return _cut(whole, f"rows {rows}, columns {columns}", lambda array: array[place])
+
+
 def _plane(whole: Picture, axis: int, index: int) -> Picture:
+    name = f"{AXES[axis]} {index + 1} of {whole.attribution.shape[axis]}"
+    return _cut(whole, name, lambda array: np.take(array, index, axis))
+
+
+def _cut(whole: Picture, name: str, take: Callable[[np.ndarray], np.ndarray]) -> Picture:
     def cut(array: np.ndarray | None) -> Any:
-        return None if array is None else np.take(array, index, axis)
+        return None if array is None else take(array)
 
     return Picture(
-        name=f"{AXES[axis]} {index + 1} of {whole.attribution.shape[axis]}",
+        name=name,
         image=cut(whole.image),
         attribution=cut(whole.attribution),
         region=cut(whole.region),

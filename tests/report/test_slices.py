@@ -75,3 +75,39 @@ def test_without_it_they_meet_where_the_attribution_is(sign):
     assert positions(record(reference=nothing, attribution=attribution)) == [2, 10, 3]
     assert positions(record(reference=nothing, attribution=0 * attribution)) == [4, 6, 5]
     assert positions(record(reference=None, region=None, attribution=None)) == [4, 6, 5]
+
+
+def large(**changes):
+    size = (1200, 1300)
+    values = {
+        "attribution": np.zeros(size, np.float32),
+        "region": np.ones(size, bool),
+        "reference": np.zeros(size, bool),
+        "maps": {},
+    }
+    found = record(**(values | changes))
+    return dataclasses.replace(found, image=None)
+
+
+def test_of_a_large_image_the_part_that_matters_is_drawn():
+    effects = np.zeros((1200, 1300), np.float32)
+    effects[100:110, 10:30] = -1
+    region = np.zeros((1200, 1300), bool)
+    region[150:160, 40:50] = True
+    (found,) = pictures_of(large(attribution=effects, region=region))
+    assert found.name == "rows 69 to 192, columns 1 to 82"
+    np.testing.assert_array_equal(found.attribution, effects[68:192, :82])
+    np.testing.assert_array_equal(found.region, region[68:192, :82])
+    assert found.image.shape == (124, 82, 3)
+    # Everything as region, and no effect: what is explained.
+    (found,) = pictures_of(large(reference=region))
+    assert found.name == "rows 119 to 192, columns 9 to 82"
+
+
+def test_of_a_large_image_with_something_everywhere_all_is_drawn():
+    effects = np.zeros((1200, 1300), np.float32)
+    effects[[0, -1], [5, 900]] = 1
+    for found in (large(attribution=effects), large()):
+        (picture,) = pictures_of(found)
+        assert picture.name == ""
+        assert picture.attribution.shape == (1200, 1300)
