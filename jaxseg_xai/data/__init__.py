@@ -73,6 +73,7 @@ SOURCES = Registry(
         "ham10000": "jaxseg_xai.data.sources.ham10000:HAM10000Dataset",
         "fives": "jaxseg_xai.data.sources.fives:FivesDataset",
         "drive": "jaxseg_xai.data.sources.drive:DriveDataset",
+        "tfds": "jaxseg_xai.data.sources.tfds:PreparedDataset",
     },
     base=("__call__",),
 )
@@ -87,8 +88,8 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     A name that is also a folder means the data set; write "./brain" for the folder.
 
     Args:
-      spec: a name of `SOURCES`, or the path of a folder: of a data set whose layout is recognised,
-        or else of images (the data set "folder").
+      spec: a name of `SOURCES`, "tfds:NAME" for a data set of TFDS, or the path of a folder: of a
+        data set whose layout is recognised, or else of images (the data set "folder").
       split: "train", "validation" or "test"; of a folder see `FolderDataset`.
       **options: of the data set, see its class.
 
@@ -103,9 +104,8 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     >>> len(triangles), triangles[0].image.shape
     (3, (32, 32, 3))
     """
-    name = name_of_source(spec)
-    if os.fspath(spec) not in SOURCES:
-        options = {"root": spec, **options}
+    name, implied = _resolve(spec)
+    options = implied | options
     opener: OpenSource = SOURCES.get(name)
     _check_options(name, opener, options)
     return opener(split=split, **options)
@@ -113,16 +113,7 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
 
 def name_of_source(spec: str | os.PathLike[str]) -> str:
     """The name in `SOURCES` of what `open_dataset` opens; `ConfigError` where that is nothing."""
-    name = os.fspath(spec)
-    if name in SOURCES:
-        return name
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(
-            f"data set {name!r}: neither one of {', '.join(SOURCES.names())}, nor an existing "
-            "folder"
-        )
-    return _layout_of(folder)
+    return _resolve(spec)[0]
 
 
 def options_of(name: str) -> frozenset[str]:
@@ -188,6 +179,23 @@ def as_source(
             f"[N, {axes}, C]"
         )
     return MemorySource(array, labels, **options)
+
+
+def _resolve(spec: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """(Name in `SOURCES`, options that are said with it) of what a person writes."""
+    text = os.fspath(spec)
+    if text in SOURCES:
+        return text, {}
+    name, colon, of_its_own = text.partition(":")
+    if colon and name in SOURCES and "name" in options_of(name):
+        return name, {"name": of_its_own}
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"data set {text!r}: neither one of {', '.join(SOURCES.names())}, nor an existing "
+            "folder"
+        )
+    return _layout_of(folder), {"root": spec}
 
 
 def _layout_of(folder: Path) -> str:

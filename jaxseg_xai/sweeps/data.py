@@ -148,8 +148,13 @@ class DataConfig:
         told: dict[str, Any] = {"class_names": class_names, "read_labels": read_labels}
         if taken is not None:
             told |= {"rank": taken.rank, "raw": taken.raw}
-        known = options_of(name_of_source(source))
-        options |= {name: value for name, value in told.items() if name in known}
+        name = name_of_source(source)
+        known = options_of(name)
+        if "label_values" in options and "label_values" not in known:
+            raise ConfigError(
+                f"labels: {name} itself knows what the values of label maps mean; leave them out"
+            )
+        options |= {option: value for option, value in told.items() if option in known}
         found = self._changed(open_dataset(str(source), self.split, **options))
         return found, self._select(found, items)
 

@@ -62,19 +62,16 @@ class TrainSettings:
             raise ConfigError(
                 f"data is empty: name a data set ({', '.join(SOURCES.names())}) or a folder"
             )
-        if self.data in SOURCES:
-            takes_size = "size" in options_of(self.data)
-            return open_dataset(self.data, split, **({"size": self.size} if takes_size else {}))
-        # A folder of a known layout says its classes itself.
+        told = {"size": self.size, "class_names": self.classes, "channels": channels}
         known = options_of(name_of_source(self.data))
-        if "class_names" not in known:
-            return open_dataset(self.data, split)
-        if len(self.classes) < 2:
+        options = {name: value for name, value in told.items() if name in known}
+        source = open_dataset(self.data, split, **options)
+        if len(source.class_names) < 2:
             raise ConfigError(
                 f"{self.data}: classes has {len(self.classes)} entries; name the classes of the "
                 "label maps, background first"
             )
-        return open_dataset(self.data, split, class_names=self.classes, channels=channels)
+        return source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from jaxseg_xai.core.types import IGNORED, Sample
 from jaxseg_xai.data import SOURCES, DegradedDataset, GroupedDataset, MemorySource, open_dataset
 from jaxseg_xai.data.sources.tfds import TFDSDataset
 from tests.data import layouts, volume_layouts
+from tests.data.test_tfds_data import prepare
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 255, (4, 12, 10, 3), dtype=np.uint8)
@@ -81,6 +82,7 @@ OPTIONS = {
     "nnunet_raw": nnunet_raw,
     **{name: of_volumes(name) for name in volume_layouts.VOLUMES},
     **{name: of_layout(name) for name in layouts.LAYOUTS},
+    "tfds": lambda tmp_path: {"name": "triangle_cue", "root": prepare(tmp_path).parents[2]},
 }
 
 #: Sources that are made of Python objects and therefore have no name.

@@ -2,8 +2,7 @@
 
     builder = TriangleCue(config="64", data_dir=folder)
     builder.download_and_prepare()                      # writes array_record; downloads nothing
-    source = builder.as_data_source("test")             # random access, numpy arrays
-    dataset = TFDSDataset(source, class_names=builder.class_names, id_feature="id")
+    dataset = open_dataset("tfds:triangle_cue/64", root=folder, id_feature="id")
 
 TFDS's default file format and `as_dataset` need tensorflow, and so does encoding an array as an
 image. Hence three choices: records in array_record, images handed over as PNG bytes, and a
@@ -87,7 +86,9 @@ class Triangle(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": tfds.features.Text(),
                     "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
-                    "label": tfds.features.Image(shape=(size, size, 1), encoding_format="png"),
+                    "label": tfds.features.LabeledImage(
+                        labels=list(self.class_names), shape=(size, size, 1), encoding_format="png"
+                    ),
                     "causal": tfds.features.Image(shape=(size, size, 1), encoding_format="png"),
                 }
             ),
