@@ -120,6 +120,11 @@ def read_text(path: Path, remedy: str) -> str:
         raise DataError(f"{path}: no text file; {remedy}") from None
 
 
+def read_lines(path: Path, remedy: str) -> list[str]:
+    """The words that begin the lines of a text file; `DataError` where it cannot be read."""
+    return [line.split()[0] for line in read_text(path, remedy).splitlines() if line.strip()]
+
+
 def tell_left_out(folder: Path, what: str, names: Sequence[str]) -> None:
     """Say what looks like images, or labels, but is not read."""
     if names:

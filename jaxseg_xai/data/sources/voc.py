@@ -7,7 +7,7 @@ from typing import ClassVar
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data.checks import check_split
 from jaxseg_xai.data.label_values import LabelValues
-from jaxseg_xai.data.pairs import FilePairs, Pair, read_text, unique
+from jaxseg_xai.data.pairs import FilePairs, Pair, read_lines, unique
 
 CLASS_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -58,7 +58,7 @@ class VOCDataset(FilePairs):
         root = Path(root).expanduser()
         listed = root / _SETS / f"{_LISTS[check_split(split, tuple(_LISTS))]}.txt"
         remedy = "root is the folder VOC2012 of the archive, VOCdevkit/VOC2012"
-        names = [line.split()[0] for line in read_text(listed, remedy).splitlines() if line.strip()]
+        names = read_lines(listed, remedy)
         if not names:
             raise DataError(f"{listed}: lists no image; unpack the archive again")
         unique(names, listed)
