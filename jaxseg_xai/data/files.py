@@ -200,14 +200,14 @@ class FileReader:
         window = (0.0, 255.0) if volume.colours and self._window is None else self._window
         if not self._raw:
             if values.ndim == 4 and window is None:
-                each = [_in_window(values[..., k], None) for k in range(values.shape[-1])]
+                each = [in_window(values[..., k], None) for k in range(values.shape[-1])]
                 values = np.stack(each, axis=-1)
             else:
-                values = _in_window(values, window)
+                values = in_window(values, window)
         return dataclasses.replace(volume, values=values)
 
 
-def _in_window(values: np.ndarray, window: Window | None) -> np.ndarray:
+def in_window(values: np.ndarray, window: Window | None) -> np.ndarray:
     """From the window, or the 0.5 to 99.5 percentile of the finite voxels, to [0, 1].
 
     As they are where the percentiles coincide.

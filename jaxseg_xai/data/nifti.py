@@ -13,7 +13,7 @@ from jaxseg_xai.data.readers import guarded
 Plane = Literal["axial", "coronal", "sagittal"]
 #: Where rows, columns and slices run to: Left, Right, Anterior, Posterior, Superior, Inferior. The
 #: patient's right is on the left, and the front in sagittal slices.
-_DIRECTIONS: dict[str, tuple[str, str, str]] = {
+DIRECTIONS: dict[str, tuple[str, str, str]] = {
     "axial": ("P", "L", "S"),
     "coronal": ("I", "L", "A"),
     "sagittal": ("I", "P", "R"),
@@ -77,7 +77,7 @@ def read_labels(path: Path, plane: Plane | None = "axial", like: Path | None = N
 
 def num_slices(path: Path, plane: Plane = "axial") -> int:
     """Number of slices of a plane, from the header alone."""
-    return guarded(path, lambda: _grid(_open(path), _DIRECTIONS[plane]))[0][2]
+    return guarded(path, lambda: _grid(_open(path), DIRECTIONS[plane]))[0][2]
 
 
 def check_same_grid(image: Path, other: Path, what: str = "label map") -> None:
@@ -168,7 +168,7 @@ def _open(path: Path) -> Any:
 def _directions(path: Path, plane: Plane | None) -> tuple[str, ...]:
     """Where the three axes run to."""
     if plane is not None:
-        return _DIRECTIONS[plane]
+        return DIRECTIONS[plane]
     return _nibabel().aff2axcodes(_open(path).affine)[::-1]
 
 

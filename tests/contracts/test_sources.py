@@ -14,7 +14,7 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import IGNORED, Sample
 from jaxseg_xai.data import SOURCES, DegradedDataset, GroupedDataset, MemorySource, open_dataset
 from jaxseg_xai.data.sources.tfds import TFDSDataset
-from tests.data import layouts, volume_layouts
+from tests.data import dicom_layout, layouts, volume_layouts
 from tests.data.test_tfds_data import prepare
 
 RNG = np.random.default_rng(0)
@@ -72,6 +72,13 @@ def of_volumes(name):
     return options
 
 
+def dicom(tmp_path):
+    """Three series; the second lacks a slice."""
+    root = dicom_layout.dicom(tmp_path)
+    dicom_layout.series(root / "P17" / "S4", 4, places=[0.0, 3.0, 9.0, 12.0])
+    return {"root": root}
+
+
 #: Name -> options that make the data set small, or a function of a folder that returns them.
 OPTIONS = {
     "brain": {},
@@ -81,6 +88,7 @@ OPTIONS = {
     "folder": folder,
     "nnunet_raw": nnunet_raw,
     **{name: of_volumes(name) for name in volume_layouts.VOLUMES},
+    "dicom": dicom,
     **{name: of_layout(name) for name in layouts.LAYOUTS},
     "tfds": lambda tmp_path: {"name": "triangle_cue", "root": prepare(tmp_path).parents[2]},
 }
