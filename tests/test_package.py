@@ -13,7 +13,7 @@ from jaxseg_xai.explainers import EXPLAINERS
 ROOT = Path(__file__).parents[1]
 HEAVY = (
     *("matplotlib", "jinja2", "nilearn", "nibabel", "sklearn", "tifffile", "xarray", "mkdocs"),
-    *("tensorflow", "tensorflow_datasets", "torch"),
+    *("tensorflow", "tensorflow_datasets", "torch", "pycocotools"),
 )
 
 

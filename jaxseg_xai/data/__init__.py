@@ -70,6 +70,7 @@ SOURCES = Registry(
         "synapse": "jaxseg_xai.data.sources.synapse:SynapseDataset",
         "btcv": "jaxseg_xai.data.sources.btcv:BTCVDataset",
         "dicom": "jaxseg_xai.data.sources.dicom:DICOMDataset",
+        "coco": "jaxseg_xai.data.sources.coco:CocoDataset",
         "voc": "jaxseg_xai.data.sources.voc:VOCDataset",
         "ham10000": "jaxseg_xai.data.sources.ham10000:HAM10000Dataset",
         "fives": "jaxseg_xai.data.sources.fives:FivesDataset",

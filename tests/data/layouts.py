@@ -1,5 +1,6 @@
 """Tiny data sets, written in exactly the layouts in which they are published."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,45 @@ def save_indexed(path, indices):
     image.putpalette(np.random.default_rng(7).integers(0, 255, 768, dtype=np.uint8).tobytes())
     image.save(path)
     return path
+
+
+def coco(root):
+    """Polygons, a small object on a large one, and a crowd."""
+    root = root / "coco"
+    size = {"height": SIZE[0], "width": SIZE[1]}
+
+    def box(top, left, bottom, right):
+        return [[left, top, right, top, right, bottom, left, bottom]]
+
+    def annotation(number, image, category, polygons, area, crowd=0):
+        one = {"id": number, "image_id": image, "category_id": category, "iscrowd": crowd}
+        return one | {"segmentation": polygons, "area": area, "bbox": [0, 0, 1, 1]}
+
+    inside = np.zeros(SIZE, bool)
+    inside[8:12, :6] = True
+    # Lengths of runs, down the columns, beginning with those outside.
+    ends = np.flatnonzero(np.diff(inside.T.ravel())) + 1
+    counts = np.diff([0, *ends, inside.size]).tolist()
+    names = {1: "person", 32: "tie", 90: "toothbrush"}
+    for part, images in {"train2017": (7, 9), "val2017": (139, 285, 632)}.items():
+        head = [{"id": n, "file_name": f"{n:012d}.jpg", **size, "license": 1} for n in images]
+        regions = [
+            # In no order: the tie first, which is on the person.
+            annotation(1, images[0], 32, box(4, 4, 6, 5), 2.0),
+            annotation(2, images[0], 1, box(2, 3, 9, 7), 28.0),
+            annotation(3, images[0], 1, {"size": list(SIZE), "counts": counts}, 24.0, crowd=1),
+            annotation(4, images[1], 90, box(0, 0, 3, 3), 9.0),
+        ]
+        table = {"images": head, "annotations": regions}
+        table["categories"] = [{"id": i, "name": name} for i, name in names.items()]
+        (root / "annotations").mkdir(parents=True, exist_ok=True)
+        listing = root / "annotations" / f"instances_{part}.json"
+        listing.write_text(json.dumps(table))
+        files = [save(root / part / f"{n:012d}.jpg", picture(n), quality=95) for n in images]
+    classes = np.where(inside, -1, 0)
+    classes[2:9, 3:7], classes[4:6, 4:5] = 1, 2
+    ids = tuple(path.stem for path in files)
+    return Layout(root, ids, files, [listing], classes, listing)
 
 
 def voc(root):
@@ -134,4 +174,4 @@ def drive(root):
 
 
 #: Name of the data set -> a function of an empty folder that writes one.
-LAYOUTS = {"voc": voc, "ham10000": ham10000, "fives": fives, "drive": drive}
+LAYOUTS = {"coco": coco, "voc": voc, "ham10000": ham10000, "fives": fives, "drive": drive}

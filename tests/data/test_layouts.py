@@ -1,13 +1,16 @@
 """Data sets in their published layouts: every pixel as it was written, and what is wrong said."""
 
+import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask
 
-from jaxseg_xai.core.errors import ConfigError, DataError
+from jaxseg_xai.core.errors import ConfigError, DataError, MissingExtraError
 from jaxseg_xai.data import as_source, name_of_source, open_dataset
 from jaxseg_xai.data.sources.voc import CLASS_NAMES
 from jaxseg_xai.sweeps.data import DataConfig
@@ -25,7 +28,12 @@ def made(request, tmp_path):
 
 
 def resized(path):
-    """Writes the picture of a file into it, one row shorter."""
+    """Writes the label maps of a file into it, one row shorter."""
+    if path.suffix == ".json":
+        table = json.loads(path.read_text().replace('"height": 12', '"height": 11'))
+        polygons = [one for one in table["annotations"] if not one["iscrowd"]]
+        path.write_text(json.dumps(table | {"annotations": polygons}))
+        return
     with Image.open(path) as image:
         image.load()
         image.crop((0, 0, image.width, image.height - 1)).save(path)
@@ -72,8 +80,9 @@ def test_files_that_are_gone(made):
     layout.images[1].unlink()
     with pytest.raises(DataError, match=f"{re.escape(str(layout.images[1]))}: no such file; "):
         source[1]
-    layout.label_files[0].unlink()
-    labels_fail(source[0], f"{re.escape(str(layout.label_files[0]))}: no such file; ")
+    if layout.label_files[0] != layout.listing:
+        layout.label_files[0].unlink()
+        labels_fail(source[0], f"{re.escape(str(layout.label_files[0]))}: no such file; ")
 
 
 def test_labels_of_another_size(made):
@@ -106,6 +115,88 @@ def test_options_reach_the_data_set():
     np.testing.assert_array_equal(config.open(None)[0][1].image, seeded[1].image)
     with pytest.raises(ConfigError, match="triangle has no option 'sead'; it has num, seed, size"):
         DataConfig(source="triangle", options={"sead": 3}).open(None)
+
+
+def coco_stuff(tmp_path):
+    """What `coco` writes, and stuff: a JSON file of run-length codes, and the same as PNG."""
+    layout = layouts.coco(tmp_path)
+    numbers = np.full((12, 10), 183, np.uint8)
+    numbers[:, 4:], numbers[0] = 92, 0
+    maps = layout.listing.with_name("stuff_val2017_pixelmaps")
+    maps.mkdir()
+    table = json.loads(layout.listing.read_text())
+    table["categories"] = [{"id": 92, "name": "banner"}, {"id": 183, "name": "other"}]
+    table["annotations"] = []
+    for image in table["images"]:
+        layouts.save_indexed(maps / image["file_name"].replace("jpg", "png"), numbers)
+        for category in (92, 183):
+            code = mask.encode(np.asfortranarray(numbers == category))
+            code["counts"] = code["counts"].decode()
+            one = {"image_id": image["id"], "category_id": category, "segmentation": code}
+            table["annotations"].append(one | {"area": 1.0, "iscrowd": 0})
+    layout.listing.with_name("stuff_val2017.json").write_text(json.dumps(table))
+    wanted = np.where(numbers == 183, 2, np.where(numbers == 92, 1, -1))
+    return layout, maps, wanted
+
+
+def test_stuff_of_coco(tmp_path, monkeypatch):
+    layout, maps, wanted = coco_stuff(tmp_path)
+    with monkeypatch.context() as patch:  # PNG needs no decoder
+        patch.setitem(sys.modules, "pycocotools", None)
+        source = open_dataset(layout.root, annotations="stuff")
+        assert source.class_names == ("background", "banner", "other")
+        np.testing.assert_array_equal(source[0].labels, wanted)
+        with pytest.raises(MissingExtraError, match=r"COCO's annotations .*jaxseg-xai\[coco\]"):
+            open_dataset(layout.root)
+        assert open_dataset(layout.root, read_labels=False)[0].labels is None
+    layouts.save_indexed(maps / "000000000139.png", np.full((12, 10), 5))
+    labels_fail(source[0], r"000000000139.png: 5 is no category of stuff_val2017.json; unpack")
+    shutil.rmtree(maps)
+    coded = open_dataset(layout.root, annotations="stuff", categories=["other"])
+    np.testing.assert_array_equal(coded[0].labels, np.where(wanted == 1, 0, np.minimum(wanted, 1)))
+    with pytest.raises(ConfigError, match="annotations='panoptic': choose one of instances, stuff"):
+        open_dataset(layout.root, annotations="panoptic")
+
+
+def test_some_categories_of_coco(tmp_path):
+    layout = layouts.coco(tmp_path)
+    (layout.root / "images").mkdir()
+    (layout.root / "val2017").rename(layout.root / "images" / "val2017")
+    options = {"categories": "toothbrush, person"}
+    source, _ = DataConfig(source=str(layout.root), options=options).open(None)
+    assert source.class_names == ("background", "toothbrush", "person")
+    # The tie is no class here, but still hides the person.
+    wanted = np.where(layout.classes == 1, 2, np.where(layout.classes == 2, 0, layout.classes))
+    np.testing.assert_array_equal(source[0].labels, wanted)
+    with pytest.raises(ConfigError, match="no category 'dog' in the annotations: person, tie, too"):
+        open_dataset(layout.root, categories="person,dog")
+    shutil.rmtree(layout.root / "images")
+    with pytest.raises(DataError, match=r"val2017: no such folder; unpack val2017.zip there"):
+        open_dataset(layout.root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"images"', '"pictures"', r"damaged \(KeyError: 'images'\); unpack it again"),
+        ("{", "[", r"damaged \(JSONDecodeError: .*\); unpack it again"),
+        ('"category_id": 90', '"category_id": 91', "has no name of category 91; unpack it again"),
+    ],
+)
+def test_damaged_annotations_of_coco(tmp_path, old, new, words):
+    layout = layouts.coco(tmp_path)
+    layout.listing.write_text(layout.listing.read_text().replace(old, new))
+    with pytest.raises(DataError, match=f"{re.escape(str(layout.listing))}: {words}"):
+        open_dataset(layout.root)
+
+
+def test_a_damaged_region_of_coco_fails_its_image(tmp_path):
+    layout = layouts.coco(tmp_path)
+    text = layout.listing.read_text().replace('"counts": [', '"counts": ["x", ')
+    layout.listing.write_text(text)
+    source = open_dataset(layout.root)
+    labels_fail(source[0], r"instances_val2017.json, image 000000000139: corrupt")
+    assert source[1].labels is not None
 
 
 def test_voc(tmp_path):
