@@ -23,6 +23,7 @@ OTHER_MEANINGS = {
     ("components", "cli/main.py"),  # the command
     ("components", "cli/components.py"),
     ("brain", "cli/plan.py"),  # the bundled model
+    ("dicom", "data/dicom_files.py"),  # the extra
     ("tfds", "data/sources/tfds_builders.py"),  # the extra
     ("ate", "explainers/parts/layout.py"),  # the effects themselves
     ("ate", "explainers/parts/table.py"),
