@@ -67,7 +67,8 @@ def score(
         shape = tuple(batch.images.shape[1:])
         check_gradient(metric.name, problem.segmenter, problem.variables, shape)
     sign = -1.0 if meta.high == "against" else 1.0
-    return _compiled(metric, problem, batch, explanations, known, sign, mesh=mesh)
+    kind = type(metric)
+    return _compiled(metric, problem, batch, explanations, known, sign, mesh=mesh, kind=kind)
 
 
 def score_example(
@@ -99,7 +100,7 @@ def score_example(
     return {name: jnp.where(usable, value, jnp.nan) for name, value in found.items()}
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
+@functools.partial(jax.jit, static_argnames=("mesh", "kind"))
 def _compiled(
     metric: Metric,
     problem: Problem,
@@ -109,7 +110,9 @@ def _compiled(
     sign: Array,
     *,
     mesh: Mesh,
+    kind: type,
 ) -> dict[str, jax.Array]:
+    del kind  # JAX takes two dataclasses with equal static fields for one another, now and then
     fit = gradients_that_fit if "gradient" in metric.meta.needs else images_that_fit
     device, shape = mesh.devices.flat[0], batch.images.shape[1:]
     at_a_time = fit(device, problem.segmenter, problem.variables, shape)

@@ -9,10 +9,12 @@ class Cheap(NamedTuple):
     Attributes:
       settings: that make it cheap on images of 8 x 8 pixels.
       random: whether another seed gives another result.
+      knows_class: whether another class gives another result.
     """
 
     settings: dict
     random: bool = False
+    knows_class: bool = True
 
 
 METHODS = {
@@ -25,5 +27,12 @@ METHODS = {
     "smooth_grad": Cheap({"num_samples": 3}, random=True),
     "rise": Cheap({"num_masks": 7, "grid": 3, "batch_size": 3}, random=True),
     "grad_cam": Cheap({}),
+    "grad_cam_plus_plus": Cheap({}),
+    "hires_cam": Cheap({}),
+    "layer_cam": Cheap({}),
+    "seg_xres_cam": Cheap({"window": 3}),
+    "eigen_cam": Cheap({}, knows_class=False),
+    "score_cam": Cheap({"batch_size": 3}),
+    "ablation_cam": Cheap({"batch_size": 3}),
     "confidence": Cheap({"band_width": 1}),
 }
