@@ -17,6 +17,7 @@ from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.sweeps.config import SweepConfig
+from jaxseg_xai.sweeps.cost import cost_of, passes_of
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.look import Look, look, orientation_of, shares_of, sizes_of
 from jaxseg_xai.sweeps.run import work_of
@@ -91,9 +92,11 @@ def show_plan(config: SweepConfig) -> int:
     work = work_of(config)
     work.check()
     looks = show_data(work.source, list(work.chosen), work.bundle, config.data, num=8)
+    costs = cost_of(work, passes_of(work))
     for label, rows in work.plan().items():
         images, classes = len(work.chosen), len(work.classes)
-        print(f"{label}: {len(rows)} explanations, {images} images x {classes} classes")
+        cost = f"; {costs[label]}" if label in costs else ""
+        print(f"{label}: {len(rows)} explanations, {images} images x {classes} classes{cost}")
     print(f"nothing was computed; without dry_run it goes to {config.out}")
     return EXIT_SOME_FAILED if all(one.problem for one in looks) else EXIT_OK
 

@@ -99,6 +99,9 @@ def _with_settings(jobs: list[Job], method: str, words: list[str]) -> list[Job]:
             explainer = tyro.cli(
                 type(job.explainer), args=words, default=job.explainer, prog=f"--{method}."
             )
-            job = dataclasses.replace(job, explainer=explainer)
+            flags = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
+            names = {flag.removeprefix("no-").replace("-", "_") for flag in flags}
+            given = None if job.given is None else job.given | names
+            job = dataclasses.replace(job, explainer=explainer, given=given)
         found.append(job)
     return found

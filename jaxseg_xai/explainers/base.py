@@ -178,6 +178,8 @@ class Explainer:
     meta: ClassVar[Meta]
     #: Whether `explain_batch` may be traced; else it compiles what it needs by itself.
     traceable: ClassVar[bool] = True
+    #: Settings of volumes that stand in the place of the defaults, where nobody says another value.
+    in_volumes: ClassVar[Mapping[str, Any]] = {}
     #: How many other images each example needs; a setting of methods that need "others".
     num_others: int = 0
 
@@ -206,6 +208,17 @@ class Explainer:
         """The same for regions that fit into a box of a side; faster for those that can use it."""
         del side
         return self
+
+    def num_passes(self, shape: tuple[int, ...]) -> int | None:
+        """Forward passes of one explanation at most; a gradient counts as three.
+
+        None where it cannot be said, or where windows make passes of them that are no whole ones.
+
+        Args:
+          shape: (*S, C) of the image.
+        """
+        del shape
+        return None
 
     def check_model(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
         """Raise `JaxsegError` for settings that do not fit the model, before anything is computed.

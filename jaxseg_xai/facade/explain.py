@@ -15,7 +15,7 @@ from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
 from jaxseg_xai.facade.result import Explanations
 from jaxseg_xai.models import Bundle, as_model, load_model
-from jaxseg_xai.sweeps.config import Job
+from jaxseg_xai.sweeps.config import Job, RoiConfig
 from jaxseg_xai.sweeps.regions import parse_region
 from jaxseg_xai.sweeps.run import run_in_memory
 from jaxseg_xai.sweeps.sizes import Sizes, size_to_resize_to, with_common_sizes
@@ -59,7 +59,8 @@ def explain(
         may overlap.
       region: which output pixels it is about: "image", "box", "box 48", "component",
         "component 2", a point (y, x) inside a component, or a mask bool [H, W]. Left out, methods
-        that explain a region take a box around the middle of the class, the others the whole image.
+        that explain a region take a box around the middle of the class (of a volume the class's
+        largest component), the others the whole image.
       target: which pixels of the class: "prediction", "truth", "false_positives" or
         "false_negatives"; the last three need `labels`. Left out, it is the method's usual one.
       others: images like these, from which methods take what they put in the place of an image's
@@ -104,13 +105,16 @@ def explain(
         explainer=explainer,
         region=None if region is None else parse_region(region),
         target=target,  # pyright: ignore[reportArgumentType]
-    )
+        given=frozenset(settings) if isinstance(method, str) else None,
+    ).for_rank(spec.rank)
+    explainer = job.explainer
     work = Work(
         bundle=bundle,
         source=source,
         chosen=tuple(range(len(source))),
         jobs=(job,),
         classes=class_indices(classes, output, bundle.name),
+        roi=RoiConfig().for_rank(spec.rank),
         others=None
         if others is None
         else as_source(others, rank=spec.rank, raw=spec.raw, name="other"),

@@ -43,6 +43,7 @@ def sweep(
     max_pixels: int | None = None,
     dtype: Dtype | None = None,
     store_labels: bool = False,
+    max_hours: float = 24.0,
     overwrite: bool = False,
     retry_failed: bool = False,
     progress: bool = True,
@@ -77,6 +78,7 @@ def sweep(
       max_pixels: which images are too large, as for `jaxseg_xai.explain`.
       dtype: what the model computes in.
       store_labels: keep ground truth in the store even where no method looks at it.
+      max_hours: a sweep of volumes that would take longer is refused.
       overwrite: delete an existing store first.
       retry_failed: try the images again that an earlier run recorded as failed.
       progress: show a bar.
@@ -98,7 +100,8 @@ def sweep(
         segmenter = with_common_sizes(bundle.segmenter, source, chosen, kept)
         bundle = dataclasses.replace(bundle, segmenter=segmenter)
     one = isinstance(explain, str | Explainer | Mapping | Job)
-    jobs = tuple(make_job(entry) for entry in ([explain] if one else explain))
+    entries = [explain] if one else explain
+    jobs = tuple(make_job(entry).for_rank(spec.rank) for entry in entries)
     config = SweepConfig(
         out=Path(out),
         model=bundle.name,
@@ -106,7 +109,8 @@ def sweep(
         others_source="" if others is None else _name(others),
         classes=tuple(output.class_names[i] for i in class_indices(classes, output, bundle.name)),
         explain=jobs,
-        roi=roi or RoiConfig(),
+        roi=(roi or RoiConfig()).for_rank(spec.rank),
+        max_hours=max_hours,
         num_patches=num_patches,
         patches=None if patches is None else Path(patches),
         batch_size=batch_size,

@@ -34,3 +34,8 @@ def predict_batch(
         return jax.lax.map(one, images, batch_size=at_a_time)
 
     return shard_examples(part, mesh)(variables, images)
+
+
+def lower_prediction(variables: Any, images: Any, *, segmenter: Segmenter, mesh: Mesh) -> Any:
+    """`predict_batch` lowered by JAX, to be compiled apart."""
+    return predict_batch.lower(segmenter, variables, images, mesh)

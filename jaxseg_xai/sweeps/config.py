@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check, idle_fields, setting
@@ -19,6 +19,8 @@ from jaxseg_xai.sweeps.regions import Region, parse_region
 from jaxseg_xai.sweeps.targets import Reference, check_reference
 
 _OUT = Path("runs/sweep.zarr")
+#: Side of the box that is explained.
+_SIDE = 32
 #: Settings of version 0.1 -> what they are called now.
 RENAMED = {
     "explainers": "explain",
@@ -36,12 +38,21 @@ class Job:
       explainer: the method and its settings.
       region: what it is about; None for the method's usual region.
       target: which pixels of the class; None for the method's usual ones.
+      given: settings that somebody has chosen, and volumes do not change; None: all of them.
     """
 
     label: str
     explainer: Explainer
     region: Region | None = None
     target: Reference | None = None
+    given: frozenset[str] | None = None
+
+    def for_rank(self, rank: int) -> Self:
+        """The same for images of a rank: volumes have other defaults."""
+        usual = self.explainer.in_volumes if rank == 3 and self.given is not None else {}
+        changes = {name: value for name, value in usual.items() if name not in (self.given or ())}
+        explainer: Any = self.explainer
+        return dataclasses.replace(self, explainer=dataclasses.replace(explainer, **changes))
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for its results to be continued, as JSON values."""
@@ -64,7 +75,8 @@ class RoiConfig:
     """The region of methods that explain a region, where an entry does not say its own.
 
     Attributes:
-      kind: "box" around the innermost pixel of the class's largest component, or that "component".
+      kind: "box" around the innermost pixel of the class's largest component, or that "component";
+        None: a box in images, the component in volumes, unless side, corner or file are set.
       side: of the box in pixels; in an image that is smaller the box is as large as the image.
       corner: first pixel of the box along each axis, to put it elsewhere.
       file: list of corners, a line IMAGE TOP LEFT for each image as PdCR's code reads it, in pixels
@@ -73,19 +85,24 @@ class RoiConfig:
         (else the prediction), or always the "prediction".
     """
 
-    kind: Literal["box", "component"] = "box"
-    side: int = setting(32, at_least=1)
+    kind: Literal["box", "component"] | None = None
+    side: int = setting(_SIDE, at_least=1)
     corner: tuple[int, ...] | None = None
     file: Path | None = None
     reference: Literal["truth", "prediction"] = "truth"
 
     def region(self) -> Region:
         """As a region."""
-        return Region(kind=self.kind, side=self.side, corner=self.corner)
+        return Region(kind=self.kind or "box", side=self.side, corner=self.corner)
+
+    def for_rank(self, rank: int) -> Self:
+        """The same with the kind that it stands for in images of a rank."""
+        is_box = rank != 3 or self.side != _SIDE or self.corner is not None or self.file is not None
+        return dataclasses.replace(self, kind=self.kind or ("box" if is_box else "component"))
 
     def check_together(self) -> None:
         """Raise `ConfigError` for a list of boxes beside another way to say where they are."""
-        if self.file is not None and (self.kind != "box" or self.corner is not None):
+        if self.file is not None and (self.kind == "component" or self.corner is not None):
             raise ConfigError("roi.file lists where boxes are; leave out roi.kind and roi.corner")
 
 
@@ -115,6 +132,7 @@ class SweepSettings:
         `jaxseg-xai reliability`. (Those of the generated data sets always are there.)
       seed: of all draws.
       overwrite: delete an existing store first.
+      max_hours: a sweep of volumes that would take longer is refused, see `--dry-run`.
       retry_failed: try the images again that an earlier run recorded as failed.
       dry_run: say what the command would do, after a look at some images, and do nothing.
     """
@@ -135,6 +153,7 @@ class SweepSettings:
     store_labels: bool = False
     seed: int = setting(0, at_least=0, below=2**32)
     overwrite: bool = setting(False, idle=True)
+    max_hours: float = setting(24.0, idle=True, above=0)
     retry_failed: bool = setting(False, idle=True)
     dry_run: bool = setting(False, idle=True)
 
@@ -198,7 +217,7 @@ def make_job(value: Any) -> Job:
             return Job(label=label, explainer=explainer)
         case str():
             label, _, name = value.rpartition("=")
-            return Job(label=label or name, explainer=EXPLAINERS.get(name)())
+            return Job(label=label or name, explainer=EXPLAINERS.get(name)(), given=frozenset())
         case Mapping():
             return _job_of_table(value)
     raise ConfigError(
@@ -256,6 +275,7 @@ def _job_of_table(table: Mapping[str, Any]) -> Job:
         explainer=explainer,
         region=None if region is None else parse_region(region),
         target=target,
+        given=frozenset(rest),
     )
 
 

@@ -10,10 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseg_xai.core.errors import JaxsegError
-from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.devices.mesh import pad_batch
 from jaxseg_xai.devices.programs import compiled
-from jaxseg_xai.program.predict import predict_batch
+from jaxseg_xai.program.predict import lower_prediction
 from jaxseg_xai.sweeps.items import Item
 from jaxseg_xai.sweeps.tiles import effect_of_tiles, say_tiles, segment
 from jaxseg_xai.sweeps.work import Work
@@ -66,7 +65,7 @@ class Predictor:
     def _predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         padded = pad_batch(images, self._at_a_time)
         run, seconds = compiled(
-            _lower, self._variables, padded, segmenter=self._segmenter, mesh=self._mesh
+            lower_prediction, self._variables, padded, segmenter=self._segmenter, mesh=self._mesh
         )
         self.compile_seconds += seconds
         predictions, finite = jax.device_get(run(self._variables, padded))
@@ -80,7 +79,3 @@ class Predictor:
                 f"{item.sample.id}: {say_tiles(self.effect_of_tiles)}"
             )
         return segment(image, tiling, self._predict, self._at_a_time)
-
-
-def _lower(variables: Any, images: Any, *, segmenter: Segmenter, mesh: Mesh) -> Any:
-    return predict_batch.lower(segmenter, variables, images, mesh)

@@ -24,6 +24,7 @@ from jaxseg_xai.store import Entry, MemoryStore, Store, ZarrStore
 from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweeps.config import Job, SweepConfig
+from jaxseg_xai.sweeps.cost import check_hours
 from jaxseg_xai.sweeps.engine import Engine, Times
 from jaxseg_xai.sweeps.sizes import effect_of_padding, size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.work import Work, checksum, class_indices, listed, look_at_labels
@@ -67,6 +68,7 @@ def run_sweep(config: SweepConfig, *, progress: bool = True) -> SweepResult:
     work = work_of(config)
     spec = work.bundle.segmenter.input
     config = dataclasses.replace(config, pad=spec.pad, channels=spec.grey)
+    config = dataclasses.replace(config, explain=work.jobs, roi=work.roi)
     return run_into_zarr(work, config, progress=progress)
 
 
@@ -81,6 +83,8 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
     work.check()
     with sole_writer(config.out):
         goes_on = not config.overwrite and (config.out / "zarr.json").exists()
+        if not goes_on:
+            check_hours(work, config.max_hours)
         # Before the store, so that a pool that cannot be made leaves nothing behind.
         pools = {side: _kept(config, side) or work.make_pool(side) for side in work.patch_sides()}
         store = ZarrStore.create_or_resume(
@@ -243,9 +247,9 @@ def work_of(config: SweepConfig) -> Work:
         bundle=bundle,
         source=source,
         chosen=chosen,
-        jobs=config.explain,
+        jobs=tuple(job.for_rank(taken.rank) for job in config.explain),
         classes=class_indices(config.classes, output, bundle.name),
-        roi=config.roi,
+        roi=config.roi.for_rank(taken.rank),
         corners=corners,
         others=others,
         num_patches=config.num_patches,

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import chex
 import jax
@@ -37,6 +37,9 @@ class Ate(Explainer):
     few patches of other images; where all effects |O(do) - O(x)| stay below the threshold the ATE
     is 0. The others get `num_patches` fresh ones and ATE = mean(O(do) - O(x)), set to 0 below the
     threshold. Negative: the block's own content helps. Positive: it hurts.
+
+    Of a volume the defaults are blocks of 16 and the mean of the image, which takes one
+    intervention a block.
 
     Blocks are squares of images [H, W, C], cubes of volumes [D, H, W, C]; those at the end of an
     axis are cut off where the size does not divide the image. Of an image only what a block can
@@ -98,6 +101,7 @@ class Ate(Explainer):
         },
         revision=2,
     )
+    in_volumes: ClassVar[Mapping[str, Any]] = {"block_size": 16, "perturbation": "mean"}
     threshold: float = setting(0.02, at_least=0)
     block_size: int = setting(8, static=True, at_least=1)
     perturbation: Literal["patches", "zero", "mean", "blur", "noise"] = setting(
@@ -115,6 +119,15 @@ class Ate(Explainer):
     def needs(self) -> frozenset[Need]:
         """Patches, where they are what is put into the blocks."""
         return self.meta.needs if self.perturbation == "patches" else frozenset()
+
+    def num_passes(self, shape: tuple[int, ...]) -> int | None:
+        """See `Explainer.num_passes`: every block, as if none were screened out."""
+        if len(shape) - 1 == WINDOW_RANK:
+            return None
+        drawn = self.perturbation in ("patches", "noise")
+        return math.prod(self.grid(shape[:-1])) * (
+            self.num_screen + self.num_patches if drawn else 1
+        )
 
     def in_box(self, side: int) -> Self:
         """See `Explainer.in_box`."""

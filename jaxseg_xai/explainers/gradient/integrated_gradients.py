@@ -55,6 +55,11 @@ class IntegratedGradients(Explainer):
     num_nodes: int = setting(50, static=True, at_least=1)
     outcome: str = setting("summed_logits", static=True, choices=OUTCOMES)
 
+    def num_passes(self, shape: tuple[int, ...]) -> int:
+        """See `Explainer.num_passes`."""
+        del shape
+        return 3 * self.num_nodes
+
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
         segmenter, target = problem.segmenter, example.target

@@ -54,6 +54,11 @@ class SmoothGrad(Explainer):
     noise: float = setting(0.15, at_least=0)
     outcome: str = setting("summed_logits", static=True, choices=OUTCOMES)
 
+    def num_passes(self, shape: tuple[int, ...]) -> int:
+        """See `Explainer.num_passes`."""
+        del shape
+        return 3 * self.num_samples
+
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
         segmenter, target, image = problem.segmenter, example.target, example.image

@@ -69,6 +69,11 @@ class Rise(Explainer):
     outcome: str = setting("dice", static=True, choices=OUTCOMES)
     batch_size: int = setting(8, static=True, idle=True, at_least=1)
 
+    def num_passes(self, shape: tuple[int, ...]) -> int:
+        """See `Explainer.num_passes`."""
+        del shape
+        return self.num_masks
+
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
         segmenter, target = problem.segmenter, example.target

@@ -1,0 +1,120 @@
+"""Volumes: their defaults, what a sweep of them costs, and what is refused."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseg_xai
+from jaxseg_xai.cli import main as cli
+from jaxseg_xai.cli.command import Command
+from jaxseg_xai.cli.sweep_flags import parse_sweep
+from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.perturbation.rise import Rise
+from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.sweeps.config import RoiConfig, SweepConfig, make_job
+
+VOLUMES = np.random.default_rng(0).random((2, 12, 12, 12, 1)).astype(np.float32)
+
+
+def bright(images):
+    """Voxels above 0.5 are the organ, smoothed so that neighbours matter."""
+    near = sum(jnp.roll(images, step, axis) for axis in (1, 2, 3) for step in (-1, 1)) / 6
+    return 20 * jnp.concatenate([0.5 - near, near - 0.5], axis=-1)
+
+
+def model():
+    return jaxseg_xai.as_model(bright, class_names=["dark", "organ"], channels=1, rank=3)
+
+
+@pytest.mark.parametrize(
+    ("value", "rank", "expected"),
+    [
+        ("ate", 3, (16, "mean")),
+        ("ate", 2, (8, "patches")),
+        ({"method": "ate", "block_size": 8}, 3, (8, "mean")),
+        ({"method": "ate", "perturbation": "patches"}, 3, (16, "patches")),
+        (Ate(), 3, (8, "patches")),
+    ],
+)
+def test_volumes_have_defaults_that_give_way(value, rank, expected):
+    found = make_job(value).for_rank(rank).explainer
+    assert (found.block_size, found.perturbation) == expected
+
+
+def test_flags_are_values_that_somebody_chose():
+    command = Command(config=SweepConfig, run=lambda *_: 0, parse=parse_sweep, example="")
+    flags = ["--explain", "ate", "--ate.block-size=8", "--ate.no-sequential"]
+    (job,) = parse_sweep(command, flags, "sweep", "").explain
+    assert job.given == {"block_size", "sequential"}
+    assert job.for_rank(3).explainer == Ate(block_size=8, perturbation="mean")
+
+
+@pytest.mark.parametrize(
+    ("roi", "rank", "kind"),
+    [
+        (RoiConfig(), 3, "component"),
+        (RoiConfig(), 2, "box"),
+        (RoiConfig(side=8), 3, "box"),
+        (RoiConfig(corner=(1, 2, 3)), 3, "box"),
+        (RoiConfig(kind="component"), 2, "component"),
+        (RoiConfig(kind="box"), 3, "box"),
+    ],
+)
+def test_the_region_of_volumes_is_the_organ(roi, rank, kind):
+    assert roi.for_rank(rank).kind == kind
+
+
+def test_passes():
+    assert Ate(block_size=8).num_passes((128, 128, 128, 1)) == 16**3 * 53
+    assert Ate(block_size=16, perturbation="mean").num_passes((100, 64, 64, 1)) == 7 * 4 * 4
+    assert Ate().num_passes((64, 64, 3)) is None  # windows are no whole passes
+    assert Rise(num_masks=30).num_passes((64, 64, 3)) == 30
+
+
+def test_what_takes_too_long_is_refused_before_it_starts(tmp_path):
+    out = tmp_path / "s.zarr"
+    explain = {"method": "ate", "block_size": 1, "perturbation": "zero"}
+    options = {"model": model(), "data": VOLUMES, "classes": "organ", "out": out, "progress": False}
+    words = (
+        r"would take \S+ hours, more than max_hours = 1e-09 \(ate: at most 3,456 forward passes of "
+        r"\S+ s, .*larger block_size.*data.limit.* or raise max_hours"
+    )
+    with pytest.raises(ConfigError, match=words):
+        jaxseg_xai.sweep(explain=explain, max_hours=1e-9, **options)
+    assert not out.exists()
+    # Few passes are not even counted in hours.
+    found = jaxseg_xai.sweep(explain="ate", max_hours=1e-9, **options)
+    assert sum(found.counts["ate"].values()) == 2
+    entry = ZarrStore.open(out).entry("ate")
+    assert (entry.settings["block_size"], entry.settings["perturbation"]) == (16, "mean")
+    assert {row.region_name for row in ZarrStore.open(out).rows("ate")} == {"component"}
+
+
+def test_a_dry_run_says_what_it_costs(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "volumes"
+    folder.mkdir()
+    for number, volume in enumerate(VOLUMES):
+        np.savez(folder / f"v{number}.npz", image=volume)
+    (tmp_path / "nets.py").write_text(
+        "from tests.sweeps.test_cost import bright\n\n\ndef model(x):\n    return bright(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    about = {"callable": "nets:model", "class_names": ["dark", "organ"]}
+    about |= {"input": {"rank": 3, "channels": 1}}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    flags = ["--model", str(tmp_path), "--data.source", str(folder), "--explain", "ate", "rise"]
+    flags += ["--roi.reference", "prediction", "--out", str(tmp_path / "s.zarr"), "--dry-run"]
+    assert cli.main(["sweep", *flags]) == 0
+    shown = capsys.readouterr().out
+    assert "ate: 2 explanations, 2 images x 1 classes; at most 2 forward passes of" in shown
+    assert "rise: 2 explanations, 2 images x 1 classes; at most 4,000 forward passes of" in shown
+    assert cli.main(["sweep", *flags[:-1], "--max-hours", "1e-9"]) == 2
+    assert "more than max_hours = 1e-09 (rise: at most 4,000" in capsys.readouterr().err
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_sweep_that_goes_on_was_allowed_to_begin():
+    assert "max_hours" not in SweepConfig(explain=(make_job("ate"),)).identity()
