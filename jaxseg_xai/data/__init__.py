@@ -236,7 +236,8 @@ def _check_options(name: str, opener: OpenSource, options: dict[str, Any]) -> No
             raise ConfigError(f"{name} has no option {option!r}; it has {known}")
     for option, value in taken.items():
         if value.default is value.empty and option not in (*options, *any_name):
-            raise ConfigError(
-                f"{name} needs the option {option!r}"
-                + (", the folder of your copy (--data.root of a sweep)" if option == "root" else "")
-            )
+            remedy = ""
+            if option == "root":
+                remedy = ", the folder of your copy (--data.root of a sweep)"
+                remedy += f"; ./{name} is the folder of this name" if Path(name).is_dir() else ""
+            raise ConfigError(f"{name} needs the option {option!r}{remedy}")

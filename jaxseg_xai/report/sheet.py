@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxseg_xai.core.types import IGNORED
 from jaxseg_xai.report import overlays, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: How dark pixels are whose class nobody knows.
+_UNKNOWN = 0.7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,8 @@ def sheet_figure(tiles: Sequence[Tile]) -> "Figure":
                 panel.set_axis_off()
                 continue
             title = tile.name if column == "Image" else column
+            if column == "Labels" and tile.labels is not None and (tile.labels == IGNORED).any():
+                title += " (dark: not known)"
             panels.show(panel, picture, title)
     return figure
 
@@ -67,7 +73,8 @@ def _colours(picture: np.ndarray) -> np.ndarray:
 def _painted(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     picture = overlays.to_grey(_colours(image))
     if labels.ndim == 2:
-        return overlays.colour_labels(picture, labels, class_index=-1, opacity=1.0)
+        picture = overlays.blend(picture, np.zeros(3), _UNKNOWN * (labels == IGNORED))
+        return overlays.colour_labels(picture, labels, class_index=0, opacity=1.0)
     for k in range(labels.shape[-1]):
         picture = overlays.blend(
             picture, overlays.class_colour(k, overlapping=True), 0.5 * labels[..., k]

@@ -179,5 +179,9 @@ def test_columns_of_the_sheet():
     painted = axes[3].images[0].get_array()
     assert (painted[0, 0] == (115, 80, 0)).all()
     assert (painted[0, 1] == 0).all()
+    image[:], labels[0, :2] = 200, (0, -1)
+    unknown = sheet_figure([Tile(name="d", image=image, labels=labels)]).axes[1]
+    assert unknown.get_title() == "Labels (dark: not known)"
+    assert (unknown.images[0].get_array()[0, :3] == [[200] * 3, [60] * 3, [200] * 3]).all()
     planes = Tile(name="c", image=image, seen=image, labels=labels[..., None] > 0)
     assert len(sheet_figure([planes]).axes) == 3

@@ -101,8 +101,12 @@ def test_no_listing(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_root_that_is_needed_or_in_the_way(tmp_path):
-    with pytest.raises(ConfigError, match="voc needs the option 'root', the folder of your copy"):
+def test_a_root_that_is_needed_or_in_the_way(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"voc needs the option 'root', the .* sweep\)$"):
+        DataConfig(source="voc").open(None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "voc").mkdir()
+    with pytest.raises(ConfigError, match=r"sweep\); ./voc is the folder of this name"):
         DataConfig(source="voc").open(None)
     root = layouts.voc(tmp_path).root
     with pytest.raises(ConfigError, match=r"data.root goes with the name .* leave it out"):
