@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def one_logit(module):
-    net = module.transposed()
+    net = module.bilinear()
     net.outc["conv"] = torch.nn.Conv2d(4, 1, 1)
     return net
 
@@ -29,10 +29,10 @@ def test_ours_has_the_weights_of_the_published_code():
     with torch.inference_mode():
         expected = net(torch.from_numpy(images).movedim(-1, 1)).movedim(1, -1).numpy()
     found = jax.jit(bundle.segmenter.apply)(bundle.variables, images)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     # Made to look trained on these very images.
     assert expected.std() == pytest.approx(1, abs=1e-3)
-    assert (expected > 0).mean() == pytest.approx(0.3, abs=1e-3)
+    assert (expected > 0).mean() == pytest.approx(0.03, abs=1e-3)
 
 
 def test_code_that_is_not_there_is_one_line(capsys):
