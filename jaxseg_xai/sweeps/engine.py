@@ -11,8 +11,7 @@ import jax
 import numpy as np
 
 from jaxseg_xai.core.display import to_display
-from jaxseg_xai.core.errors import ConfigError, DataError, EmptyImageError, JaxsegError
-from jaxseg_xai.core.inputs import Grid
+from jaxseg_xai.core.errors import ConfigError, EmptyImageError, JaxsegError
 from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.data.others import read_others
@@ -23,10 +22,10 @@ from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import image_id, make_key
 from jaxseg_xai.store import Store, StoredImage
+from jaxseg_xai.sweeps.asked import Asked, ask, reference_in
 from jaxseg_xai.sweeps.items import Item, read_ahead
 from jaxseg_xai.sweeps.predictor import Predictor
 from jaxseg_xai.sweeps.results import back, nothing_found
-from jaxseg_xai.sweeps.targets import make_target
 from jaxseg_xai.sweeps.tiles import Tile
 from jaxseg_xai.sweeps.work import Work
 
@@ -49,15 +48,6 @@ class Times:
     compute_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     computed: dict[str, int] = dataclasses.field(default_factory=dict)
     num_images: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Waiting:
-    """One row that is ready to compute."""
-
-    row: int
-    item: Item
-    target: SegmentTarget
 
 
 class Engine:
@@ -98,7 +88,7 @@ class Engine:
         self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
         self._jobs = {job.label: job for job in work.jobs}
         self._without_labels: list[str] = []
-        self._queues: dict[tuple[str, tuple[int, ...]], list[_Waiting]] = defaultdict(list)
+        self._queues: dict[tuple[str, tuple[int, ...]], list[Asked]] = defaultdict(list)
         labels = list(self._jobs)
         self._times = Times(
             compute_seconds=dict.fromkeys(labels, 0.0), computed=dict.fromkeys(labels, 0)
@@ -175,82 +165,44 @@ class Engine:
         self._store.write_image(item.position, image)
 
     def _queue(self, item: Item, prediction: np.ndarray, finite: bool) -> None:
-        assert isinstance(item.grid, Grid)  # no tile yet
         for label, rows in self._pending[item.position].items():
-            job = self._jobs[label]
-            reference = self._work.reference_of(job)
-            if reference != "prediction" and item.sample.labels_error is not None:
+            job, explainer = self._jobs[label], self._explainers[label]
+            try:
+                reference = reference_in(self._work, job, explainer, self._pools, item.sample)
+            except JaxsegError as error:
                 for row in rows:
-                    self._fail(label, row, str(item.sample.labels_error))
+                    self._fail(label, row, str(error))
                 continue
-            if reason := self._no_patches(label, item):
-                for row in rows:
-                    self._fail(label, row, reason)
-                continue
-            if reference == "truth" and item.sample.labels is None and job.target is None:
-                reference = "prediction"
             for row in rows:
                 class_index = self._classes[label][row]
                 try:
-                    target = make_target(
-                        class_index,
+                    asked = ask(
+                        self._work,
+                        job,
+                        item,
                         prediction,
-                        item.sample.labels,
-                        item.grid,
-                        region=self._work.region_in(job, item.sample.id),
+                        row=row,
+                        class_index=class_index,
                         reference=reference,
+                        block_side=explainer.block_side,
                     )
-                except ConfigError as error:
-                    self._fail(label, row, f"{item.sample.id}: {error}")
-                    continue
-                if isinstance(target, Status) or not finite:  # no lane is spent on nothing
-                    status = target if isinstance(target, Status) and finite else Status.NON_FINITE
-                    size = item.grid.prepared
-                    pixels = job.explainer.meta.figure != "parts"
-                    nothing = nothing_found(class_index, prediction, size, status, pixels=pixels)
-                    self._write(label, row, item, *nothing)
-                    continue
-                try:
-                    waiting = self._on_tile(label, _Waiting(row=row, item=item, target=target))
                 except ConfigError as error:
                     self._fail(label, row, str(error))
                     continue
-                key = (label, waiting.item.image.shape)
-                self._queues[key].append(waiting)
+                if isinstance(asked, Status) or not finite:  # no lane is spent on nothing
+                    status = asked if isinstance(asked, Status) and finite else Status.NON_FINITE
+                    size = item.grid.prepared
+                    pixels = explainer.meta.figure != "parts"
+                    nothing = nothing_found(class_index, prediction, size, status, pixels=pixels)
+                    self._write(label, row, item, *nothing)
+                    continue
+                key = (label, asked.item.image.shape)
+                self._queues[key].append(asked)
                 if len(self._queues[key]) == self._size:
                     self._compute(key)
         # Images of many sizes wait in many queues: bound what is held in memory.
         while sum(map(len, self._queues.values())) > _MAX_WAITING * self._size:
             self._compute(max(self._queues, key=lambda key: len(self._queues[key])))
-
-    def _on_tile(self, label: str, waiting: _Waiting) -> _Waiting:
-        """The same on the part of the image that is looked at; ConfigError where none is enough."""
-        item, work = waiting.item, self._work
-        too_large = work.is_too_large(item.grid.prepared)
-        if not (too_large or work.tile):
-            return waiting
-        assert isinstance(item.grid, Grid)  # no tile yet
-        try:
-            tile = work.tiling.around(
-                waiting.target,
-                item.grid,
-                name=item.sample.id,
-                block_side=self._explainers[label].block_side,
-            )
-        except ConfigError:
-            if too_large:
-                raise
-            return waiting
-        if tile.is_whole:
-            return waiting
-        # Copies: the image itself need not stay in memory while the tile waits.
-        image = item.image[tile.place].copy()
-        sample = dataclasses.replace(item.sample, image=image, labels=None)
-        target = jax.tree.map(
-            lambda leaf: leaf[tile.place].copy() if np.ndim(leaf) else leaf, waiting.target
-        )
-        item = Item(position=item.position, sample=sample, image=image, grid=tile)
-        return _Waiting(row=waiting.row, item=item, target=target)
 
     def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
         """Explain what is queued, filled up to the one batch size there is."""
@@ -295,22 +247,9 @@ class Engine:
             self._write(label, one.row, one.item, explanation, one.target)
         self._store.flush()
 
-    def _no_patches(self, label: str, item: Item) -> str:
-        """Why there are no patches of other images for one; "" where there are, or none are needed.
-
-        What an image belongs to is known only once it is read.
-        """
-        explainer = self._explainers[label]
-        if "patches" in explainer.needs:
-            try:
-                self._pools[explainer.patch_side].check([item.sample.belongs_to])
-            except DataError as error:
-                return f"{item.sample.id}: {error}"
-        return ""
-
     def _with_others(
-        self, label: str, waiting: list[_Waiting]
-    ) -> tuple[list[_Waiting], list[np.ndarray]]:
+        self, label: str, waiting: list[Asked]
+    ) -> tuple[list[Asked], list[np.ndarray]]:
         """Those for which there are other images, and these, float32 [N, *S, C] each."""
         source, spec = self._work.others or self._work.source, self._segmenter.input
         count, seed = self._explainers[label].num_others, self._work.seed

@@ -14,7 +14,7 @@ from jaxseg_xai.devices.mesh import pad_batch
 from jaxseg_xai.devices.programs import compiled
 from jaxseg_xai.program.predict import lower_prediction
 from jaxseg_xai.sweeps.items import Item
-from jaxseg_xai.sweeps.tiles import effect_of_tiles, say_tiles, segment
+from jaxseg_xai.sweeps.tiled import effect_of_tiles, say_tiles, segment
 from jaxseg_xai.sweeps.work import Work
 
 

@@ -1,10 +1,7 @@
 """Images that are too large for the memory: a tile of the image around what is explained."""
 
 import dataclasses
-import functools
-import itertools
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,8 +20,6 @@ from jaxseg_xai.models.sliding import SlidingWindow
 MAX_PIXELS = 2**22
 #: Tiles have the largest size, or half, a quarter or an eighth of it: so many programs at most.
 _HALVINGS = 3
-#: Logits that differ by more differ by more than rounding.
-_ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +38,7 @@ class Tiling:
     margin: tuple[int, ...] | None
     unit: int
 
-    def around(
-        self, target: SegmentTarget, grid: Grid, *, name: str, block_side: int = 1
-    ) -> "Tile":
+    def around(self, target: SegmentTarget, grid: Grid, *, block_side: int = 1) -> "Tile":
         """The smallest tile on which a target has the whole image's explanation.
 
         Where `margin` is None, the largest tile, around the target.
@@ -53,7 +46,6 @@ class Tiling:
         Args:
           target: leaves on the prepared grid.
           grid: of the image.
-          name: of the image, for the message.
           block_side: of the blocks into which the method divides an image; the tile begins at one.
 
         Raises:
@@ -66,7 +58,7 @@ class Tiling:
         margin = self.margin or (0,) * len(spans)
         step = math.lcm(self.unit, block_side)
         for halvings in range(_HALVINGS if self.margin else 0, -1, -1):
-            size = [_down(side >> halvings, self.unit) for side in self.size]
+            size = [down(side >> halvings, self.unit) for side in self.size]
             ends = zip(spans, margin, size, grid.prepared, strict=True)
             places = [_place(span, seen, side, n, step) for span, seen, side, n in ends]
             if None not in places:
@@ -76,7 +68,7 @@ class Tiling:
             str(b - a + 2 * seen) for (a, b), seen in zip(spans, margin, strict=True)
         )
         raise ConfigError(
-            f"{name}: what is explained and the pixels that it sees, {least} of them, do not fit "
+            f"what is explained and the pixels that it sees, {least} of them, do not fit "
             f"into a tile of {' x '.join(map(str, self.size))}; choose a smaller region (roi.kind "
             'component, region="component"), or allow more in max_pixels'
         )
@@ -85,7 +77,7 @@ class Tiling:
         """First pixels of the tiles that cover an axis, such that they overlap by the margins."""
         side = min(self.size[axis], size)
         seen = side // 4 if self.margin is None else self.margin[axis]
-        step = max(self.unit, _down(side - 2 * seen, self.unit))
+        step = max(self.unit, down(side - 2 * seen, self.unit))
         return [*range(0, size - side, step), size - side]
 
 
@@ -123,7 +115,7 @@ class Tile:
     @property
     def place(self) -> tuple[slice, ...]:
         """Where it lies on the prepared grid."""
-        return _slices(self.start, np.add(self.start, self.prepared))
+        return slices(self.start, np.add(self.start, self.prepared))
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """A map [*S, ...] of the tile on the sample's grid, 0 outside of the tile."""
@@ -171,116 +163,13 @@ def largest_tile(spec: InputSpec, max_pixels: int) -> tuple[int, ...]:
       ConfigError: too few for the model's stride.
     """
     unit = spec.multiple_of
-    side = _down(math.floor(max_pixels ** (1 / spec.rank) + 1e-6), unit)
+    side = down(math.floor(max_pixels ** (1 / spec.rank) + 1e-6), unit)
     if not side:
         raise ConfigError(
             f"max_pixels is {max_pixels}, and the sides of the model's images are multiples of "
             f"{unit}; allow at least {unit**spec.rank}"
         )
     return (side,) * spec.rank
-
-
-def segment(
-    image: np.ndarray,
-    tiling: Tiling,
-    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    at_a_time: int,
-) -> tuple[np.ndarray, bool]:
-    """What a model segments in an image, tile by tile.
-
-    Every pixel is taken from the tile in which it lies farthest from the border.
-
-    Args:
-      image: prepared, [*S, C].
-      tiling: of the model.
-      predict: as `program.predict.predict_batch`, for tiles [N, *T, C].
-      at_a_time: N at most.
-
-    Returns:
-      (label map [*S] or planes [*S, K]; whether all logits are finite).
-    """
-    size = image.shape[:-1]
-    axes = [_parts(tiling.starts(n, axis), n) for axis, n in enumerate(size)]
-    sides = tuple(map(min, tiling.size, size))
-    parts, whole, finite = list(itertools.product(*axes)), None, True
-    for i in range(0, len(parts), at_a_time):
-        group = parts[i : i + at_a_time]
-        corners = [[first for first, _, _ in part] for part in group]
-        tiles = [image[_slices(corner, np.add(corner, sides))] for corner in corners]
-        found, usable = predict(np.stack(tiles))
-        if whole is None:
-            whole = np.zeros((*size, *found.shape[1 + len(size) :]), found.dtype)
-        for part, corner, tile in zip(group, corners, found, strict=True):
-            begin, end = [a for _, a, _ in part], [b for _, _, b in part]
-            own = _slices(np.subtract(begin, corner), np.subtract(end, corner))
-            whole[_slices(begin, end)] = tile[own]
-        finite = finite and bool(np.all(usable))
-    assert whole is not None
-    return whole, finite
-
-
-def effect_of_tiles(
-    segmenter: Segmenter, variables: Any, image: np.ndarray, tiling: Tiling
-) -> dict[str, Any]:
-    """What cutting changes in a model's output, measured where two tiles of an image overlap.
-
-    Args:
-      segmenter: the model.
-      variables: of the model.
-      image: prepared, [*S, C], larger than a tile.
-      tiling: of the model.
-
-    Returns:
-      As JSON values: "tile", the largest size; "margin", see `Tiling`, None where there is none;
-      "largest_logit_difference" of two tiles, over the pixels that lie at least the margin (a
-      quarter of the tile where there is none) from the border of either; and
-      "share_of_pixels_changed", of these pixels those whose class differs.
-    """
-    firsts, shared = [], []
-    for axis, n in enumerate(image.shape[:-1]):
-        side = min(tiling.size[axis], n)
-        seen = side // 4 if tiling.margin is None else tiling.margin[axis]
-        shift = min(n - side, max(tiling.unit, _down((side - 2 * seen) // 2, tiling.unit)))
-        first = _down((n - side - shift) // 2, tiling.unit)
-        firsts.append((first, first + shift))
-        # All of an axis of one tile; the image's own border is none of a tile.
-        shared.append((first + shift + seen, first + side - seen) if shift else (0, n))
-    logits = []
-    for chosen in range(2):
-        corner = [pair[chosen] for pair in firsts]
-        tile = image[_slices(corner, np.add(corner, tiling.size))]
-        with jax.enable_x64(False):
-            found = np.asarray(_logits(segmenter, variables, tile[None]))[0]
-        logits.append(found[_slices(*np.subtract(np.transpose(shared), corner))])
-    classes = [np.asarray(segmenter.output.prediction(found)) for found in logits]
-    return {
-        "tile": list(tiling.size),
-        "margin": None if tiling.margin is None else list(tiling.margin),
-        "largest_logit_difference": float(np.max(abs(logits[0] - logits[1]), initial=0)),
-        "share_of_pixels_changed": float(np.mean(classes[0] != classes[1])),
-    }
-
-
-def say_tiles(found: Mapping[str, Any]) -> str:
-    """`effect_of_tiles` in a line."""
-    size = " x ".join(map(str, found["tile"]))
-    if found["margin"] is None:
-        sees = "a pixel sees more than a tile, so that they change the model's output"
-    else:
-        sees = f"a pixel sees {max(found['margin'])} pixels to each side, which they hold"
-        if found["largest_logit_difference"] > _ROUNDING:
-            sees += ", but what the model computes depends on the size of the image"
-    return (
-        f"images too large to be computed whole are explained on tiles of at most {size} pixels: "
-        f"{sees}; between two tiles logits differ by up to "
-        f"{found['largest_logit_difference']:.3g}, and the class of "
-        f"{100 * found['share_of_pixels_changed']:.3g} % of the pixels"
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(segmenter: Segmenter, variables: Any, images: jax.Array) -> jax.Array:
-    return segmenter.logits(variables, images)
 
 
 def _margin(segmenter: Segmenter, variables: Any, size: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -321,28 +210,21 @@ def _place(
     The first is a multiple of `step`; at the end of the axis the tile may be longer by less.
     """
     low, high, side = max(0, span[0] - seen), min(size, span[1] + seen), min(side, size)
-    low = _down(low, step)
+    low = down(low, step)
     if high - low > side or not side:
         return None
-    first = max(0, low - _down((side - (high - low)) // 2, step))
+    first = max(0, low - down((side - (high - low)) // 2, step))
     if first + side <= size:
         return first, side
-    first = _down(size - side, step)
+    first = down(size - side, step)
     return first, size - first
 
 
-def _parts(starts: list[int], size: int) -> list[tuple[int, int, int]]:
-    """(first pixel of a tile, first and past the last of those taken from it)."""
-    if len(starts) == 1:
-        return [(0, 0, size)]
-    side = size - starts[-1]
-    seams = [(after + before + side) // 2 for before, after in itertools.pairwise(starts)]
-    return list(zip(starts, [0, *seams], [*seams, size], strict=True))
-
-
-def _slices(begin: Any, end: Any) -> tuple[slice, ...]:
+def slices(begin: Any, end: Any) -> tuple[slice, ...]:
+    """The place from `begin` to before `end`, numbers per axis."""
     return tuple(slice(int(a), int(b)) for a, b in zip(begin, end, strict=True))
 
 
-def _down(value: int, unit: int) -> int:
+def down(value: int, unit: int) -> int:
+    """The next multiple of a unit that is not larger."""
     return value - value % unit

@@ -16,7 +16,8 @@ from jaxseg_xai.models.summary import untrained
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps.items import _Room
 from jaxseg_xai.sweeps.run import run_sweep
-from jaxseg_xai.sweeps.tiles import Tiling, effect_of_tiles, make_tiling, segment
+from jaxseg_xai.sweeps.tiled import effect_of_tiles, segment
+from jaxseg_xai.sweeps.tiles import Tiling, make_tiling
 from tests import tiny
 
 SIZE = (92, 120)
@@ -123,7 +124,7 @@ def test_a_tile_holds_what_the_region_sees(seed):
     begin = [int(rng.integers(0, n - 1)) for n in size]
     end = [int(rng.integers(a + 1, min(a + 30, n) + 1)) for a, n in zip(begin, size, strict=True)]
     target = target_of(grid, begin, end)
-    tile = tiling.around(target, grid, name="a", block_side=block)
+    tile = tiling.around(target, grid, block_side=block)
     for axis in range(rank):
         first, last = tile.start[axis], tile.start[axis] + tile.prepared[axis]
         assert first % math.lcm(unit, block) == 0
@@ -143,24 +144,24 @@ def test_small_regions_have_small_tiles():
     grid = Grid((400, 400), (398, 400), (400, 400))
     tiling = Tiling((128, 128), (6, 6), 8)
     for side, expected in ((4, 32), (30, 64), (60, 128)):
-        tile = tiling.around(target_of(grid, (200, 200), (200 + side,) * 2), grid, name="a")
+        tile = tiling.around(target_of(grid, (200, 200), (200 + side,) * 2), grid)
         assert tile.prepared == (expected, expected)
     # Everything stands for all that there is of the class.
     small = target_of(grid, (200, 200), (210, 210))
     everything = SegmentTarget(
         class_index=np.int32(1), region=grid.valid, reference=small.reference
     )
-    assert tiling.around(everything, grid, name="a").prepared == (32, 32)
+    assert tiling.around(everything, grid).prepared == (32, 32)
     with pytest.raises(
         ConfigError,
-        match=r"scan: what is explained and the pixels that it sees, "
+        match=r"what is explained and the pixels that it sees, "
         r"132 x 20 of them.*component.*max_pixels",
     ):
-        tiling.around(target_of(grid, (100, 0), (220, 8)), grid, name="scan")
+        tiling.around(target_of(grid, (100, 0), (220, 8)), grid)
     # Where a model sees everything, the largest tile, with the region in its middle.
-    tile = Tiling((128, 128), None, 8).around(small, grid, name="a")
+    tile = Tiling((128, 128), None, 8).around(small, grid)
     assert (tile.prepared, tile.start) == ((128, 128), (144, 144))
-    at_the_end = tiling.around(target_of(grid, (390, 390), (398, 400)), grid, name="a")
+    at_the_end = tiling.around(target_of(grid, (390, 390), (398, 400)), grid)
     assert (at_the_end.prepared, at_the_end.resized) == ((16, 16), (14, 16))
 
 
