@@ -11,13 +11,12 @@ channel not to 0 but far below, and its Eigen-CAM, whose component has any sign 
 one) before what is negative is cut off.
 """
 
+import importlib
 import importlib.metadata
 from pathlib import Path
 
 import numpy as np
-import pytorch_grad_cam as library
 import torch
-from pytorch_grad_cam.utils.model_targets import SemanticSegmentationTarget
 from torch import nn
 
 PATH = Path("tests/reference/cams.npz")
@@ -34,6 +33,8 @@ THEIRS = {
 
 def main() -> None:
     """Write the file."""
+    library = importlib.import_module("pytorch_grad_cam")
+    targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
     torch.manual_seed(0)
     features = nn.Sequential(
         *(nn.Conv2d(1, CHANNELS, 3, padding=1), nn.ReLU()),
@@ -49,7 +50,7 @@ def main() -> None:
     mask = (prediction == most).numpy()
     found = {}
     for ours, theirs in THEIRS.items():
-        target = SemanticSegmentationTarget(most, mask.astype(np.float32))
+        target = targets.SemanticSegmentationTarget(most, mask.astype(np.float32))
         with getattr(library, theirs)(model=model, target_layers=[features]) as cam:
             found[ours] = cam(input_tensor=image, targets=[target])[0]
     weights = {name.replace(".", "_"): value.numpy() for name, value in model.state_dict().items()}
