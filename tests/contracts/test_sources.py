@@ -115,6 +115,13 @@ def test_every_built_in_data_set_is_here():
     assert list(OPTIONS) == list(SOURCES.built_in)
 
 
+def test_every_layout_says_its_files_and_the_licence_of_the_data():
+    for name, source in SOURCES.usable():
+        if hasattr(source, "recognises"):
+            assert source.layout, name
+            assert source.licence, name
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_data_set(name, tmp_path):
     options = OPTIONS[name]

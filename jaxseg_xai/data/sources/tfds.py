@@ -209,7 +209,7 @@ def _version_of(name: str, root: str | os.PathLike[str] | None) -> Path:
     if len(configs) > 1:
         raise ConfigError(
             f"{folder}: it has the configurations {', '.join(configs)}; name one, "
-            f"tfds:{name}/{configs[0]}"
+            f"tfds:{'/'.join(filter(None, (name, configs[0])))}"
         )
     return max(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
 
