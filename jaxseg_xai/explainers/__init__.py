@@ -16,6 +16,8 @@ EXPLAINERS = Registry(
         "integrated_gradients": "jaxseg_xai.explainers.gradient.integrated_gradients:"
         "IntegratedGradients",
         "smooth_grad": "jaxseg_xai.explainers.gradient.smooth_grad:SmoothGrad",
+        "input_x_gradient": "jaxseg_xai.explainers.gradient.input_x_gradient:InputXGradient",
+        "expected_gradients": "jaxseg_xai.explainers.gradient.expected_gradients:ExpectedGradients",
         "rise": "jaxseg_xai.explainers.perturbation.rise:Rise",
         "grad_cam": "jaxseg_xai.explainers.cam.grad_cam:GradCam",
         "grad_cam_plus_plus": "jaxseg_xai.explainers.cam.grad_cam_plus_plus:GradCamPlusPlus",

@@ -15,6 +15,8 @@ from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import runner
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
+from jaxseg_xai.explainers.gradient.expected_gradients import ExpectedGradients
+from jaxseg_xai.explainers.gradient.input_x_gradient import InputXGradient
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from tests.explainers import models, test_components
 from tests.explainers.models import problem_of_module
@@ -34,9 +36,9 @@ def pictures(count):
     return test_components.pictures(count)
 
 
-def run(method, images, problem=None, region=None):
+def run(method, images, problem=None, region=None, others=None):
     problem = problem or unet()
-    batch = batch_of(problem, images, region=region)
+    batch = batch_of(problem, images, region=region, others=others)
     found = runner.explain(method, problem, batch, mesh=device_mesh(jax.devices()[:1]))
     chex.assert_tree_all_finite((found.attribution, found.maps))
     return found
@@ -225,3 +227,32 @@ def test_layers_without_a_height_are_no_layers():
     problem = problem_of(segmenter_of(tokens), {"w": np.ones((1, 1), np.float32)})
     with pytest.raises(ModelError, match="grad_cam needs a convolution"):
         run(GradCam(), pictures(1), problem)
+
+
+def test_input_x_gradient_of_a_linear_model_is_its_terms_and_of_a_saturated_pixel_nothing():
+    images = pictures(1)
+    variables = {"sum": np.ones((1, 1, 1, 1), np.float32), "head": np.full(1, 2, np.float32)}
+    found = run(InputXGradient(), images, problem_of(convolved, variables))
+    np.testing.assert_allclose(found.attribution[0], 2 * images[0, ..., 0], rtol=1e-6)
+    curved = run(InputXGradient(), images, problem_of(saturating))
+    x = images[0, ..., 0]
+    slope = np.where(x > 0.3, 6 / np.cosh(6 * (x - 0.3)) ** 2, 0)  # of what is explained
+    np.testing.assert_allclose(curved.attribution[0], slope * x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_others", [1, 3])
+def test_expected_gradients_are_integrated_from_each_other_image(num_others):
+    images = pictures(1)
+    rng = np.random.default_rng(num_others)
+    others = rng.uniform(0, 0.2, (1, num_others, SIZE, SIZE, 1)).astype(np.float32)
+    method = ExpectedGradients(num_samples=60 * num_others, num_others=num_others)
+    found = run(method, images, problem_of(saturating), others=others)
+    x, mean = images[0, ..., 0], np.zeros((SIZE, SIZE))
+    own = x > 0.3
+    for other in others[0, ..., 0]:  # the integral of the slope from x' to x is F(x) - F(x')
+        mean += np.tanh(6 * (x - 0.3)) - np.tanh(6 * (other - 0.3))
+    expected = np.where(own, mean / num_others, 0)
+    np.testing.assert_allclose(found.attribution[0], expected, atol=0.05)
+    assert found.scores["completeness_gap"][0] < 0.005 * expected.sum()
+    change = found.scores["outcome"][0] - found.scores["baseline_outcome"][0]
+    assert change == pytest.approx(expected.sum(), rel=1e-4)

@@ -135,6 +135,11 @@ class GradientMap(ActivationMap):
         """
         raise NotImplementedError(f"{type(self).__name__} needs combine")
 
+    def num_passes(self, shape: tuple[int, ...]) -> int:
+        """See `Explainer.num_passes`."""
+        del shape
+        return 3
+
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
         image, target, segmenter = example.image, example.target, problem.segmenter
