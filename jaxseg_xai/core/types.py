@@ -61,7 +61,8 @@ class Sample:
       id: unique name within the source.
       image: float32 [*S, C], scaled (for the built-in sources: to [0, 1]).
       labels: ground truth, or None: a label map int32 [*S] where classes exclude each other (with
-        `IGNORED` where nobody knows the class), planes bool [*S, K] where they may overlap.
+        `IGNORED` where nobody knows the class), planes bool [*S, K] where they may overlap (int8
+        with `IGNORED` in all of them where nobody knows).
       labels_error: why there are no labels although there should be; raised by who needs them.
       group: name of what it belongs to (a volume, a patient); "" stands for the id. Items of one
         group are no other images to each other.
@@ -155,9 +156,14 @@ def plane_of(segmentation: np.ndarray, class_index: int, rank: int) -> np.ndarra
     """The pixels of one class, bool [*S], in a label map [*S] or planes [*S, K]."""
     if segmentation.ndim == rank:
         return segmentation == class_index
-    return segmentation[..., class_index].astype(bool)
+    return segmentation[..., class_index] == 1
 
 
 def known_pixels(labels: np.ndarray, rank: int) -> np.ndarray:
     """Where ground truth says a class, bool [*S], of a label map [*S] or planes [*S, K]."""
-    return labels != IGNORED if labels.ndim == rank else np.ones(labels.shape[:rank], bool)
+    return labels != IGNORED if labels.ndim == rank else (labels != IGNORED).all(axis=-1)
+
+
+def planes_where_known(planes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Planes bool [*S, K] as ground truth, `IGNORED` (then int8) where bool [*S] is False."""
+    return planes if known.all() else np.where(known[..., None], planes, IGNORED).astype(np.int8)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.core.types import Sample
+from jaxseg_xai.core.types import IGNORED, Sample, planes_where_known
 from jaxseg_xai.data import nifti
 from jaxseg_xai.data.checks import Window, check_image, check_index, labels_or_error
 from jaxseg_xai.data.files import FileReader, is_nifti
@@ -135,7 +135,8 @@ class Cases:
         labels = self._readers[0].labels(case.labels, case.channels[0], level, size, names)
         if not self._regions:
             return labels
-        return np.stack([np.isin(labels, region) for region in self._regions], axis=-1)
+        planes = np.stack([np.isin(labels, region) for region in self._regions], axis=-1)
+        return planes_where_known(planes, labels != IGNORED)
 
 
 def has_card(folder: Path, keys: Sequence[str]) -> bool:

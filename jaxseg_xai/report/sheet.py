@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxseg_xai.core.types import IGNORED
+from jaxseg_xai.core.types import IGNORED, known_pixels, plane_of
 from jaxseg_xai.report import overlays, panels
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def _colours(picture: np.ndarray) -> np.ndarray:
 
 def _painted(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     picture = overlays.to_grey(_colours(image))
+    picture = overlays.blend(picture, np.zeros(3), _UNKNOWN * ~known_pixels(labels, 2))
     if labels.ndim == 2:
-        picture = overlays.blend(picture, np.zeros(3), _UNKNOWN * (labels == IGNORED))
         return overlays.colour_labels(picture, labels, class_index=0, opacity=1.0)
     for k in range(labels.shape[-1]):
         picture = overlays.blend(
-            picture, overlays.class_colour(k, overlapping=True), 0.5 * labels[..., k]
+            picture, overlays.class_colour(k, overlapping=True), 0.5 * plane_of(labels, k, 2)
         )
     return picture

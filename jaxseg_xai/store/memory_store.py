@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.core.types import IGNORED, Explanation, SegmentTarget, Status
 from jaxseg_xai.store.base import PENDING, Store, check_picture
 from jaxseg_xai.store.records import (
     Entry,
@@ -179,4 +179,6 @@ class MemoryStore(Store):
     def _segmentation(self, value: np.ndarray | None) -> np.ndarray | None:
         if value is None:
             return None
-        return np.array(value, bool if np.ndim(value) > self.rank else np.int16)
+        if np.ndim(value) == self.rank:
+            return np.array(value, np.int16)
+        return np.array(value, np.int8 if (value == IGNORED).any() else bool)

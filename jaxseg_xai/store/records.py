@@ -95,9 +95,9 @@ class StoredImage:
     Attributes:
       id: unique name of the image.
       image: uint8 [*S, 3]; to be written also [*S, 1].
-      labels: ground truth, a label map int16 [*S] (-1 where it is not known) or planes
-        bool [*S, K] of classes that may
-        overlap; None where there is none.
+      labels: ground truth, a label map int16 [*S] (-1 where it is not known) or planes bool
+        [*S, K] of classes that may overlap (int8 with -1 where they are not known); None where
+        there is none.
       prediction: the model's, as above.
       affine: float64 [4, 4], see `Sample`; None where it is not known.
     """

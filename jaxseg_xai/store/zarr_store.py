@@ -7,7 +7,7 @@
       |   labels      int16 [image, y, x]      ground truth, -1 = none
       |   prediction  int16 [image, y, x]      the model's label map, -1 = none
       |   labels_planes, prediction_planes     uint8 [image, y, x, class] instead, where classes may
-      |                                        overlap; 255 = none
+      |                                        overlap; 2 = not known, 255 = none
       |   affine      float64 [image, position, axis]   from voxel indices to mm; NaN = not known
       |   id          string [image];  height, width int32 [image], 0 = not written
       patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
@@ -44,7 +44,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
+from jaxseg_xai.core.types import IGNORED, Explanation, SegmentTarget, Status
 from jaxseg_xai.store import layout
 from jaxseg_xai.store.base import PENDING, Store, check_picture
 from jaxseg_xai.store.records import Entry, Plan, Row, StoredExplanation, StoredImage, as_stored
@@ -53,6 +53,8 @@ from jaxseg_xai.store.tables import Table, consolidate, io_errors
 
 #: Where no planes were written.
 _NO_PLANES = 255
+#: In planes: a pixel whose classes nobody knows.
+_UNKNOWN = 2
 
 
 class ZarrStore(Store):
@@ -155,7 +157,8 @@ class ZarrStore(Store):
                 if value is None:
                     continue
                 if value.ndim > self.rank:
-                    planes, dims = np.asarray(value, bool).astype(np.uint8), (*self._axes, "class")
+                    planes = np.where(value == IGNORED, _UNKNOWN, value).astype(np.uint8)
+                    dims = (*self._axes, "class")
                     table.write_row(f"{name}_planes", index, planes, dims, _NO_PLANES)
                 else:
                     table.write_row(name, index, np.asarray(value, np.int16), self._axes, -1)
@@ -293,5 +296,6 @@ def _segmentation(maps: Mapping[str, np.ndarray], name: str) -> np.ndarray | Non
     """A label map or planes of an image, None where neither was written."""
     planes, labels = maps.get(f"{name}_planes"), maps.get(name)
     if planes is not None and (planes != _NO_PLANES).any():
-        return planes == 1
+        unknown = planes == _UNKNOWN
+        return np.where(unknown, IGNORED, planes).astype(np.int8) if unknown.any() else planes == 1
     return labels if labels is not None and (labels >= 0).any() else None

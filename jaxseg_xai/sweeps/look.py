@@ -9,7 +9,7 @@ import numpy as np
 from jaxseg_xai.core.errors import EmptyImageError, JaxsegError
 from jaxseg_xai.core.inputs import Prepared, prepare
 from jaxseg_xai.core.segmenter import Segmenter
-from jaxseg_xai.core.types import IGNORED, Sample, Source
+from jaxseg_xai.core.types import IGNORED, Sample, Source, known_pixels, plane_of
 from jaxseg_xai.data.checks import read_item
 from jaxseg_xai.sweeps.targets import as_planes
 
@@ -86,7 +86,10 @@ def shares_of(sample: Sample, class_names: Sequence[str]) -> dict[str, float]:
         return class_names[number] if 0 <= number < len(class_names) else str(number)
 
     if labels.ndim > rank:
-        return {name(k): float(labels[..., k].mean()) for k in range(labels.shape[-1])}
+        shares = {name(k): plane_of(labels, k, rank).mean() for k in range(labels.shape[-1])}
+        unknown = 1 - known_pixels(labels, rank).mean()
+        shares |= {name(IGNORED): unknown} if unknown else {}
+        return {one: float(share) for one, share in shares.items()}
     numbers, counts = np.unique(labels, return_counts=True)
     return {
         name(int(n)): int(count) / labels.size for n, count in zip(numbers, counts, strict=True)

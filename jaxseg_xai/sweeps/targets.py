@@ -7,7 +7,14 @@ import numpy as np
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.output_spec import OutputSpec
-from jaxseg_xai.core.types import IGNORED, Sample, SegmentTarget, Status, known_pixels, plane_of
+from jaxseg_xai.core.types import (
+    Sample,
+    SegmentTarget,
+    Status,
+    known_pixels,
+    plane_of,
+    planes_where_known,
+)
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.outcomes import OUTCOMES
 from jaxseg_xai.sweeps.regions import Region, find_region
@@ -132,7 +139,8 @@ def as_planes(sample: Sample, output: OutputSpec, rank: int) -> np.ndarray | Non
     """Ground truth of a sample in the form of the model's predictions; None where there is none.
 
     For classes that may overlap a label map becomes planes: number n > 0 is class n - 1, and 0 none
-    of them. Planes stay planes, and a model of classes that exclude each other takes a label map.
+    of them; where it is `IGNORED`, all planes are. Planes stay planes, and a model of classes that
+    exclude each other takes a label map.
 
     Raises:
       DataError: `Sample.labels_error`, labels of another size than the image's, planes for a model
@@ -158,13 +166,9 @@ def as_planes(sample: Sample, output: OutputSpec, rank: int) -> np.ndarray | Non
                 f"{sample.id}: label {wrong[0]} is out of range (0 to {last}); map it to a class "
                 "of the model"
             )
-        if output.overlapping and not known.all():
-            raise DataError(
-                f"{sample.id}: pixels of no known class ({IGNORED}, labels.ignore) need a model "
-                "whose classes exclude each other; map them to a class (labels.map)"
-            )
         if output.overlapping:
-            return labels[..., None] == np.arange(1, output.num_classes + 1)
+            planes = labels[..., None] == np.arange(1, output.num_classes + 1)
+            return planes_where_known(planes, known)
         return labels
     if not output.overlapping:
         raise DataError(
@@ -176,4 +180,4 @@ def as_planes(sample: Sample, output: OutputSpec, rank: int) -> np.ndarray | Non
             f"{sample.id}: labels have {labels.shape[-1]} planes, the model {output.num_classes} "
             "classes; give one plane a class"
         )
-    return labels.astype(bool)
+    return planes_where_known(labels == 1, known_pixels(labels, rank))

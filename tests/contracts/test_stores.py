@@ -150,6 +150,12 @@ def test_images(kind, tmp_path):
         np.testing.assert_array_equal(found, getattr(written, name))
     assert store.read_image(0) is None
     assert store.read_image(store.rows("ate8")[2]).id == "im2"
+    # Pixels whose class nobody knows stay so.
+    unknown = np.array(written.labels, np.int8 if kind.planes else np.int16)
+    unknown[0, 0] = -1
+    store.write_image(1, dataclasses.replace(kind.image(1), labels=unknown))
+    store.flush()
+    np.testing.assert_array_equal(store.read_image(1).labels, unknown, strict=True)
     # Grey, without labels: nowhere is not the same as unknown.
     empty = np.zeros_like(kind.segmentation(0))
     affine = np.arange(16.0).reshape(4, 4)

@@ -10,6 +10,7 @@ from PIL import Image
 import jaxseg_xai
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.types import IGNORED, known_pixels
 from jaxseg_xai.data import as_source, open_dataset
 from jaxseg_xai.data.sources.nnunet_raw import NNUNetRawDataset
 from jaxseg_xai.store import ZarrStore
@@ -87,6 +88,20 @@ def test_regions_are_planes(tmp_path):
     assert source.class_names == ("whole", "lesion")
     truth = volume("case1").T % 3
     np.testing.assert_array_equal(source[0].labels, np.stack([truth > 0, truth == 2], axis=-1))
+
+
+def test_the_label_ignore_is_no_class(tmp_path):
+    """2 is not known: in a label map, and in all planes of regions."""
+    truth = volume("case1").T % 3
+    source = open_dataset(write(tmp_path / "a", labels={"background": 0, "organ": 1, "ignore": 2}))
+    assert source.class_names == ("background", "organ")
+    np.testing.assert_array_equal(source[0].labels, np.where(truth == 2, IGNORED, truth))
+    regions = {"background": 0, "whole": [1, 3], "core": [3], "ignore": 2}
+    source = open_dataset(write(tmp_path / "b", labels=regions))
+    assert source.class_names == ("whole", "core")
+    expected = np.where((truth == 2)[..., None], IGNORED, [[[[1, 0]]]] * (truth == 1)[..., None])
+    np.testing.assert_array_equal(source[0].labels, expected)
+    assert not known_pixels(source[0].labels, 3)[truth == 2].any()
 
 
 def test_pictures(tmp_path):

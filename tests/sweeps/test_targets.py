@@ -164,6 +164,17 @@ def test_pixels_of_no_known_class_belong_to_no_region_of_ground_truth():
         np.testing.assert_array_equal(found.region, known)
         np.testing.assert_array_equal(found.segment, wanted)
     assert not (explained("false_positives", "component").region & ~known).any()
+    # The same of classes that may overlap: planes know as much as the map they come from.
+    model = OutputSpec(class_names=("object",), activation="sigmoid")
+    sample = Sample(id="scan", image=np.zeros((40, 50, 1), np.float32), labels=labels)
+    planes = as_planes(sample, model, 2)
+    for reference in ("truth", "false_positives", "false_negatives"):
+        of_planes = make_target(
+            0, predicted[..., None], planes, grid(), region=Region(), reference=reference
+        )
+        of_map = explained(reference)
+        np.testing.assert_array_equal(of_planes.region, of_map.region)
+        np.testing.assert_array_equal(of_planes.segment, of_map.segment)
     # Nobody looks at the ground truth of a prediction.
     np.testing.assert_array_equal(explained("prediction").segment, predicted)
 
@@ -257,13 +268,17 @@ def test_labels_take_the_form_of_the_predictions():
         planes_of(labels[:, :1], overlapping)
     np.testing.assert_array_equal(planes[..., 1], labels == 2)
     np.testing.assert_array_equal(planes_of(planes, overlapping), planes)
+    # Where nobody knows the class, it is known of none.
+    unknown = planes_of(np.array([[IGNORED, 1], [2, 2]]), overlapping)
+    np.testing.assert_array_equal(unknown[0, 0], [IGNORED, IGNORED])
+    np.testing.assert_array_equal(unknown.reshape(-1, 2)[1:], planes.reshape(-1, 2)[1:])
+    np.testing.assert_array_equal(planes_of(unknown, overlapping), unknown)
     exclusive = OutputSpec(class_names=("background", "whole"))
     assert planes_of(labels // 2, exclusive) is not None
     for wrong, output, words in (
         (labels, exclusive, r"scan: label 2 is out of range \(0 to 1\)"),
         (labels + 1, overlapping, r"scan: label 3 is out of range \(0 to 2\)"),
         (labels - 2, overlapping, r"scan: label -2 is out of range"),
-        (labels - 1, overlapping, "pixels of no known class .* need a model whose classes exclude"),
         (planes, exclusive, "scan: .* give a label map"),
         (planes, OutputSpec(class_names=("a", "b", "c"), activation="sigmoid"), "2 planes, the mo"),
     ):
