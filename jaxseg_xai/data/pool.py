@@ -100,7 +100,8 @@ def _check_groups(groups: Collection[str], total: int, fewest: int, refused: str
         raise DataError(
             f"patch pool smaller than needed: all {len(groups)} images that can give patches belong"
             f" to {next(iter(groups))}, and slices of one volume or images of one patient are no"
-            f" other images to each other; add another one{refused}"
+            f" other images to each other; add another one, or say with data.group what belongs "
+            f"together{refused}"
         )
     needed = "at least two are needed, as an image never gets its own"
     raise DataError(
