@@ -16,6 +16,8 @@ from jaxseg_xai.incremental.rules import Dims, Operand, Rule, dense, rule_of
 from jaxseg_xai.program.costs import flops_of
 from jaxseg_xai.program.trace import Atom, Equation, Program, trace
 
+#: Share of an axis from which all of it is read for pixels that are far apart.
+_MOSTLY = 0.75
 #: Axes of the images that have windows; whoever plans asks, and computes others whole.
 WINDOW_RANK = 2
 
@@ -261,7 +263,7 @@ class _Planner:
         out = equation.outputs[0]
         window = windows[out]
         frames = tuple(
-            self._frames(atom, r, window)
+            self._frames(atom, rule, r, window)
             for atom, r in zip(equation.inputs, rule.reach, strict=True)
         )
         shapes = (
@@ -285,7 +287,9 @@ class _Planner:
             dense_flops=flops,
         )
 
-    def _frames(self, atom: Atom, reach: Mapping, window: Windows) -> Windows | None:
+    def _frames(
+        self, atom: Atom, rule: Rule, reach: Mapping, window: Windows
+    ) -> Windows | None:
         """What an output window reads of an input; None for what does not depend on the image."""
         if not isinstance(atom, int) or atom not in self.program.of_image:
             return None
@@ -295,11 +299,17 @@ class _Planner:
                 frames[axis] = Window("block", np.zeros(len(self.blocks[axis]), int), size)
                 continue
             start, extent = window[axis].start, window[axis].size
+            if rule.pads and extent == len(reach[axis].lo):
+                frames[axis] = Window(window[axis].of, np.zeros_like(start), size)
+                continue
             before = max(0, -int(start.min()))
             after = max(0, int(start.max()) + extent - len(reach[axis].lo))
             found = intervals.frames(intervals.extended(reach[axis], before, after), extent)
             found = Intervals(found.lo[start + before], found.hi[start + before])
             lo, frame = found.lo, found.size
+            apart = rule.taps.get(axis, frame) * extent < frame
+            if apart and not self.anchors and frame >= _MOSTLY * size:
+                lo, frame = np.zeros_like(start), size
             if np.ptp(found.hi - found.lo):  # more here, less there (interpolations)
                 anchored = self.anchors and self.anchors.window(atom, axis, found, size)
                 # Never past the border.

@@ -3,9 +3,13 @@
 XLA's CPU backend has two libraries for convolutions. The faster one (YNNPACK) gets those of 3x3 and
 larger kernels and more than 16 input or output channels, and is slow where nothing is padded. So
 convolutions between few channels compute several pixels at once, those between many are Winograd's,
-and others get a row of padding.
+and others get a row of padding. Depthwise ones and those of small groups, which both do at a tenth of
+the speed or less, are sums of shifted images.
 """
 
+import functools
+import itertools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -22,6 +26,9 @@ textbook = jax.make_user_context(False)
 _FEW_CHANNELS = 16
 #: Output channels that keep it busy, and the most neighbours that are worth joining.
 _ENOUGH, _MOST_PIXELS = 32, 8
+#: Channels of a group up to which a sum of shifted images is faster than a grouped convolution, and
+#: summands up to which it compiles quickly.
+_SMALL_GROUP, _MOST_TERMS = 8, 80
 
 
 def convolve(
@@ -33,7 +40,8 @@ def convolve(
 ) -> jax.Array:
     """Correlate images [B, *S, C] with a kernel [*k, C, O]: [B, *S', O].
 
-    Volumes are convolved as `lax` does it; what follows is about images.
+    Taps of the kernel that see nothing but padding are left out. Volumes are convolved as `lax`
+    does it; what follows is about images.
 
     Args:
       x: images.
@@ -42,6 +50,8 @@ def convolve(
       dilation: of the kernel.
       precision: of `lax.conv_general_dilated`.
     """
+    if not textbook.value:
+        kernel, padding = _seen(x, kernel, padding, dilation)
     on_cpu = jax.default_backend() == "cpu" and not textbook.value
     image = x.dtype == jnp.float32 and x.ndim == 4
     fast = on_cpu and image and min(kernel.shape[:2]) >= 3
@@ -52,6 +62,94 @@ def convolve(
     if fast and not any(map(any, padding)):
         return plain(x, kernel, (1, 1), ((1, 0), (0, 0)), dilation, precision)[:, 1:]
     return plain(x, kernel, (1,) * len(padding), padding, dilation, precision)
+
+
+def seen_taps(
+    size: int, found: int, taps: int, low: int, *, dilation: int, stride: int = 1
+) -> range:
+    """The taps of a kernel that see a pixel of an axis: of one dilated widely the middle only.
+
+    Args:
+      size: of the axis.
+      found: output pixels.
+      taps: of the kernel.
+      low: pixels of padding before the axis.
+      dilation: from one tap to the next.
+      stride: from one output pixel to the next.
+    """
+    last = (found - 1) * stride
+    sees = [t for t in range(taps) if t * dilation - low < size and t * dilation - low + last >= 0]
+    return range(sees[0], sees[-1] + 1) if sees and found > 0 else range(taps)
+
+
+def _seen(
+    x: jax.Array,
+    kernel: jax.Array,
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> tuple[jax.Array, Sequence[tuple[int, int]]]:
+    """The part of a kernel that sees the images, and the padding that it needs."""
+    ends = []
+    for axis, ((low, high), d) in enumerate(zip(padding, dilation, strict=True)):
+        size, taps = x.shape[1 + axis], kernel.shape[axis]
+        seen = seen_taps(size, size + low + high - (taps - 1) * d, taps, low, dilation=d)
+        kernel = lax.slice_in_dim(kernel, seen.start, seen.stop, axis=axis)
+        ends.append((low - seen.start * d, high - (taps - seen.stop) * d))
+    return kernel, ends
+
+
+def grouped_pays(x: jax.Array, kernel: jax.Array, groups: int) -> bool:
+    """Whether `grouped` is faster than what `lax` does with so many groups of channels."""
+    return (
+        jax.default_backend() == "cpu"
+        and not textbook.value
+        and x.dtype == jnp.float32
+        and groups > 1
+        and kernel.shape[-2] <= _SMALL_GROUP
+        and math.prod(kernel.shape[:-1]) <= _MOST_TERMS
+    )
+
+
+def grouped(
+    x: jax.Array,
+    kernel: jax.Array,
+    groups: int,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> jax.Array:
+    """Correlate each of the groups of channels of images [B, *S, C] on its own.
+
+    Args:
+      x: images.
+      kernel: [*k, C / groups, O], group after group.
+      groups: how many.
+      strides: of every axis of S, in pixels.
+      padding: (low, high) of every axis of S in pixels.
+      dilation: of the kernel.
+
+    Returns:
+      [B, *S', O].
+    """
+    *size, members, outputs = kernel.shape
+    around = [(0, 0, 0), *((*ends, 0) for ends in padding), (0, 0, 0)]
+    # Else XLA computes what comes before once for every tap.
+    x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), around))
+    # The first channel of every group for all outputs of it, the second ones, ...
+    each = [jnp.repeat(x[..., i::members], outputs // groups, -1) for i in range(members)]
+    lasts = [
+        (n - (k - 1) * d - 1) // s * s
+        for n, k, s, d in zip(x.shape[1:-1], size, strides, dilation, strict=True)
+    ]
+    terms = []
+    for *tap, member in itertools.product(*map(range, (*size, members))):
+        first = [t * d for t, d in zip(tap, dilation, strict=True)]
+        end = [low + last + 1 for low, last in zip(first, lasts, strict=True)]
+        part = lax.slice(
+            each[member], (0, *first, 0), (len(x), *end, outputs), (1, *strides, 1)
+        )
+        terms.append(part * kernel[(*tap, member)])
+    return functools.reduce(jnp.add, terms)
 
 
 def plain(x, kernel, strides, padding, dilation, precision) -> jax.Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxseg_xai.ops.convolution import convolve, plain, textbook
+from jaxseg_xai.ops.convolution import convolve, grouped, grouped_pays, plain, textbook
 from jaxseg_xai.ops.interpolation import along_axis, linear_matrix
 
 
@@ -29,7 +29,7 @@ def conv_general_dilated(
     """`lax.conv_general_dilated` whose input gradient is an ordinary forward convolution.
 
     Made to be passed to `nnx.Conv(conv_general_dilated=...)`. Strided, input-dilated and grouped
-    convolutions go to `lax` unchanged. Inside loops on CPU JAX's own transpose rule is much slower
+    convolutions go to `lax` unchanged, but for small groups on CPU. Inside loops on CPU JAX's own transpose rule is much slower
     than outside (jax issue 12868); an ordinary convolution is not. Reverse mode only.
 
     Args:
@@ -46,20 +46,19 @@ def conv_general_dilated(
     """
     rank = lhs.ndim - 2
     dilation = tuple(rhs_dilation or (1,) * rank)
-    plain = (
-        set(window_strides) == {1}
-        and set(lhs_dilation or (1,)) == {1}
-        and kwargs.get("feature_group_count", 1) == 1
-        and kwargs.get("preferred_element_type") is None
-        and rank in (2, 3)
-    )
-    if not plain:
+    groups = kwargs.get("feature_group_count", 1)
+    usual = set(lhs_dilation or (1,)) == {1} and kwargs.get("preferred_element_type") is None
+    plain = usual and set(window_strides) == {1} and groups == 1 and rank in (2, 3)
+    apart = usual and grouped_pays(lhs, rhs, groups)
+    if not (plain or apart):
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, **kwargs
         )
     if isinstance(padding, str):
         extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], dilation, strict=True)]
         padding = lax.padtype_to_pads(lhs.shape[1:-1], extent, window_strides, padding)
+    if apart:
+        return grouped(lhs, rhs, groups, window_strides, padding, dilation)
     # The backward pass is traced later, when the default may be another.
     default = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     precision = kwargs.get("precision") or default

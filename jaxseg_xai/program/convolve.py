@@ -9,6 +9,9 @@ from jax import lax
 from jaxseg_xai.core.types import Array
 from jaxseg_xai.ops.layers import conv_general_dilated
 
+#: [B, H, W, C] with [h, w, C, O], as `lax` writes it.
+_NUMBERS = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
 
 def convolve(
     params: Mapping[str, Any], operands: Sequence[Array], padding: Sequence[tuple[int, int]]
@@ -23,25 +26,24 @@ def convolve(
       operands: image and kernel.
       padding: per spatial axis.
     """
-    if not _is_plain(params):
+    if not _is_ours(params):
         return lax.conv_general_dilated_p.bind(*operands, **{**params, "padding": tuple(padding)})
     image, kernel = map(jnp.asarray, operands)
     return conv_general_dilated(
         image,
         kernel,
-        (1, 1),
+        params["window_strides"],
         padding,
-        rhs_dilation=params["rhs_dilation"],
+        params["lhs_dilation"],
+        params["rhs_dilation"],
+        dimension_numbers=params["dimension_numbers"],
+        feature_group_count=params["feature_group_count"],
         precision=params["precision"],
+        preferred_element_type=params["preferred_element_type"],
     )
 
 
-def _is_plain(params: Mapping[str, Any]) -> bool:
-    """Whether the library has a faster form: two axes, stride one, not grouped."""
-    numbers = params["dimension_numbers"]
-    return (
-        tuple(numbers) == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-        and set(params["window_strides"]) == set(params["lhs_dilation"]) == {1}
-        and params["feature_group_count"] == params["batch_group_count"] == 1
-        and params["preferred_element_type"] is None
-    )
+def _is_ours(params: Mapping[str, Any]) -> bool:
+    """Whether the library's form may take it: images, in the order of axes that it knows."""
+    numbers = tuple(params["dimension_numbers"])
+    return numbers == _NUMBERS and params["batch_group_count"] == 1

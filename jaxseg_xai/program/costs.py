@@ -6,6 +6,8 @@ from typing import Any
 
 from jax.extend import core
 
+from jaxseg_xai.ops.convolution import seen_taps
+
 _NAMES = """
 while fft cholesky eigh qr svd triangular_solve lu ragged_dot conv_general_dilated_local
 pallas_call ffi_call custom_call pure_callback reduce_window select_and_scatter_add
@@ -22,18 +24,33 @@ def flops_of(
 ) -> int:
     """FLOPs of an equation with inputs and outputs of these shapes; 0 for all else than products.
 
-    A transposed convolution is counted without the zeros between its input's pixels.
+    A transposed convolution is counted without the zeros between its input's pixels, and widely
+    dilated ones without the taps that see nothing but padding.
     """
     if name == "conv_general_dilated":
-        kernel = inputs[1]
-        taps = math.prod(kernel) // kernel[params["dimension_numbers"].rhs_spec[0]]
-        return 2 * math.prod(outputs[0]) * taps // math.prod(params["lhs_dilation"])
+        return 2 * math.prod(outputs[0]) * _terms(params, *inputs, outputs[0])
     if name == "dot_general":
         (summed, _), _ = params["dimension_numbers"]
         return 2 * math.prod(outputs[0]) * math.prod(inputs[0][d] for d in summed)
     if name == "cond":
         return max(_inside(branch)[0] for branch in params["branches"])
     return params.get("length", 1) * sum(_inside(body)[0] for body in _bodies(params))
+
+
+def _terms(
+    params: Mapping[str, Any],
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
+    found: tuple[int, ...],
+) -> int:
+    """Products that a value of a convolution sums up."""
+    numbers, terms = params["dimension_numbers"], kernel[params["dimension_numbers"].rhs_spec[1]]
+    for i, (low, _) in enumerate(params["padding"]):
+        spread, sizes = params["lhs_dilation"][i], [image[numbers.lhs_spec[2 + i]]]
+        sizes += [found[numbers.out_spec[2 + i]], kernel[numbers.rhs_spec[2 + i]]]
+        step = {"dilation": params["rhs_dilation"][i], "stride": params["window_strides"][i]}
+        terms *= len(seen_taps(*sizes, low, **step)) if spread == 1 else sizes[2]
+    return terms // math.prod(params["lhs_dilation"]) or 1
 
 
 def uncounted_in(name: str, params: Mapping[str, Any]) -> set[str]:

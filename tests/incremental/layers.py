@@ -233,6 +233,8 @@ def top_and_sorted(x):
 WINDOWED = {
     "conv-strides": conv((3, 5), strides=(2, 3)),
     "conv-dilated": conv((3, 2), dilation=(2, 3)),
+    "conv-widely-dilated": conv((3, 2), dilation=(11, 12), padding=((11, 11), (4, 8))),
+    "conv-dilated-past-the-border": conv((3, 3), dilation=(40, 11)),
     "conv-strided-dilated": conv((2, 3), strides=(3, 2), dilation=(3, 2), padding="VALID"),
     "conv-asymmetric": conv((4, 2), padding=((3, 0), (0, 2))),
     "conv-wide-padding": conv((3, 3), padding=((5, 4), (0, 6))),

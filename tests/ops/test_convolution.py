@@ -70,6 +70,62 @@ def test_larger_and_dilated_kernels(dilation):
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("padding", "dilation"),
+    [(((30, 30), (30, 30)), (30, 30)), (((12, 0), (3, 20)), (6, 11)), (((0, 0), (9, 9)), (1, 9))],
+)
+def test_taps_that_see_nothing_but_padding_are_left_out(padding, dilation):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(1, 13, 9, 24)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 24, 20)).astype(np.float32)
+    expected = plain(x, kernel, (1, 1), padding, dilation, None)
+    found = convolve(x, kernel, padding, dilation, None)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=5e-5)
+    (equation,) = [
+        e for e in jax.make_jaxpr(convolve, (2, 3, 4))(x, kernel, padding, dilation, None).eqns
+        if e.primitive.name == "conv_general_dilated"
+    ]
+    size = [
+        sum(any(0 <= o - low + t * d < n for o in range(n + low + high - 2 * d)) for t in range(3))
+        for n, (low, high), d in zip((13, 9), padding, dilation, strict=True)
+    ]
+    assert list(equation.invars[1].aval.shape[:2]) == size
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups", "size", "options"),
+    [
+        (6, 6, 6, (3, 5), {"padding": "SAME"}),
+        (4, 8, 4, (3, 3), {"padding": ((0, 0), (2, 1)), "strides": (2, 1)}),
+        (6, 9, 3, (3, 3), {"padding": "SAME", "dilation": (2, 3), "strides": (1, 2)}),
+        (8, 2, 2, (1, 1), {"padding": "VALID"}),
+    ],
+)
+def test_a_convolution_of_small_groups_is_a_sum_of_shifted_images(
+    channels, outputs, groups, size, options
+):
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(2, 9, 10, channels)).astype(np.float32)
+    kernel = rng.normal(size=(*size, channels // groups, outputs)).astype(np.float32)
+    args = (options.get("strides", (1, 1)), options["padding"], None, options.get("dilation"))
+    more = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+
+    def both(convolution):
+        def summed(x, kernel):
+            y = convolution(x, kernel, *args, **more)
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.grad(summed, (0, 1), has_aux=True)(x, kernel)
+
+    text = str(jax.make_jaxpr(lambda: both(layers.conv_general_dilated))())
+    assert "conv_general_dilated" not in text
+    found, expected = both(layers.conv_general_dilated), both(lax.conv_general_dilated)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
 def test_the_textbook_form_is_one_convolution_even_where_the_fast_one_is_cached():
     x, kernel = jnp.ones((1, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
 

@@ -86,7 +86,7 @@ def test_input_gradient_is_a_forward_convolution_without_weight_gradient_in_a_sc
 
 @pytest.mark.parametrize(
     "options",
-    [{"strides": 2}, {"feature_group_count": 3}, {"input_dilation": 2}],
+    [{"strides": 2}, {"feature_group_count": 3, "input_dilation": 2}, {"input_dilation": 2}],
 )
 def test_other_convolutions_go_to_lax(options):
     options = options | {"padding": 1}  # lax refuses names of paddings with input dilation

@@ -77,6 +77,10 @@ class Rule:
         per operand the axis -> window of its frame) -> windows of the outputs. Windows may leave
         the image; what is computed there is never looked at.
       align: axis -> output windows begin at multiples of this.
+      pads: whether `apply` puts the equation's own padding around where the window is all of an axis:
+        then it wants all of its input's.
+      taps: axis -> pixels, far apart, that an output pixel reads: where they are fewer than those
+        between them, `apply` may be given all of the axis and picks them.
       outside: what the operation sees beyond the border of its input.
       contracted: axis of the image that is summed over, where only the frame takes part in it.
       why_dense: why it has no windows, or "".
@@ -86,6 +90,8 @@ class Rule:
     reach: tuple[Mapping[str, Reach], ...]
     apply: Callable[[list[Array], Spans, "Reads"], Sequence[Array]]
     align: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    pads: bool = False
+    taps: Mapping[str, int] = dataclasses.field(default_factory=dict)
     outside: float = 0.0
     contracted: str = ""
     why_dense: str = ""

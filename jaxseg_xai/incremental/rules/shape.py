@@ -121,11 +121,19 @@ def pad(equation, operands, shapes) -> Rule:
             if interior:
                 raise NoRuleError("padding between pixels")
             reach[axis] = strided(shapes[0][d], first=-low, stride=1, extent=1)
-            config[d] = (0, 0, 0)
+
+    def apply(frames: list[Array], window: Spans, _: Reads) -> list[Array]:
+        own = [
+            entry if axis is None or window[axis].size == n else (0, 0, 0)
+            for axis, n, entry in zip(image.dims, shapes[0], config, strict=True)
+        ]
+        return [lax.pad(frames[0], frames[1], own)]
+
     return Rule(
         dims=(image.dims,),
         reach=(reach, {}),
-        apply=lambda frames, *_: [lax.pad(frames[0], frames[1], config)],
+        apply=apply,
+        pads=True,
         outside=float(value.constant),
     )
 
