@@ -1,6 +1,7 @@
 """A plan: which windows of which layers an intervention on a block makes necessary to compute."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxseg_xai.incremental.table import PlanTable, make_table
 from jaxseg_xai.program.trace import Equation, Program
 
 AXES = ("y", "x")
+#: Share of a forward pass's FLOPs from which windows do not pay for what is moved around them.
+_WHOLE = 0.9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,20 +110,29 @@ class Plan:
         return {axis: size for axis, size in pairs if axis}
 
     @property
+    def saves_nothing(self) -> bool:
+        """Whether the whole model does as well: everything reaches everything, layer by layer."""
+        reached = all(reaches.all() for reaches in self.reaches.values())
+        return reached and self.flops > _WHOLE * self.dense_flops
+
+    @property
     def window_bytes(self) -> int:
         """Of all windows of one intervention together: an upper bound of what it needs."""
-        total = 0
-        for value, windows in self.windows.items():
-            shape = self.program.shapes[value]
-            share = np.prod(
-                [
-                    windows[a].size / n
-                    for a, n in zip(self.dims[value], shape.shape, strict=True)
-                    if a
-                ]
-            )
-            total += int(np.prod(shape.shape) * share) * shape.dtype.itemsize
-        return total // self.num_patches
+        return sum(map(self._bytes, self.windows))
+
+    @property
+    def largest_window_bytes(self) -> int:
+        """Of the largest window of one intervention."""
+        return max(map(self._bytes, self.windows))
+
+    def _bytes(self, value: int) -> int:
+        """Of a value's windows of one intervention; of all of it, what is no window."""
+        shape, windows = self.program.shapes[value], self.windows[value]
+        sizes = [
+            windows[axis].size if axis else n
+            for axis, n in zip(self.dims[value], shape.shape, strict=True)
+        ]
+        return math.prod(sizes) * shape.dtype.itemsize // self.num_patches
 
     @property
     def output_windows(self) -> Windows:

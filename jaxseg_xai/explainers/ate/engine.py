@@ -6,7 +6,7 @@ changed image is evaluated is its own matter: in windows (`windowed`), or as a w
 
 import dataclasses
 import functools
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +111,7 @@ class Engine:
     @classmethod
     def build(
         cls, segmenter: Segmenter, variables: Any, outcome: Outcome, work: Work, mesh: Mesh
-    ) -> Self:
+    ) -> "Engine":
         """The engine of a model for some work, on the devices of a mesh."""
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,13 @@ from jax.sharding import Mesh
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers.ate.engine import Engine, Started, Work
+from jaxseg_xai.explainers.ate.whole import WholeEngine
 from jaxseg_xai.incremental import Place, Plan, intervene, make_plan, operands_of, prepare
 from jaxseg_xai.outcomes import Outcome
 
-#: Interventions that a CPU core evaluates at a time: small windows stay in its cache.
-_CPU_BATCH = 10
+#: Interventions that a CPU core evaluates at a time, and bytes that a window of all of them should
+#: have at most: small windows stay in its cache.
+_CPU_BATCH, _CPU_BYTES = 10, 2**22
 #: Share of an accelerator's memory for the windows of one batch, and the most that helps.
 _MEMORY_SHARE, _MOST = 0.25, 4096
 
@@ -34,8 +36,8 @@ class WindowedEngine(Engine):
     @classmethod
     def build(
         cls, segmenter: Segmenter, variables: Any, outcome: Outcome, work: Work, mesh: Mesh
-    ) -> Self:
-        """See `Engine.build`."""
+    ) -> Engine:
+        """See `Engine.build`; one for whole images where windows would save nothing."""
         rows, columns, channels = work.shape
         plan_for = functools.partial(
             make_plan,
@@ -45,8 +47,13 @@ class WindowedEngine(Engine):
             block=(min(work.block_size, rows), min(work.block_size, columns)),
             region=(work.box[0], work.box[1]),
         )
-        batch_size = work.batch_size or _fitting(mesh.devices.flat[0], plan_for, work.num_regions)
+        plan = plan_for(num_patches=work.per_call(work.batch_size or _CPU_BATCH))
+        if plan.saves_nothing:
+            return WholeEngine.build(segmenter, variables, outcome, work, mesh)
+        batch_size = work.batch_size or _fitting(mesh.devices.flat[0], plan, work.num_regions)
         per_call = work.per_call(batch_size)
+        if per_call != plan.num_patches:
+            plan = plan_for(num_patches=per_call)
         # No more lanes than give every device some.
         calls = math.prod(work.grid) * -(-work.num_patches // per_call)
         return cls(
@@ -56,7 +63,7 @@ class WindowedEngine(Engine):
             per_call=per_call,
             lanes=min(max(1, batch_size // per_call), -(-calls // mesh.size)),
             num_devices=mesh.size,
-            plan=plan_for(num_patches=per_call),
+            plan=plan,
         )
 
     def start(self, variables: Any, image: jax.Array, targets: SegmentTarget) -> Started:
@@ -85,12 +92,11 @@ class WindowedEngine(Engine):
         return intervene(self.plan, started.prepared, place, patches[:, :height, :width])
 
 
-def _fitting(device: Any, plan_for: Any, num_regions: int) -> int:
+def _fitting(device: Any, plan: Plan, num_regions: int) -> int:
     """Interventions at a time that a device has room for."""
     if device.platform == "cpu":
-        return _CPU_BATCH
+        return max(1, min(_CPU_BATCH, _CPU_BYTES // plan.largest_window_bytes))
     limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30)
-    plan = plan_for(num_patches=1)
     # Every region has a number per pixel of the box.
     needed = plan.window_bytes + 4 * num_regions * plan.region[0] * plan.region[1]
     return int(min(_MOST, max(1, _MEMORY_SHARE * limit // needed)))
