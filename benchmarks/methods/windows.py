@@ -8,19 +8,25 @@ import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks.agree.verdict import Bound, Validation, all_of, explained, judge
-from benchmarks.arrays import even
+from benchmarks.arrays import Inputs, even
 from benchmarks.harness.settings import Settings
+from benchmarks.harness.timing import timed
 from benchmarks.methods.ate import AteCase, drawn, outside, plan_of
 from benchmarks.methods.base import Prepared, Ran
-from benchmarks.methods.inputs import BOX_SIDE, Pictures, channels_of, inputs_of, predictor
+from benchmarks.methods.inputs import BOX_SIDE, Pictures, channels_of, predictor
+from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.ate.engine import Engine
 from jaxseg_xai.explainers.ate.whole import WholeEngine
 from jaxseg_xai.models import Bundle
+from jaxseg_xai.sweeps.regions import Region, find_region
 
 _WHOLE = "ours, whole images"
 #: Largest difference of two effects, in points of the mean probability.
 _TOLERANCE = 1e-3
+#: Seconds that a repetition may take, of either way: of slow models fewer draws and blocks are
+#: evaluated, and the record says how many.
+_SECONDS = 8.0
 
 
 @jax.tree_util.register_dataclass
@@ -34,17 +40,31 @@ class _WholeAte(Ate):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WindowsCase(AteCase):
-    """Some blocks of one image, and one of them with the whole model."""
+    """Some blocks of one image, and one of them with the whole model; of slow models fewer."""
 
     has_peers: bool = False
 
     def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         image = Pictures(settings.size, channels_of(bundle))[0].image[None]
+        predict = predictor(bundle)
+        predict(image[0])  # compiles
+        labels, forward = timed(lambda: predict(image[0]))
         # What a random network finds most of: there is always such a class.
-        most = np.argmax(np.bincount(predictor(bundle)(image[0]).ravel()))
-        inputs = inputs_of(bundle, image, np.array([most], np.int32), explainer)
-        inputs = drawn(bundle, inputs, explainer)
-        few = even(outside(inputs, explainer), settings.blocks or inputs.images.size)
+        most = np.argmax(np.bincount(labels.ravel()))
+        region = find_region(labels == most, Region(kind="box", side=min(BOX_SIDE, settings.size)))
+        targets = SegmentTarget(
+            class_index=np.array([most], np.int32),
+            region=region[None],
+            reference=labels[None] == most,
+        )
+        explainer = dataclasses.replace(
+            explainer, num_patches=_fitting(forward, 2, explainer.num_patches)
+        )
+        plan = plan_of(bundle, settings.size, explainer.block_size, BOX_SIDE)
+        each = forward * explainer.num_patches * plan.flops / plan.dense_flops
+        inputs = drawn(bundle, Inputs(images=image, targets=targets), explainer)
+        available = outside(inputs, explainer)
+        few = even(available, _fitting(each, 1, settings.blocks or inputs.images.size))
         one, places = np.zeros_like(few), np.argwhere(few)
         one[tuple(places[len(places) // 2])] = True
         whole = _WholeAte(**vars(explainer))
@@ -66,7 +86,9 @@ class WindowsCase(AteCase):
         fewer, faster = plan.dense_flops * made["ours"] / flops, each[_WHOLE] / each["ours"]
         row = {
             "architecture": settings.model,
+            "blocks": int(ran.main.inputs.blocks.sum()),
             "interventions": made["ours"],
+            "interventions with the whole model": made[_WHOLE],
             "times fewer FLOPs an intervention": plan.dense_flops / plan.flops,
             "with the image's own pass": fewer,
             "times faster": faster,
@@ -90,6 +112,11 @@ class WindowsCase(AteCase):
             why="the same draws on the same block, in windows and through the whole model",
         )
         return all_of({"status": explained(ran.found), "whole images": same})
+
+
+def _fitting(seconds: float, fewest: int, most: int) -> int:
+    """How many of what takes so many seconds each a repetition has time for."""
+    return max(fewest, min(most, int(_SECONDS / seconds)))
 
 
 WINDOWS = WindowsCase(

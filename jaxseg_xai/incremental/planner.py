@@ -13,6 +13,7 @@ from jaxseg_xai.incremental.intervals import Intervals
 from jaxseg_xai.incremental.plan import AXES, Plan, Step, Window, Windows
 from jaxseg_xai.incremental.positions import block_starts, check_sizes, check_step
 from jaxseg_xai.incremental.rules import Dims, Operand, Rule, dense, rule_of
+from jaxseg_xai.program.batches import for_one_image
 from jaxseg_xai.program.costs import flops_of
 from jaxseg_xai.program.trace import Atom, Equation, Program, trace
 
@@ -71,11 +72,13 @@ def make_plan(
     program, base = traced(num_patches), traced(1)
     # What is merged with the batch shows in the shapes for several images.
     several = traced(2) if num_patches == 1 else program
+    why = ""
+    if _structure(several) != _structure(base):  # `jnp.matmul` leaves out batches of one
+        base = for_one_image(base, traced(2), traced(3)) or base
+        program = base if num_patches == 1 else program
     if any(_structure(other) != _structure(base) for other in (program, several)):
         why = "the model computes something else for one image than for several"
         program, base, several = (traced(count, whole=True) for count in (num_patches, 1, 2))
-    else:
-        why = ""
     steps = block_step or (None, None)
     blocks = {
         axis: block_starts(n, side, step)
@@ -287,9 +290,7 @@ class _Planner:
             dense_flops=flops,
         )
 
-    def _frames(
-        self, atom: Atom, rule: Rule, reach: Mapping, window: Windows
-    ) -> Windows | None:
+    def _frames(self, atom: Atom, rule: Rule, reach: Mapping, window: Windows) -> Windows | None:
         """What an output window reads of an input; None for what does not depend on the image."""
         if not isinstance(atom, int) or atom not in self.program.of_image:
             return None

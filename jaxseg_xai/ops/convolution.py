@@ -3,8 +3,8 @@
 XLA's CPU backend has two libraries for convolutions. The faster one (YNNPACK) gets those of 3x3 and
 larger kernels and more than 16 input or output channels, and is slow where nothing is padded. So
 convolutions between few channels compute several pixels at once, those between many are Winograd's,
-and others get a row of padding. Depthwise ones and those of small groups, which both do at a tenth of
-the speed or less, are sums of shifted images.
+and others get a row of padding. Depthwise ones and those of small groups, which both do at a tenth
+of the speed or less, are sums of shifted images.
 """
 
 import functools
@@ -145,9 +145,7 @@ def grouped(
     for *tap, member in itertools.product(*map(range, (*size, members))):
         first = [t * d for t, d in zip(tap, dilation, strict=True)]
         end = [low + last + 1 for low, last in zip(first, lasts, strict=True)]
-        part = lax.slice(
-            each[member], (0, *first, 0), (len(x), *end, outputs), (1, *strides, 1)
-        )
+        part = lax.slice(each[member], (0, *first, 0), (len(x), *end, outputs), (1, *strides, 1))
         terms.append(part * kernel[(*tap, member)])
     return functools.reduce(jnp.add, terms)
 

@@ -29,8 +29,9 @@ def conv_general_dilated(
     """`lax.conv_general_dilated` whose input gradient is an ordinary forward convolution.
 
     Made to be passed to `nnx.Conv(conv_general_dilated=...)`. Strided, input-dilated and grouped
-    convolutions go to `lax` unchanged, but for small groups on CPU. Inside loops on CPU JAX's own transpose rule is much slower
-    than outside (jax issue 12868); an ordinary convolution is not. Reverse mode only.
+    convolutions go to `lax` unchanged, but for those of small groups on CPU. Inside loops on CPU
+    JAX's own transpose rule is much slower than outside (jax issue 12868); an ordinary convolution
+    is not. Reverse mode only.
 
     Args:
       lhs: images or volumes [B, *S, C].

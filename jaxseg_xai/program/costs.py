@@ -28,7 +28,7 @@ def flops_of(
     dilated ones without the taps that see nothing but padding.
     """
     if name == "conv_general_dilated":
-        return 2 * math.prod(outputs[0]) * _terms(params, *inputs, outputs[0])
+        return 2 * math.prod(outputs[0]) * _terms(params, inputs[0], inputs[1], outputs[0])
     if name == "dot_general":
         (summed, _), _ = params["dimension_numbers"]
         return 2 * math.prod(outputs[0]) * math.prod(inputs[0][d] for d in summed)
@@ -46,10 +46,12 @@ def _terms(
     """Products that a value of a convolution sums up."""
     numbers, terms = params["dimension_numbers"], kernel[params["dimension_numbers"].rhs_spec[1]]
     for i, (low, _) in enumerate(params["padding"]):
-        spread, sizes = params["lhs_dilation"][i], [image[numbers.lhs_spec[2 + i]]]
-        sizes += [found[numbers.out_spec[2 + i]], kernel[numbers.rhs_spec[2 + i]]]
-        step = {"dilation": params["rhs_dilation"][i], "stride": params["window_strides"][i]}
-        terms *= len(seen_taps(*sizes, low, **step)) if spread == 1 else sizes[2]
+        size, taps = image[numbers.lhs_spec[2 + i]], kernel[numbers.rhs_spec[2 + i]]
+        if params["lhs_dilation"][i] == 1:
+            outputs, stride = found[numbers.out_spec[2 + i]], params["window_strides"][i]
+            dilation = params["rhs_dilation"][i]
+            taps = len(seen_taps(size, outputs, taps, low, dilation=dilation, stride=stride))
+        terms *= taps
     return terms // math.prod(params["lhs_dilation"]) or 1
 
 

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.types import Status
+from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.explainers.ate import windowed
 from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.ate.engine import Work
 from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.explainers.ate.whole import WholeEngine
 from jaxseg_xai.explainers.ate.windowed import WindowedEngine
+from jaxseg_xai.outcomes import get_outcome
 from tests.explainers import models
 from tests.explainers.ate_inputs import (
     SMALL,
@@ -105,6 +109,45 @@ def test_the_whole_engine_agrees_with_the_windows(monkeypatch):
     whole = run(problem, batch, dataclasses.replace(SMALL, batch_size=4))
     assert built
     chex.assert_trees_all_close(whole, windowed, atol=1e-4)
+
+
+def whole_mean(variables, images):
+    """The blur of the image less its mean: nothing of it has windows."""
+    mean = images.mean((1, 2, 3), keepdims=True)
+    return models.blurred_brightness(variables, images - mean + variables)
+
+
+def built(model, **options):
+    problem = make_problem(model)
+    work = Work(shape=(32, 32, 1), block_size=4, num_regions=1, round_size=None, **options)
+    mesh = device_mesh(jax.devices()[:1])
+    return WindowedEngine.build(
+        problem.segmenter, problem.variables, get_outcome("dice"), work, mesh
+    )
+
+
+def test_where_windows_save_nothing_the_whole_model_runs():
+    options = {"num_patches": 20, "batch_size": None}
+    assert isinstance(built(whole_mean, region_side=None, **options), WholeEngine)
+    assert not isinstance(built(whole_mean, region_side=8, **options), WholeEngine)
+    assert not isinstance(
+        built(models.blurred_brightness, region_side=None, **options), WholeEngine
+    )
+    problem, batch = make_problem(whole_mean), make_batch(image(0)[None])
+    found = run(problem, batch)
+    expected = brute_force(problem, batch, SMALL, SMALL.draw(problem, batch))
+    np.testing.assert_allclose(found.attribution, expected, atol=1e-3)
+    assert np.abs(expected).max() > 0.1
+
+
+def test_large_windows_are_evaluated_few_at_a_time(monkeypatch):
+    options = {"region_side": 8, "num_patches": 20}
+    few = built(models.blurred_brightness, batch_size=None, **options)
+    assert few.per_call == few.plan.num_patches == 10
+    monkeypatch.setattr(windowed, "_CPU_BYTES", 3 * few.plan.largest_window_bytes)
+    fewer = built(models.blurred_brightness, batch_size=None, **options)
+    assert fewer.per_call == fewer.plan.num_patches == 3
+    assert built(models.blurred_brightness, batch_size=5, **options).per_call == 5
 
 
 def test_the_gradient_form_of_a_smooth_outcome():

@@ -233,6 +233,12 @@ def top_and_sorted(x):
 WINDOWED = {
     "conv-strides": conv((3, 5), strides=(2, 3)),
     "conv-dilated": conv((3, 2), dilation=(2, 3)),
+    "matmul": lambda rng: (kernel(rng, C, C), lambda w, x: jnp.matmul(x, w)),
+    "matmul-batched": lambda rng: (
+        kernel(rng, C, C),
+        lambda w, x: x @ jnp.broadcast_to(w, (*x.shape[:2], C, C)),
+    ),
+    "vecmat": lambda rng: (kernel(rng, C, C), lambda w, x: jnp.vecmat(x, w)),
     "conv-widely-dilated": conv((3, 2), dilation=(11, 12), padding=((11, 11), (4, 8))),
     "conv-dilated-past-the-border": conv((3, 3), dilation=(40, 11)),
     "conv-strided-dilated": conv((2, 3), strides=(3, 2), dilation=(3, 2), padding="VALID"),
@@ -319,6 +325,7 @@ WHOLE = {
     "attention-nchw": (attention_nchw, "a reshape that mixes the image's axes"),
     "swin": (window_attention(merged=True), "merges the batch"),
     "swin-shifted": (window_attention(merged=True, roll=1), "merges the batch"),
+    "matmul-rows": (plain(lambda x: x @ x.swapaxes(2, 3) @ x / 20), "every position with every"),
     "axial-attention": (lambda rng: (kernel(rng, 3, C, C), _attend), "every position with every"),
     "roll": (plain(lambda x: jnp.roll(x, (2, -3), (1, 2))), None),
     "scan": (plain(scan_rows), "no rule for scan"),

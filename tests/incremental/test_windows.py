@@ -22,6 +22,7 @@ TOGETHER = [
     ["batch-norm", "layer-norm", "dense", "gelu-softmax", "remat"],
     ["where", "channel-tricks", "stack", "cumulative", "positions"],
     ["conv-groups", "rows-first", "nchw", "depthwise"],
+    ["matmul", "matmul-batched", "vecmat"],
 ]
 ALONE = [name for name in layers.WINDOWED if not any(name in chain for chain in TOGETHER)]
 CHAINS = [*TOGETHER, *([name] for name in ALONE)]

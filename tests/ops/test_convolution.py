@@ -83,7 +83,8 @@ def test_taps_that_see_nothing_but_padding_are_left_out(padding, dilation):
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=5e-5)
     (equation,) = [
-        e for e in jax.make_jaxpr(convolve, (2, 3, 4))(x, kernel, padding, dilation, None).eqns
+        e
+        for e in jax.make_jaxpr(convolve, (2, 3, 4))(x, kernel, padding, dilation, None).eqns
         if e.primitive.name == "conv_general_dilated"
     ]
     size = [

@@ -77,8 +77,8 @@ class Rule:
         per operand the axis -> window of its frame) -> windows of the outputs. Windows may leave
         the image; what is computed there is never looked at.
       align: axis -> output windows begin at multiples of this.
-      pads: whether `apply` puts the equation's own padding around where the window is all of an axis:
-        then it wants all of its input's.
+      pads: whether `apply` puts the equation's own padding around where the window is all of an
+        axis: then it wants all of its input's.
       taps: axis -> pixels, far apart, that an output pixel reads: where they are fewer than those
         between them, `apply` may be given all of the axis and picks them.
       outside: what the operation sees beyond the border of its input.

@@ -107,9 +107,7 @@ class _Axis:
         return (len(self.taps) - 1) * self.dilation + 1
 
     @classmethod
-    def of(
-        cls, params: Any, index: int, size: int, kernel: Sequence[int], outputs: int
-    ) -> "_Axis":
+    def of(cls, params: Any, index: int, size: int, kernel: Sequence[int], outputs: int) -> "_Axis":
         count = kernel[params["dimension_numbers"].rhs_spec[2 + index]]
         stride, spread = params["window_strides"][index], params["lhs_dilation"][index]
         (low, high), d = params["padding"][index], params["rhs_dilation"][index]

@@ -134,6 +134,7 @@ class Mamba(nnx.Module):
             (width,),
             padding=((width - 1, 0),),
             feature_group_count=inner,
+            conv_general_dilated=layers.conv_general_dilated,
             rngs=rngs,
         )
         self.x_proj = nnx.Linear(inner, rank + 2 * num_states, use_bias=False, rngs=rngs)
