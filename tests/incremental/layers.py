@@ -325,7 +325,6 @@ WHOLE = {
     "attention-nchw": (attention_nchw, "a reshape that mixes the image's axes"),
     "swin": (window_attention(merged=True), "merges the batch"),
     "swin-shifted": (window_attention(merged=True, roll=1), "merges the batch"),
-    "matmul-rows": (plain(lambda x: x @ x.swapaxes(2, 3) @ x / 20), "every position with every"),
     "axial-attention": (lambda rng: (kernel(rng, 3, C, C), _attend), "every position with every"),
     "roll": (plain(lambda x: jnp.roll(x, (2, -3), (1, 2))), None),
     "scan": (plain(scan_rows), "no rule for scan"),
@@ -333,4 +332,5 @@ WHOLE = {
     "fft": (plain(lambda x: jnp.fft.ifft(jnp.fft.fft(x, axis=1), axis=1).real), "no rule for fft"),
     "tiled": (plain(lambda x: jnp.tile(x, (1, 2, 1, 1))), "repetitions of the whole image"),
     "transposed-image": (plain(lambda x: x.swapaxes(1, 2)), None),
+    "matmul-rows": (plain(lambda x: x @ x.swapaxes(2, 3) @ x / 20), "every position with every"),
 }
