@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import tyro
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.parse import from_table, toml_of
 from jaxseg_xai.sweeps.engine import Times
 from jaxseg_xai.sweeps.run import SweepResult
 from jaxseg_xai.sweeps.sizes import say_effect
@@ -69,12 +68,9 @@ def config_file(arguments: list[str]) -> tuple[Path | None, list[str]]:
 
 def read_toml(path: Path, cls: type) -> Any:
     """Read a configuration dataclass from TOML; unknown keys and wrong types are errors."""
+    table = toml_of(path)
     try:
-        return from_table(cls, tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; check the path of --config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+        return from_table(cls, table)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 

@@ -1,16 +1,50 @@
-"""Parsed JSON or TOML into configuration dataclasses; unknown keys and wrong types are errors."""
+"""JSON and TOML into configuration dataclasses; unknown keys and wrong types are errors."""
 
 import dataclasses
 import json
+import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
 
-from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError, shortened
 
 T = TypeVar("T")
+
+
+def json_of(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no JSON, or nested too deep.
+    """
+    return _read(path, json.loads)
+
+
+def toml_of(path: Path) -> dict[str, Any]:
+    """The table in a TOML file.
+
+    Raises:
+      ConfigError: it cannot be read, or is no TOML; in one line that names it.
+    """
+    try:
+        return _read(path, tomllib.loads)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; check the path of --config") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not TOML: {shortened(str(error))}") from None
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    text = path.read_text(encoding="utf-8-sig")  # some editors of Windows begin with a mark
+    try:
+        return parse(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def from_table(cls: type[T], table: Mapping[str, Any]) -> T:
@@ -34,9 +68,12 @@ def from_table(cls: type[T], table: Mapping[str, Any]) -> T:
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "unexpected_keyword_argument":
             names = ", ".join(_keys_beside(cls, first["loc"]))
-            raise ConfigError(f"unknown key {key}; the keys are {names}") from None
+            raise ConfigError(f"unknown key {shortened(key)}; the keys are {names}") from None
         problem = first["msg"][0].lower() + first["msg"][1:]
-        raise ConfigError(f"{key} is {first['input']!r}: {problem}") from None
+        found = shortened(repr(first["input"]))
+        raise ConfigError(f"{shortened(key)} is {found}: {shortened(problem)}") from None
+    except RecursionError:
+        raise ConfigError("tables nested too deep") from None
 
 
 def json_value(value: Any) -> Any:

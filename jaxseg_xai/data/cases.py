@@ -1,6 +1,5 @@
 """Cases of one image or volume each, its channels and labels in files of their own."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.parse import json_of
 from jaxseg_xai.core.types import IGNORED, Sample, planes_where_known
 from jaxseg_xai.data import nifti
 from jaxseg_xai.data.checks import Window, check_image, check_index, labels_or_error
@@ -161,7 +161,7 @@ def read_card(folder: Path, keys: Sequence[str], remedy: str) -> Mapping[str, An
     """
     path = folder / CARD
     try:
-        card = json.loads(path.read_text())
+        card = json_of(path)
         missing = [key for key in keys if key not in card]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name the folder that has it") from None

@@ -17,6 +17,8 @@ Window = tuple[float, float]
 
 #: Labels that are stored as floats may be off a whole number by this.
 _LABEL_ROUNDING = 1e-3
+#: Above it floats are whole numbers, but not all of them.
+_EXACT = 2.0**53
 #: The splits of the built-in data sets.
 SPLITS = ("train", "validation", "test")
 
@@ -58,8 +60,10 @@ def check_window(window: Window | None) -> Window | None:
 def apply_window(raw: np.ndarray, window: Window) -> np.ndarray:
     """Map [lo, hi] linearly to [0, 1] and clip; float32 [...] of any `raw` [...]."""
     lo, hi = window
-    scaled = (raw.astype(np.float64) - lo) / (hi - lo)
-    return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+    scaled = raw.astype(np.float64)
+    scaled -= lo  # in place: volumes are large
+    scaled /= hi - lo
+    return np.clip(scaled, 0.0, 1.0, out=scaled).astype(np.float32)
 
 
 def scale_integers(
@@ -80,7 +84,10 @@ def scale_integers(
       DataError: signed integers have no natural range.
     """
     if raw.dtype.kind == "u":
-        return (raw / np.float64(white or np.iinfo(raw.dtype).max)).astype(np.float32)
+        exact = np.float32 if raw.itemsize <= 2 else np.float64
+        return np.divide(raw, exact(white or np.iinfo(raw.dtype).max), dtype=exact).astype(
+            np.float32, copy=False
+        )
     if raw.dtype.kind == "i":
         raise DataError(f"{name}: {raw.dtype} has no natural range; {remedy}")
     return to_float(raw, name)
@@ -90,7 +97,8 @@ def to_float(raw: np.ndarray, name: str) -> np.ndarray:
     """The numbers as they are, as float32; raise `DataError` for complex numbers, text, ..."""
     if raw.dtype.kind not in "buif":
         raise DataError(f"{name}: an image of dtype {raw.dtype}; store it as integers or floats")
-    return raw.astype(np.float32)
+    with np.errstate(over="ignore"):  # an infinity, which `check_image` finds
+        return raw.astype(np.float32)
 
 
 def check_image(
@@ -182,7 +190,7 @@ def check_labels(
         # A scale factor in a NIfTI header leaves 2.9999998 of a 3.
         if not (np.abs(labels - whole) <= _LABEL_ROUNDING).all():
             raise DataError(f"{name}: the label map holds fractions or NaN; store class indices")
-        labels = whole
+        labels = np.clip(whole.astype(np.float64), -_EXACT, _EXACT)  # else integers overflow
     labels, known = (values or LabelValues()).classes(labels)
     low, high = int(labels.min(where=known, initial=0)), int(labels.max(where=known, initial=0))
     limit = len(class_names) or np.iinfo(np.int32).max

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError, MissingExtraError
-from jaxseg_xai.data.readers import guarded
+from jaxseg_xai.data.limits import check_promise
+from jaxseg_xai.data.readers import guarded, split_name
 
 Plane = Literal["axial", "coronal", "sagittal"]
 #: Where rows, columns and slices run to: Left, Right, Anterior, Posterior, Superior, Inferior. The
@@ -21,6 +22,10 @@ DIRECTIONS: dict[str, tuple[str, str, str]] = {
 PLANES = get_args(Plane)
 #: Two voxels are at the same place if they are no further apart, as a share of a voxel.
 _SAME_PLACE = 0.05
+#: How many times gzip can make a file smaller.
+_RATIO = 1100
+#: Millimetres that are no place in a body.
+_NOWHERE = 1e9
 #: Units of length -> how many millimetres they have.
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
@@ -153,8 +158,10 @@ def _open(path: Path) -> Any:
         raise DataError(
             f"{path}: a NIfTI image of shape {image.shape}; it must be 3-D, or 4-D with channels"
         )
+    ratio = _RATIO if split_name(path)[1] == ".nii.gz" else 1
+    check_promise(path, image.shape, 8 * image.get_data_dtype().itemsize, ratio)
     axes = image.affine[:3, :3]
-    if not np.isfinite(image.affine).all() or (
+    if not (np.abs(image.affine) < _NOWHERE).all() or (
         # Against the volume that the voxel would have with its axes at right angles.
         abs(np.linalg.det(axes)) <= 1e-6 * np.prod(np.linalg.norm(axes, axis=0))
     ):

@@ -125,6 +125,13 @@ def read_lines(path: Path, remedy: str) -> list[str]:
     return [line.split()[0] for line in read_text(path, remedy).splitlines() if line.strip()]
 
 
+def inside(root: Path, name: str, listed: Path) -> Path:
+    """The file that a list of a data set names; `DataError` where it leads out of the folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"{listed}: {name} is no file of {root}; unpack the data set again")
+    return root / name
+
+
 def tell_left_out(folder: Path, what: str, names: Sequence[str]) -> None:
     """Say what looks like images, or labels, but is not read."""
     if names:

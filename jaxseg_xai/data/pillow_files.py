@@ -1,7 +1,6 @@
 """PNG, JPEG and GIF files: the colours that a viewer shows, the numbers that a label map stores."""
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import numpy as np
 from PIL import GifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.data.limits import check_promise
 
-#: Larger images are refused: such a header is damaged, or made to fill the memory.
-MOST_PIXELS = 2**30
+#: How many times PNG and JPEG can make an image smaller; 1032 for DEFLATE.
+_RATIO = 1100
 #: Modes whose numbers are an image as they stand.
 _PLAIN = ("1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F")
 
@@ -92,9 +92,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """The open file; images above Pillow's own limit of 179 megapixels are what people have."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+        image = Image.open(path)
     except UnidentifiedImageError:
         with path.open("rb") as stream:
             is_jpeg = stream.read(3) == b"\xff\xd8\xff"
@@ -107,10 +105,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     with image:
-        if image.width * image.height > MOST_PIXELS:
-            raise DataError(
-                f"{path}: {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}; cut it"
-            )
+        bands = len(image.getbands())
+        bits = 1 if bands == 1 else 8  # gray pixels and those of a palette may be bits
+        check_promise(path, (image.width, image.height, bands), bits, _RATIO)
         if isinstance(image, GifImagePlugin.GifImageFile) and image.n_frames > 1:
             raise DataError(f"{path}: a film of {image.n_frames} pictures; save one as a PNG")
         yield image

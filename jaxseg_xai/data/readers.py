@@ -1,20 +1,27 @@
 """Readers of image files: the numbers of a file, before any scaling; NIfTI is in `nifti.py`."""
 
+import contextlib
+import logging
 import unicodedata
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxseg_xai.core.errors import DataError, JaxsegError
+from jaxseg_xai.core.arrays import arrays_of
+from jaxseg_xai.core.errors import DataError, JaxsegError, reason_of
 from jaxseg_xai.data import pillow_files, tiff_files
+from jaxseg_xai.data.limits import MOST_BYTES
 
 PILLOW = (".png", ".jpg", ".jpeg", ".gif")
 TIFF = (".tif", ".tiff")
 NPZ = (".npz",)
 NIFTI = (".nii", ".nii.gz")
 SUFFIXES = (*PILLOW, *TIFF, *NPZ, *NIFTI)
+#: Loggers on which decoders say what they find odd in a file.
+_TALKATIVE = ("PIL", "tifffile", "nibabel.global")
 
 
 class Pixels(NamedTuple):
@@ -76,14 +83,15 @@ def read_npz(path: Path, key: str) -> np.ndarray:
 
 def read_npz_labels(path: Path) -> np.ndarray | None:
     """The array `label` of an NPZ file that holds an image, or None where there is none."""
-    return guarded(path, lambda: _load_npz(path).get("label"))
+    return guarded(path, lambda: arrays_of(path, MOST_BYTES).get("label"))
 
 
 def guarded(path: Path, reader: Callable[[], Any]) -> Any:
     """Run a reader; whatever a decoder raises on a bad file becomes one `DataError`."""
     try:
-        return reader()
-    except (JaxsegError, MemoryError):
+        with _quiet_decoders():
+            return reader()
+    except JaxsegError:
         raise
     except FileNotFoundError:
         raise DataError(
@@ -91,12 +99,29 @@ def guarded(path: Path, reader: Callable[[], Any]) -> Any:
         ) from None
     except PermissionError:
         raise DataError(f"{path}: no permission to read it; ask for it (chmod u+r)") from None
+    except MemoryError:
+        raise DataError(f"{path}: does not fit into the memory; cut it, or scale it down") from None
     except Exception as error:
         # Decoders raise nearly anything on corrupt bytes (OSError, SyntaxError, struct.error, ...).
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"{path}: corrupt or not what its suffix says ({reason}); export it again"
+            f"{path}: corrupt or not what its suffix says ({reason_of(error)}); export it again"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Within it decoders print nothing: what they cannot read is an error of ours, in one line."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _unsupported(path: Path, what: str, suffixes: tuple[str, ...]) -> DataError:
@@ -129,22 +154,15 @@ def _labels_reader(path: Path) -> Callable[[], np.ndarray]:
     raise _unsupported(path, "a label map", (".png", *TIFF, *NPZ, *NIFTI))
 
 
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    # allow_pickle stays off: a data file must not run code.
-    # The stream is opened here because NumPy leaves it open where the archive is corrupt.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
 def _npz_array(path: Path, key: str) -> np.ndarray:
-    arrays = _load_npz(path)
+    arrays = arrays_of(path, MOST_BYTES)
     if key not in arrays:
         raise DataError(f"{path}: no array {key!r} among {sorted(arrays)}; rename or add it")
     return arrays[key]
 
 
 def _npz_labels(path: Path) -> np.ndarray:
-    arrays = _load_npz(path)
+    arrays = arrays_of(path, MOST_BYTES)
     if "label" not in arrays and len(arrays) != 1:
         raise DataError(f"{path}: no array 'label' among {sorted(arrays)}; rename or add it")
     return arrays["label"] if "label" in arrays else next(iter(arrays.values()))

@@ -1,5 +1,7 @@
 """TIFF files, by tifffile: the colours that a viewer shows, and the numbers of a label map."""
 
+import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg_xai.core.errors import DataError, MissingExtraError
+from jaxseg_xai.data.limits import check_promise
 from jaxseg_xai.data.pillow_files import native, transparent
 
 #: Value of the tag Orientation -> what brings the first row to the top and the first column left.
@@ -22,10 +25,17 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: np.rot90,
 }
 _ORIENTATION = 274
+#: Axes of one image -> whether the colours come first.
+_TRANSPOSED = {"YX": False, "YXS": False, "SYX": True, "CYX": True}
 #: Kinds of extra samples that are no further contrast.
 _ALPHA = (1, 2)
 #: Compressions whose decoder gives RGB for YCbCr.
 _JPEG = (6, 7)
+_UNCOMPRESSED = 1
+#: Channels may be pages.
+_MOST_PAGES = 1000
+#: How many times compressions can make an image smaller; Zstandard's 32,768 is the most.
+_RATIO = 40_000
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, int | None]:
@@ -83,11 +93,21 @@ def _read(path: Path) -> tuple[np.ndarray, Any]:
     except ImportError:
         raise MissingExtraError("reading TIFF images", "tiff") from None
     with tifffile.TiffFile(path) as file:
+        with contextlib.suppress(IndexError):
+            # Looked up one after the other; a damaged file may have them without end.
+            _ = file.pages[_MOST_PAGES]
+            raise DataError(f"{path}: more than {_MOST_PAGES} pages; save one image per file")
         if not file.series:
             raise DataError(f"{path}: a TIFF file without an image; export it again")
         series = file.series[0]
         page: Any = series.keyframe
         _ = page.colormap  # read while the file is open
+        if series.axes not in _TRANSPOSED:
+            raise DataError(
+                f"{path}: a TIFF stack of shape {series.shape} (axes {series.axes}); save one "
+                "image per file"
+            )
+        _check_whole(path, series)
         try:
             pixels = native(series.asarray())
         except ValueError as error:
@@ -95,12 +115,24 @@ def _read(path: Path) -> tuple[np.ndarray, Any]:
                 raise
             name = f"reading TIFF images compressed by {page.compression.name}"
             raise MissingExtraError(name, "tiff") from None
-    if series.axes in ("SYX", "CYX"):
+    if _TRANSPOSED[series.axes]:
         pixels = np.moveaxis(pixels, 0, -1)
-    elif series.axes not in ("YX", "YXS"):
-        raise DataError(
-            f"{path}: a TIFF stack of shape {pixels.shape} (axes {series.axes}); save one image"
-            " per file"
-        )
     tag = page.tags.get(_ORIENTATION)
     return _TURNS.get(int(tag.value) if tag else 1, _TURNS[1])(pixels), page
+
+
+def _check_whole(path: Path, series: Any) -> None:
+    """Raise `DataError` unless all parts of an image are in its file.
+
+    tifffile would show those that are missing as black.
+    """
+    page, end = series.keyframe, path.stat().st_size
+    ratio = 1 if page.compression == _UNCOMPRESSED else _RATIO
+    check_promise(path, series.shape, int(np.max(page.bitspersample)), ratio)
+    for one in filter(None, series.pages):
+        parts = list(zip(one.dataoffsets, one.databytecounts, strict=False))
+        if len(parts) < math.prod(one.chunked) or any(sum(part) > end for part in parts):
+            raise DataError(
+                f"{path}: cut off or corrupt, strips or tiles of it are not in the file; copy or "
+                "export it again"
+            )

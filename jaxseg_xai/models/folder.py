@@ -17,7 +17,7 @@ from flax import nnx
 
 from jaxseg_xai.core.errors import ConfigError, MismatchError, ModelError
 from jaxseg_xai.core.input_spec import Grey, Pad
-from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.parse import from_table, json_of
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.models import weights
 from jaxseg_xai.models.architecture import Architecture
@@ -150,7 +150,7 @@ def read_card(folder: Path) -> ModelCard:
     """Read and validate `model.json`."""
     path = folder / _CARD
     try:
-        table = json.loads(path.read_text())
+        table = json_of(path)
         return from_table(ModelCard, _with_adapter(table) if isinstance(table, dict) else table)
     except (OSError, ValueError, ConfigError) as error:
         raise ModelError(f"{path}: {error}") from None

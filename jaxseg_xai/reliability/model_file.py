@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
-from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.parse import from_table, json_of
 from jaxseg_xai.ops.random import image_id
 from jaxseg_xai.reliability.table import FeatureTable, Origin
 
@@ -127,7 +127,7 @@ class ReliabilityClassifier:
     def load(cls, path: Path) -> "ReliabilityClassifier":
         """Read a file; `ModelError` where it is none, damaged, or of another version."""
         try:
-            table = json.loads(path.read_text())
+            table = json_of(path)
             if not isinstance(table, dict) or table.get("format") != FORMAT:
                 raise ModelError(f"{path}: not a classifier of `jaxseg-xai reliability fit`")
             if table.get("version") != VERSION:

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
-from jaxseg_xai.core.parse import json_value
+from jaxseg_xai.core.parse import json_of, json_value
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.store.base import PENDING
 from jaxseg_xai.store.records import Entry, Plan, PlanRow, check_plan, image_ids
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 def read_attrs(path: Path) -> dict[str, Any]:
     """Root attributes of the store at `path`; JaxsegError where that is something else."""
     try:
-        attrs = json.loads((path / "zarr.json").read_text())["attributes"]
+        attrs = json_of(path / "zarr.json")["attributes"]
         if attrs[_MARK] == _FORMAT:
             return attrs
     except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,7 +9,7 @@ from typing import Any, Literal, Self
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check, idle_fields, setting
 from jaxseg_xai.core.input_spec import Grey, Pad
-from jaxseg_xai.core.parse import from_table, json_value
+from jaxseg_xai.core.parse import from_table, json_value, toml_of
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
@@ -228,12 +227,7 @@ def make_job(value: Any) -> Job:
 
 def read_config(path: Path) -> SweepConfig:
     """Read a sweep from TOML; unknown keys and wrong types are errors."""
-    try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; check the path of --config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    table = toml_of(path)
     try:
         return config_of(table)
     except ConfigError as error:

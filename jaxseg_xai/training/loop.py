@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.inputs import prepare
+from jaxseg_xai.core.parse import json_of
 from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.types import Source
 from jaxseg_xai.devices.mesh import AXIS, device_mesh
@@ -155,7 +156,9 @@ def _claim(config: TrainConfig, network: Architecture) -> None:
         config.out.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_text(json.dumps(new, indent=2) + "\n")
-        old = json.loads(path.read_text())
+        old = json_of(path)
+        if not isinstance(old, dict):
+            raise ValueError("no table")
     except (OSError, ValueError) as error:
         raise JaxsegError(
             f"{path}: cannot be read or written ({error}); choose another out folder"

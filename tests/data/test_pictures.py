@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from jaxseg_xai.core.errors import DataError
-from jaxseg_xai.data import MemorySource, as_source, pillow_files
+from jaxseg_xai.data import MemorySource, as_source, limits
 from jaxseg_xai.data.sources.folder import FolderDataset
 from tests.support import labels_fail
 
@@ -263,8 +263,8 @@ def test_pictures_above_pillows_limit(tmp_path, monkeypatch):
     Image.fromarray(RAMP).save(tmp_path / "a.png")
     np.testing.assert_allclose(picture(tmp_path)[..., 0], RAMP / 255, rtol=1e-6)
     assert Image.MAX_IMAGE_PIXELS == 40
-    monkeypatch.setattr(pillow_files, "MOST_PIXELS", 100)
-    with pytest.raises(DataError, match=r"a\.png: 12 x 10 pixels, more than 100; cut it"):
+    monkeypatch.setattr(limits, "MOST_VALUES", 100)
+    with pytest.raises(DataError, match=r"a\.png: .* 12 x 10 x 1 numbers, more than 100; cut it"):
         picture(tmp_path)
 
 

@@ -13,6 +13,9 @@ from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.data.pdcr.text import bad_line, lines_of, write_text
 from jaxseg_xai.data.readers import read_image
 
+#: A row or column.
+_PLACE = re.compile(r"\d{1,9}")
+
 
 class RegionRow(NamedTuple):
     """A line of a list of regions.
@@ -38,7 +41,7 @@ def read_regions(path: str | os.PathLike[str]) -> list[RegionRow]:
     for number, line in enumerate(lines_of(path), 1):
         if line.strip():
             match line.split():
-                case [image, top, left] if top.isdecimal() and left.isdecimal():
+                case [image, top, left] if _PLACE.fullmatch(top) and _PLACE.fullmatch(left):
                     rows.append(RegionRow(image, int(top), int(left)))
                 case _:
                     raise bad_line(path, number, line, "IMAGE TOP LEFT, such as ISIC_0033556 72 88")

@@ -15,12 +15,12 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from jaxseg_xai.core.errors import DataError, JaxsegError
+from jaxseg_xai.core.errors import DataError, JaxsegError, reason_of
 from jaxseg_xai.data.pdcr.text import bad_line, lines_of, write_text
 
 #: Bins that do not depend on the threshold, on one side of it, in points.
 _EDGES = ("0.3", "1", "3")
-_NUMBER = r"[-+\d.einfa]+"
+_NUMBER, _COUNT = r"[-+\d.einfa]+", r"(\d{1,18})"
 _NAME = re.compile(
     r"(?P<model>[^_]+)_(?P<image>.+)_x(?P<top>\d+)_y(?P<left>\d+)_p(?P<side>\d+)_b(?P<block>\d+)"
 )
@@ -34,8 +34,10 @@ def read_map(path: str | os.PathLike[str]) -> np.ndarray:
     """
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: no array of numpy ({error}); name a .npy file") from None
+    except Exception as error:  # of a damaged header numpy raises nearly anything
+        raise DataError(
+            f"{path}: no array of numpy ({reason_of(error)}); name a .npy file"
+        ) from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu":
         what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "an archive"
         raise DataError(f"{path}: {what}; a map is one plane of numbers [H, W]")
@@ -128,12 +130,12 @@ def read_statistics(path: str | os.PathLike[str]) -> Statistics:
         return found.groups()
 
     (base,) = values(1, rf"base dice: ({_NUMBER})", "base dice: NUMBER")
-    counts = values(2, r"pos: (\d+), neg: (\d+), zero: (\d+)", "pos: N, neg: N, zero: N")
+    counts = values(2, rf"pos: {_COUNT}, neg: {_COUNT}, zero: {_COUNT}", "pos: N, neg: N, zero: N")
     shares = ", ".join(f"{name}: ({_NUMBER})" for name in ("pos", "neg", "zero"))
     values(3, shares, "pos: PERCENT, neg: PERCENT, zero: PERCENT")
-    threshold, _ = values(8, r"-(.+) to \1_num: (\d+)", "-T to T_num: N, T being the threshold")
+    threshold, _ = values(8, rf"-(.+) to \1_num: {_COUNT}", "-T to T_num: N, T being the threshold")
     bins = [
-        int(values(number, rf"{re.escape(name)}_num: (\d+)", f"{name}_num: N")[0])
+        int(values(number, rf"{re.escape(name)}_num: {_COUNT}", f"{name}_num: N")[0])
         for number, name in enumerate(bin_names(threshold), 4)
     ]
     positive, negative, zero = map(int, counts)

@@ -121,6 +121,8 @@ def _lesions(root: Path) -> dict[str, str]:
             return {row["image_id"]: row["lesion_id"] for row in rows}
         except KeyError as error:
             raise DataError(f"{path}: no column {error.args[0]}; download it again") from None
+        except csv.Error as error:
+            raise DataError(f"{path}: no table ({error}); download it again") from None
     return {}
 
 

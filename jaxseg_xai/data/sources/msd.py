@@ -10,7 +10,7 @@ from jaxseg_xai.data.cases import CARD, Case, Cases, has_card, read_card
 from jaxseg_xai.data.checks import SPLITS, Window, check_split
 from jaxseg_xai.data.files import name_of
 from jaxseg_xai.data.nifti import Plane
-from jaxseg_xai.data.pairs import held_out, unique
+from jaxseg_xai.data.pairs import held_out, inside, unique
 
 _KEYS = ("modality", "labels", "training")
 #: All volumes with labels, and those without.
@@ -95,9 +95,12 @@ class MSDDataset(Cases):
 
 def _cases(root: Path, card: Mapping[str, Any], split: str) -> list[Case]:
     if split == "imagesTs":
-        files = [root / str(path) for path in card.get("test", ())]
+        files = [inside(root, str(path), root / CARD) for path in card.get("test", ())]
         return [Case(name_of(path), (path,), None) for path in files]
-    pairs = [(root / str(p["image"]), root / str(p["label"])) for p in card["training"]]
+    pairs = [
+        [inside(root, str(entry[key]), root / CARD) for key in ("image", "label")]
+        for entry in card["training"]
+    ]
     labelled = [Case(name_of(image), (image,), labels) for image, labels in pairs]
     if split == "imagesTr":
         return labelled

@@ -19,8 +19,11 @@ from jaxseg_xai.data.checks import (
     to_float,
 )
 from jaxseg_xai.data.label_values import LabelValues
-from jaxseg_xai.data.pairs import files_of, read_text, unique
+from jaxseg_xai.data.limits import check_promise
+from jaxseg_xai.data.pairs import files_of, inside, read_text, unique
 
+#: How many times gzip can make a file smaller.
+_RATIO = 1100
 CLASS_NAMES = (
     *("background", "aorta", "gallbladder", "left kidney", "right kidney"),
     *("liver", "pancreas", "spleen", "stomach"),
@@ -149,7 +152,7 @@ def _files(root: Path, folder: str, ending: str, listed: str) -> list[tuple[str,
     unique(names, lists[0])
     if not names:
         raise DataError(f"{lists[0]}: lists no item; take the list of TransUNet's code")
-    return [(name, root / folder / f"{name}{ending}") for name in names]
+    return [(name, inside(root / folder, f"{name}{ending}", lists[0])) for name in names]
 
 
 def _array(path: Path, key: str, level: int | None) -> np.ndarray:
@@ -164,12 +167,15 @@ def _read_h5(path: Path, key: str, level: int | None) -> np.ndarray:
         if key not in file:
             raise DataError(f"{path}: no array {key!r} among {sorted(file)}; rename or add it")
         found = file[key]
+        check_promise(path, found.shape, 8 * found.dtype.itemsize, _RATIO)
         return np.asarray(found[...] if level is None else found[level])
 
 
 def _depth(path: Path) -> int:
     with _h5py().File(path, "r") as file:
-        return file["image"].shape[0]
+        found = file["image"]
+        check_promise(path, found.shape, 8 * found.dtype.itemsize, _RATIO)
+        return found.shape[0]
 
 
 def _h5py() -> Any:

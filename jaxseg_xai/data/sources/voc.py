@@ -7,7 +7,7 @@ from typing import ClassVar
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data.checks import check_split
 from jaxseg_xai.data.label_values import LabelValues
-from jaxseg_xai.data.pairs import FilePairs, Pair, read_lines, unique
+from jaxseg_xai.data.pairs import FilePairs, Pair, inside, read_lines, unique
 
 CLASS_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -65,8 +65,8 @@ class VOCDataset(FilePairs):
         pairs = [
             Pair(
                 id=name,
-                image=root / "JPEGImages" / f"{name}.jpg",
-                labels=root / "SegmentationClass" / f"{name}.png",
+                image=inside(root / "JPEGImages", f"{name}.jpg", listed),
+                labels=inside(root / "SegmentationClass", f"{name}.png", listed),
             )
             for name in names
         ]

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseg_xai.core.errors import ConfigError, MissingExtraError, ModelError
+from jaxseg_xai.core.errors import ConfigError, MissingExtraError, ModelError, reason_of
 from jaxseg_xai.models.adapters import Adapter, Apply
 from jaxseg_xai.models.onnx.graph import Graph, Network, read_graph
 from jaxseg_xai.models.onnx.run import run
@@ -66,19 +66,16 @@ def read_onnx(path: str | Path, output: str | int = 0) -> Network:
         import onnx
     except ImportError as error:
         raise MissingExtraError(f"reading {path}", "onnx") from error
-    from google.protobuf.message import DecodeError
-
     try:
         return read_graph(onnx.load(path), output)
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename or path}: no such file") from None
-    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"{path}: damaged ONNX file ({reason}); copy or export it again"
-        ) from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+    except Exception as error:  # damage shows anywhere: in the file, its graph, its arrays
+        raise ModelError(
+            f"{path}: damaged ONNX file ({reason_of(error)}); copy or export it again"
+        ) from error
 
 
 def _read(model: Any) -> Network:

@@ -1,14 +1,13 @@
 """`from_nnunet`: a results folder of nnU-Net v2 as a model."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.core.input_spec import InputSpec
-from jaxseg_xai.core.parse import from_table
+from jaxseg_xai.core.parse import from_table, json_of
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.models.bundle import Bundle, ModelCard
 from jaxseg_xai.models.folder import in_file, with_weights
@@ -111,7 +110,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
             "training wrote, nnUNetTrainer__nnUNetPlans__2d for instance"
         )
     try:
-        table = json.loads(path.read_text())
+        table = json_of(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: damaged ({error}); copy it again") from error
     if not isinstance(table, dict):

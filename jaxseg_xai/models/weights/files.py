@@ -1,28 +1,15 @@
 """Weight files of any kind as flat name -> array dictionaries."""
 
 import logging
-import pickle
-import zipfile
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-from jaxseg_xai.core.errors import ModelError
+from jaxseg_xai.core.arrays import arrays_of
+from jaxseg_xai.core.errors import ModelError, reason_of
 from jaxseg_xai.models.weights import pickled
 from jaxseg_xai.models.weights.checkpoint import state_dict
-
-_UNSOUND = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    safetensors.SafetensorError,
-)
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
@@ -43,25 +30,29 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
         return readers[path.suffix](path)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such weight file") from None
-    except _UNSOUND as error:
-        reason = (str(error) or "it ends too early").split("\n")[0]
-        raise ModelError(f"{path}: damaged weight file ({reason}); copy it again") from error
-    except (TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise ModelError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); save model.state_dict()"
-        ) from error
+    except PermissionError:
+        raise ModelError(f"{path}: no permission to read it; ask for it (chmod u+r)") from None
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+    except (TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise ModelError(
+            f"{path}: cannot be read ({type(error).__name__}: {reason_of(error)}); save "
+            "model.state_dict()"
+        ) from error
+    except MemoryError:
+        raise ModelError(f"{path}: does not fit into the memory, or is damaged") from None
+    except Exception as error:
+        # Decoders raise nearly anything on damaged bytes (OSError, UnpicklingError, zlib.error).
+        reason = reason_of(error) if str(error) else "it ends too early"
+        raise ModelError(f"{path}: damaged weight file ({reason}); copy it again") from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    # Opened here, since np.load leaves a damaged file open.
-    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-        try:
-            return {name: file[name] for name in file.files}
-        except ValueError as error:
-            if "allow_pickle" not in str(error):
-                raise
+    try:
+        return arrays_of(path)
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
     raise ModelError("holds Python objects, not arrays: save them as np.savez(path, **state)")
 
 

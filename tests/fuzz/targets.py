@@ -1,0 +1,7 @@
+"""All formats: name -> what makes a sound file and what reads it."""
+
+from tests.fuzz.images import IMAGES
+from tests.fuzz.models import MODELS
+from tests.fuzz.tables import TABLES
+
+TARGETS = {**IMAGES, **MODELS, **TABLES}
