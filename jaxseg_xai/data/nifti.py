@@ -152,7 +152,9 @@ def _nibabel() -> Any:
 
 def _open(path: Path) -> Any:
     """The nibabel image, its voxels not yet read, with a usable affine."""
-    image: Any = _nibabel().load(path)
+    path.open("rb").close()  # nibabel takes one that it may not read for one of another kind
+    # Read, not mapped: a file that somebody cuts off meanwhile would end the process.
+    image: Any = _nibabel().load(path, mmap=False)
     # x, y, z, then time and vectors, of which one may be longer than 1.
     if len(image.shape) < 3 or sum(n > 1 for n in image.shape[3:]) > 1:
         raise DataError(

@@ -168,7 +168,10 @@ def _split_of(folder: Path, split: str) -> Path:
 def _list_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; check the path")
-    return sorted(path for path in folder.iterdir() if path.is_file() and not _of_system(path))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not _of_system(path))
+    except PermissionError:
+        raise DataError(f"{folder}: no permission to list it; ask for it (chmod u+rx)") from None
 
 
 def _of_system(path: Path) -> bool:
