@@ -73,8 +73,11 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
     others = 0
     for path in sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-        except (pydicom.errors.InvalidDicomError, OSError, EOFError):
+            with readers.quiet_decoders():
+                header = pydicom.dcmread(path, stop_before_pixels=True)
+                for tag in filter(lambda tag: not tag.is_private, tuple(header.keys())):
+                    _ = header[tag]  # values are looked at, and may be refused, when asked for
+        except Exception:  # of a damaged file pydicom raises nearly anything
             others += not path.name.startswith(".")
             continue
         if header.get("SOPClassUID") == _SEG:
@@ -208,7 +211,8 @@ def segment_labels(paths: Iterable[Path]) -> tuple[str, ...]:
     """Labels of the segments in files, each once, in the order of files and numbers."""
     pydicom, found = _library("pydicom"), {}
     for path in paths:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        with readers.quiet_decoders():
+            header = pydicom.dcmread(path, stop_before_pixels=True)
         for segment in header.get("SegmentSequence", ()):
             found[str(segment.SegmentLabel)] = None
     return tuple(found)

@@ -21,7 +21,7 @@ NPZ = (".npz",)
 NIFTI = (".nii", ".nii.gz")
 SUFFIXES = (*PILLOW, *TIFF, *NPZ, *NIFTI)
 #: Loggers on which decoders say what they find odd in a file.
-_TALKATIVE = ("PIL", "tifffile", "nibabel.global")
+_TALKATIVE = ("PIL", "tifffile", "nibabel.global", "pydicom", "highdicom")
 
 
 class Pixels(NamedTuple):
@@ -89,7 +89,7 @@ def read_npz_labels(path: Path) -> np.ndarray | None:
 def guarded(path: Path, reader: Callable[[], Any]) -> Any:
     """Run a reader; whatever a decoder raises on a bad file becomes one `DataError`."""
     try:
-        with _quiet_decoders():
+        with quiet_decoders():
             return reader()
     except JaxsegError:
         raise
@@ -109,7 +109,7 @@ def guarded(path: Path, reader: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet_decoders() -> Iterator[None]:
+def quiet_decoders() -> Iterator[None]:
     """Within it decoders print nothing: what they cannot read is an error of ours, in one line."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     before = [logger.disabled for logger in loggers]

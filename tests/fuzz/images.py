@@ -163,6 +163,8 @@ def layout(name: str, make: Callable[[Path], dict]) -> Target:
     return Target(lambda folder: options.update(make(folder)), read, share=2, is_layout=True)
 
 
+#: Those of TFDS are files of its library's own.
+LAYOUTS = {n: made for n, made in test_sources.OPTIONS.items() if callable(made) and n != "tfds"}
 IMAGES: dict[str, Target] = {
     **{name: picture(*given, name not in COLOURED) for name, given in PICTURES.items()},
     "nifti": volume("a.nii", nifti(VOLUME)),
@@ -170,5 +172,9 @@ IMAGES: dict[str, Target] = {
     "nifti-float": volume("a.nii.gz", nifti(VOLUME / 7), False),
     "nifti-2": volume("a.nii", nifti(VOLUME, nibabel.Nifti2Image)),
     "nifti-channels": volume("a.nii", nifti(np.stack([VOLUME] * 2, axis=-1)), False),
-    **{name: layout(name, made) for name, made in test_sources.OPTIONS.items() if callable(made)},
+    **{
+        name: layout(name, made)
+        for name, made in test_sources.OPTIONS.items()
+        if callable(made) and name != "tfds"
+    },
 }

@@ -120,11 +120,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, os.fdopen(os.dup(1), "w") as answers:
         noise, root = Path(folder, "noise"), Path(folder, "files")
         root.mkdir()
-        worker = Worker(importlib.import_module(sys.argv[1]).TARGETS, root, noise)
-        print("ready", file=answers, flush=True)
         printed, errors = os.open(noise, os.O_WRONLY | os.O_CREAT | os.O_APPEND), os.dup(2)
         os.dup2(printed, 1)
+        worker = Worker(importlib.import_module(sys.argv[1]).TARGETS, root, noise)
+        os.truncate(noise, 0)
         os.dup2(printed, 2)
+        print("ready", file=answers, flush=True)
         largest = _memory("VmSize") + 4 * MOST_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (largest, largest))
         try:

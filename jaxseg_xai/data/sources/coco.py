@@ -15,7 +15,7 @@ from jaxseg_xai.core.types import IGNORED
 from jaxseg_xai.data import readers
 from jaxseg_xai.data.checks import check_labels, check_split
 from jaxseg_xai.data.label_values import LabelValues
-from jaxseg_xai.data.pairs import FilePairs, Pair, read_text
+from jaxseg_xai.data.pairs import FilePairs, Pair, inside, read_text
 
 #: Split -> part of the data set; the labels of the test images are not public.
 _PARTS = {"train": "train2017", "validation": "val2017", "test": "val2017"}
@@ -114,7 +114,7 @@ class CocoDataset(FilePairs):
         #: Category -> class; 0 is a pixel of no category.
         self._classes = {0: 0 if annotations == "instances" else IGNORED} | classes
         pairs = [
-            Pair(id=Path(name).stem, image=folder / name, labels=None)
+            Pair(id=Path(name).stem, image=inside(folder, name, self._file), labels=None)
             for name, _, _ in self._found.images.values()
         ]
         self._image_ids = dict(zip((pair.id for pair in pairs), self._found.images, strict=True))
@@ -198,7 +198,7 @@ def _parsed(path: Path, changed: int) -> _Annotations:
                 segmentation=one["segmentation"],
             )
             regions.setdefault(one["image_id"], []).append(region)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: damaged ({reason}); unpack it again") from None
     unnamed = {one.category for found in regions.values() for one in found} - set(categories)
