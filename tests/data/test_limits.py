@@ -142,7 +142,7 @@ def test_weights_that_are_no_arrays(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("dtype", "options", "most"),
-    [("u1", {}, 6), ("u2", {}, 7), ("f4", {}, 10), ("u1", {"window": (0, 9)}, 21), ("nii", {}, 21)],
+    [("u1", {}, 6), ("u2", {}, 7), ("f4", {}, 10), ("u1", {"window": (0, 9)}, 21), ("nii", {}, 24)],
 )
 def test_memory_that_reading_takes(tmp_path, dtype, options, most):
     """Bytes a number at the peak, as docs/guide/data.md has them."""
