@@ -1,5 +1,6 @@
 """Archives of arrays (`.npz`)."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,16 @@ def arrays_of(path: Path, most_bytes: int | None = None) -> dict[str, np.ndarray
         depends on where.
     """
     # The stream is opened here because NumPy leaves it open where the archive is corrupt.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        # What an archive says of its size is what is read of it at most.
-        size = sum(member.file_size for member in file.zip.infolist())
-        if most_bytes is not None and size > most_bytes:
-            raise ValueError(f"{size:,} bytes unpacked, more than {most_bytes:,}")
-        arrays = {name: file[name] for name in file.files}
+    with path.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):  # NumPy would take it for a pickle
+            raise ValueError("it is no archive of arrays")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as file:
+            # What an archive says of its size is what is read of it at most.
+            size = sum(member.file_size for member in file.zip.infolist())
+            if most_bytes is not None and size > most_bytes:
+                raise ValueError(f"{size:,} bytes unpacked, more than {most_bytes:,}")
+            arrays = {name: file[name] for name in file.files}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} is no array")
