@@ -1,6 +1,7 @@
 """DICOM: the series of a folder, their voxels and segmentations, by pydicom and highdicom."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
@@ -88,7 +89,8 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
             others += path.name != "DICOMDIR"
     if not images:
         raise DataError(f"{folder}: no DICOM image in it; name the folder that has the series")
-    found = [_series(uid, pairs, segmentations) for uid, pairs in images.items()]
+    with readers.quiet_decoders():
+        found = [_series(uid, pairs, segmentations) for uid, pairs in images.items()]
     names = [one.name for one in found]
     return [
         dataclasses.replace(one, name=f"{one.name}_{one.headers[0].SeriesInstanceUID}")
@@ -117,8 +119,12 @@ def geometry_of(series: Series) -> Any:
     """Where the voxels of a series lie, from its headers; None of pictures (X-ray, ultrasound).
 
     Raises:
-      DataError: the slices make no volume.
+      DataError: the slices make no volume, or their headers are damaged.
     """
+    return _reading(series.where, lambda: _geometry_of(series))
+
+
+def _geometry_of(series: Series) -> Any:
     highdicom, first = _library("highdicom"), series.headers[0]
     if "NumberOfFrames" in first and len(series.files) == 1:
         return None if "PerFrameFunctionalGroupsSequence" not in first else _frames(series)
@@ -209,13 +215,14 @@ def read_segments(path: Path, like: Any) -> dict[str, np.ndarray]:
 
 def segment_labels(paths: Iterable[Path]) -> tuple[str, ...]:
     """Labels of the segments in files, each once, in the order of files and numbers."""
-    pydicom, found = _library("pydicom"), {}
-    for path in paths:
-        with readers.quiet_decoders():
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-        for segment in header.get("SegmentSequence", ()):
-            found[str(segment.SegmentLabel)] = None
-    return tuple(found)
+    pydicom = _library("pydicom")
+
+    def labels_in(path: Path) -> list[str]:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        return [str(segment.SegmentLabel) for segment in header.get("SegmentSequence", ())]
+
+    found = [_reading(str(path), functools.partial(labels_in, path)) for path in paths]
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
 def affine_of(geometry: Any) -> np.ndarray:
@@ -285,9 +292,14 @@ def _decodable(path: Path) -> Any:
 def _reading(where: str, read: Callable[[], T]) -> T:
     """Run a reader; whatever a library raises on bad files becomes one `DataError`."""
     try:
-        return read()
-    except (JaxsegError, MemoryError):
+        with readers.quiet_decoders():
+            return read()
+    except JaxsegError:
         raise
+    except MemoryError:
+        raise DataError(
+            f"{where}: does not fit into the memory, or is damaged; export it again"
+        ) from None
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{where}: cannot be read ({reason}); export it again") from error
