@@ -15,7 +15,7 @@ EVERYWHERE = {
     "explainers/__init__.py",
     "models/registry.py",
     "metrics/__init__.py",
-    "data/__init__.py",
+    "data/registry.py",
     "cli/demo.py",
 }
 #: Words that are also something else there.
@@ -25,7 +25,6 @@ OTHER_MEANINGS = {
     ("brain", "cli/plan.py"),  # the bundled model
     ("dicom", "data/dicom_files.py"),  # the extra
     ("tfds", "data/sources/tfds_builders.py"),  # the extra
-    ("dicom", "data/dicom_files.py"),
     ("ate", "explainers/parts/layout.py"),  # the effects themselves
     ("ate", "explainers/parts/table.py"),
     ("ate", "report/parts.py"),

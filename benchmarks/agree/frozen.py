@@ -41,9 +41,8 @@ KINDS: dict[str, Kind] = {
     "confidence": CONFIDENCE,
 }
 #: Logits, as a share of the largest: float32 rounds at 6e-8 and bfloat16 at 4e-3, through some
-#: twenty layers that each add up hundreds of products. Other networks have up to 200 layers.
+#: twenty layers that each add up hundreds of products.
 _SHARES = {"float32": 2e-5, "tensorfloat32": 1e-2, "bfloat16": 5e-2}
-_DEEPER = 5
 _TARGETS = ("class_index", "region", "reference")
 _RESULT = "result/"
 
@@ -165,16 +164,13 @@ def frozen(name: str, dtype: Dtype, mesh: Mesh, explainer: Explainer | None = No
     return all_of(check(ours, ours(), {"frozen reference": reference.result}, subject))
 
 
-def compare_logits(
-    found: Any, expected: Any, dtype: Dtype, *, rounded: int = 1, deep: bool = False
-) -> Validation:
+def compare_logits(found: Any, expected: Any, dtype: Dtype, *, rounded: int = 1) -> Validation:
     """Logits [B, H, W, K] of two implementations; flips are counted pixels, not listed.
 
-    `rounded` says how many of the two were computed in `dtype`, not in float32; `deep`: of another
-    network than our U-Net.
+    `rounded` says how many of the two were computed in `dtype`, not in float32.
     """
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    share = _SHARES[dtype] * (1 if dtype == "float32" else rounded) * (_DEEPER if deep else 1)
+    share = _SHARES[dtype] * (1 if dtype == "float32" else rounded)
     flipped = np.argmax(found, axis=-1) != np.argmax(expected, axis=-1)
     limit = share * float(np.max(np.abs(expected)))
     return judge(

@@ -15,7 +15,7 @@ from benchmarks.harness.record import Measurement
 from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import compile_apart, interleave
 from benchmarks.methods.base import Case, asked_peers, pace, peer_model, ratios
-from benchmarks.methods.inputs import TORCH, Pictures, channels_of, open_model
+from benchmarks.methods.inputs import Pictures, channels_of, open_model
 from jaxseg_xai.devices.mesh import AXIS, replicate, shard_examples
 from jaxseg_xai.models import Bundle
 
@@ -40,13 +40,7 @@ class ForwardCase(Case):
         verdicts = {"frozen reference": frozen_logits(settings.dtype)}
         for name in settings.peers:
             logits = results[name].permute(0, 2, 3, 1).cpu().numpy()
-            verdicts[name] = compare_logits(
-                results["ours"],
-                logits,
-                settings.dtype,
-                rounded=2,
-                deep=settings.model.startswith(TORCH),
-            )
+            verdicts[name] = compare_logits(results["ours"], logits, settings.dtype, rounded=2)
         return Measurement(
             compile_seconds=compile_seconds,
             timings=timings,

@@ -6,13 +6,13 @@ import itertools
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxseg_xai.core.errors import DataError, JaxsegError, MissingExtraError
+from jaxseg_xai.core.errors import DataError, MissingExtraError
 from jaxseg_xai.data import readers
 from jaxseg_xai.data.checks import Window
 
@@ -121,7 +121,7 @@ def geometry_of(series: Series) -> Any:
     Raises:
       DataError: the slices make no volume, or their headers are damaged.
     """
-    return _reading(series.where, lambda: _geometry_of(series))
+    return readers.guarded(series.where, lambda: _geometry_of(series))
 
 
 def _geometry_of(series: Series) -> Any:
@@ -171,7 +171,7 @@ def read_volume(series: Series) -> Any:
             return highdicom.Image.from_dataset(datasets[0]).get_volume(**options)
         return highdicom.get_volume_from_series(datasets, **options)
 
-    volume = _reading(series.where, read)
+    volume = readers.guarded(series.where, read)
     slices, rows, columns = np.asarray(volume.affine)[:3, :3].T
     # Towards where rows and columns turn, whatever highdicom takes for the first slice.
     return volume if np.cross(columns, rows) @ slices > 0 else volume.flip_spatial(0)
@@ -182,7 +182,7 @@ def read_picture(path: Path) -> np.ndarray:
     highdicom = _library("highdicom")
     options: dict[str, Any] = {"apply_real_world_transform": False, "dtype": np.float64}
     options |= {"apply_presentation_lut": False, "apply_icc_profile": False}
-    return _reading(
+    return readers.guarded(
         str(path), lambda: highdicom.Image.from_dataset(_decodable(path)).get_frame(1, **options)
     )
 
@@ -210,7 +210,7 @@ def read_segments(path: Path, like: Any) -> dict[str, np.ndarray]:
             str(one.segment_label): array[..., place] > 0.5 for place, one in enumerate(numbers)
         }
 
-    return _reading(str(path), read)
+    return readers.guarded(str(path), read)
 
 
 def segment_labels(paths: Iterable[Path]) -> tuple[str, ...]:
@@ -221,7 +221,7 @@ def segment_labels(paths: Iterable[Path]) -> tuple[str, ...]:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         return [str(segment.SegmentLabel) for segment in header.get("SegmentSequence", ())]
 
-    found = [_reading(str(path), functools.partial(labels_in, path)) for path in paths]
+    found = [readers.guarded(str(path), functools.partial(labels_in, path)) for path in paths]
     return tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
@@ -260,7 +260,7 @@ def _referenced(header: Any) -> list[str]:
 def _frames(series: Series) -> Any:
     """The geometry of a file of many frames."""
     image = _library("highdicom").Image
-    return _reading(
+    return readers.guarded(
         series.where, lambda: image.from_dataset(_decodable(series.files[0])).get_volume_geometry()
     )
 
@@ -287,22 +287,6 @@ def _decodable(path: Path) -> Any:
             "pylibjpeg-libjpeg pylibjpeg-openjpeg"
         )
     return dataset
-
-
-def _reading(where: str, read: Callable[[], T]) -> T:
-    """Run a reader; whatever a library raises on bad files becomes one `DataError`."""
-    try:
-        with readers.quiet_decoders():
-            return read()
-    except JaxsegError:
-        raise
-    except MemoryError:
-        raise DataError(
-            f"{where}: does not fit into the memory, or is damaged; export it again"
-        ) from None
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{where}: cannot be read ({reason}); export it again") from error
 
 
 def _library(name: str) -> Any:

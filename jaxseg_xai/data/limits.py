@@ -10,6 +10,8 @@ from jaxseg_xai.core.errors import DataError
 MOST_VALUES = 2**31
 #: Of an archive, in bytes.
 MOST_BYTES = 8 * MOST_VALUES
+#: How many times gzip can make a file smaller.
+GZIP_RATIO = 1100
 
 
 def check_promise(path: Path, shape: Sequence[int], bits: int, ratio: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jaxseg_xai.core.errors import DataError, MissingExtraError
-from jaxseg_xai.data.limits import check_promise
+from jaxseg_xai.data.limits import GZIP_RATIO, check_promise
 from jaxseg_xai.data.readers import guarded, split_name
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -22,8 +22,6 @@ DIRECTIONS: dict[str, tuple[str, str, str]] = {
 PLANES = get_args(Plane)
 #: Two voxels are at the same place if they are no further apart, as a share of a voxel.
 _SAME_PLACE = 0.05
-#: How many times gzip can make a file smaller.
-_RATIO = 1100
 #: Millimetres that are no place in a body.
 _NOWHERE = 1e9
 #: Units of length -> how many millimetres they have.
@@ -160,7 +158,7 @@ def _open(path: Path) -> Any:
         raise DataError(
             f"{path}: a NIfTI image of shape {image.shape}; it must be 3-D, or 4-D with channels"
         )
-    ratio = _RATIO if split_name(path)[1] == ".nii.gz" else 1
+    ratio = GZIP_RATIO if split_name(path)[1] == ".nii.gz" else 1
     check_promise(path, image.shape, 8 * image.get_data_dtype().itemsize, ratio)
     axes = image.affine[:3, :3]
     if not (np.abs(image.affine) < _NOWHERE).all() or (

@@ -6,7 +6,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from jaxseg_xai.core.arrays import arrays_of
 from jaxseg_xai.core.errors import DataError, JaxsegError, reason_of
 from jaxseg_xai.data import pillow_files, tiff_files
 from jaxseg_xai.data.limits import MOST_BYTES
+
+T = TypeVar("T")
 
 PILLOW = (".png", ".jpg", ".jpeg", ".gif")
 TIFF = (".tif", ".tiff")
@@ -86,8 +88,13 @@ def read_npz_labels(path: Path) -> np.ndarray | None:
     return guarded(path, lambda: arrays_of(path, MOST_BYTES).get("label"))
 
 
-def guarded(path: Path, reader: Callable[[], Any]) -> Any:
-    """Run a reader; whatever a decoder raises on a bad file becomes one `DataError`."""
+def guarded(path: Path | str, reader: Callable[[], T]) -> T:
+    """Run a reader of a file; whatever a decoder raises on a bad one becomes one `DataError`.
+
+    Args:
+      path: the file, or what is read of it, as the message names it.
+      reader: reads.
+    """
     try:
         with quiet_decoders():
             return reader()

@@ -112,7 +112,7 @@ def _compiled(
     mesh: Mesh,
     kind: type,
 ) -> dict[str, jax.Array]:
-    del kind  # JAX takes two dataclasses with equal static fields for one another, now and then
+    del kind  # see `explainers.runner._explain_batch`
     fit = gradients_that_fit if "gradient" in metric.meta.needs else images_that_fit
     device, shape = mesh.devices.flat[0], batch.images.shape[1:]
     at_a_time = fit(device, problem.segmenter, problem.variables, shape)

@@ -3,8 +3,8 @@
 XLA's CPU backend has two libraries for convolutions. The faster one (YNNPACK) gets those of 3x3 and
 larger kernels and more than 16 input or output channels, and is slow where nothing is padded. So
 convolutions between few channels compute several pixels at once, those between many are Winograd's,
-and others get a row of padding. Depthwise ones and those of small groups, which both do at a tenth
-of the speed or less, are sums of shifted images.
+and others get a row of padding. Depthwise ones and those of small groups, at which both are slow,
+are sums of shifted images.
 """
 
 import functools

@@ -84,13 +84,15 @@ def check_hours(work: Work, max_hours: float) -> None:
 def _seconds_of_a_pass(work: Work) -> float:
     """Of one forward pass, where as many go on at once as there are devices."""
     segmenter, mesh = work.bundle.segmenter, device_mesh()
-    image = np.zeros(work.image_shape or (), np.float32)
+    shape = work.image_shape or ()
+    image = np.zeros(shape, np.float32)
     for index in work.chosen:
         try:
             image = prepare(read_item(work.source, index), segmenter.input).image
         except JaxsegError:  # its rows say why
             continue
         break
+    image = image[tuple(map(slice, shape))]  # a tile of one that is too large
     images = np.broadcast_to(image, (mesh.size, *image.shape))
     variables = replicate(work.bundle.variables, mesh)
     run, _ = compiled(lower_prediction, variables, images, segmenter=segmenter, mesh=mesh)

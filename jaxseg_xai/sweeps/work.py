@@ -75,10 +75,11 @@ class Work:
 
     def check(self) -> None:
         """Raise `JaxsegError` for what cannot be explained, whatever the images."""
-        for name, least in (("batch_size", 1), ("num_patches", 2), ("seed", 0), ("max_pixels", 1)):
+        least_of = {"batch_size": 1, "num_patches": 2, "seed": 0}
+        if self.max_pixels is not None:
+            least_of["max_pixels"] = 1
+        for name, least in least_of.items():
             value = getattr(self, name)
-            if name == "max_pixels" and value is None:
-                continue
             if not isinstance(value, int | np.integer) or not least <= value < 2**32:
                 raise ConfigError(f"{name} is {value!r}; it must be an integer in [{least}, 2**32)")
         check_jobs(self.jobs)

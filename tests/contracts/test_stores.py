@@ -254,6 +254,17 @@ def test_entries(kind, tmp_path):
     assert store.entry("ate8") == ENTRIES[0]
 
 
+def test_what_only_the_run_can_tell_is_an_attribute(kind, tmp_path):
+    store = kind.store(tmp_path / "s")
+    before = dict(store.attrs)
+    store.set_attribute("tiles", {"tile": (48, 48), "margin": None})
+    store.flush()
+    found = store.attrs
+    assert found["tiles"]["margin"] is None
+    assert list(found["tiles"]["tile"]) == [48, 48]
+    assert {name: found[name] for name in before} == before
+
+
 def test_a_label_that_is_not_there(kind, tmp_path):
     store = kind.store(tmp_path / "s")
     for ask in (store.rows, store.entry, store.statuses):

@@ -152,8 +152,36 @@ def test_files_that_are_cut_off_or_of_other_kinds(tmp_path, caplog):
     path.write_bytes(path.read_bytes()[:-20])
     source = open_dataset(folder)
     assert "left out are 2 other files" in caplog.text
-    with pytest.raises(DataError, match=r"series P17_3\): cannot be read .*; export it again"):
+    with pytest.raises(DataError, match=r"series P17_3\): corrupt or .*; export it again"):
         source[0]
+
+
+def damaged(path, **changes):
+    """Set elements of a file whatever DICOM says of them; None takes one out."""
+    image = pydicom.dcmread(path)
+    for segment in (image, *image.get("SegmentSequence", ())):
+        for name, value in changes.items():
+            if name in segment and value is None:
+                delattr(segment, name)
+            elif name in segment:
+                setattr(segment, name, value)
+    image.save_as(path)
+
+
+def test_headers_that_lack_what_they_must_have_are_one_line(root, recwarn):
+    (segmentation,) = root.rglob("SEG*.dcm")
+    damaged(segmentation, SegmentLabel=None)
+    with pytest.raises(DataError, match=r"SEG.dcm: corrupt .*SegmentLabel.*; export it again"):
+        open_dataset(root, raw=True)
+    segmentation.unlink()
+    for path in (root / "P18").rglob("IM*"):
+        damaged(path, ImageOrientationPatient=None)
+    for path in (root / "P17").rglob("IM*"):
+        damaged(path, PixelSpacing=None)
+    source = open_dataset(root, raw=True)
+    with pytest.raises(DataError, match=r"series P17_3\): corrupt .*; export it again"):
+        source[0]
+    assert not recwarn.list
 
 
 def test_no_series(tmp_path):

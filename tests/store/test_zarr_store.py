@@ -93,6 +93,8 @@ def test_xarray_reads_it_without_a_warning(tmp_path):
     for row in range(2):
         write(store, "misure", row, explanation(seed=row), target())
     store.set_description("misure", {"parts": ["a"]})
+    store.set_attribute("tiles", {"tile": (48, 48)})
+    assert ZarrStore.open(tmp_path / "s").attrs["tiles"] == {"tile": [48, 48]}
     fail(store, "misure", 2, "image is\ncorrupt")
     with xr.open_zarr(tmp_path / "s", group="misure", chunks=None) as data:
         assert data.attribution.dims == ("explanation", "y", "x")

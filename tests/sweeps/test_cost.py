@@ -11,10 +11,13 @@ from jaxseg_xai.cli import main as cli
 from jaxseg_xai.cli.command import Command
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.perturbation.rise import Rise
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps.config import RoiConfig, SweepConfig, make_job
+from jaxseg_xai.sweeps.cost import cost_of, passes_of
+from jaxseg_xai.sweeps.work import Work
 
 VOLUMES = np.random.default_rng(0).random((2, 12, 12, 12, 1)).astype(np.float32)
 
@@ -114,6 +117,27 @@ def test_a_dry_run_says_what_it_costs(tmp_path, monkeypatch, capsys):
     assert cli.main(["sweep", *flags[:-1], "--max-hours", "1e-9"]) == 2
     assert "more than max_hours = 1e-09 (rise: at most 4,000" in capsys.readouterr().err
     assert not (tmp_path / "s.zarr").exists()
+
+
+def test_of_volumes_that_are_too_large_a_tile_is_timed():
+    sizes = []
+
+    def told(images):
+        sizes.append(images.shape[1:-1])
+        return bright(images)
+
+    bundle = jaxseg_xai.as_model(told, class_names=["dark", "organ"], channels=1, rank=3)
+    work = Work(
+        bundle=bundle,
+        source=as_source(VOLUMES, rank=3),
+        chosen=(0, 1),
+        jobs=(make_job({"method": "ate", "block_size": 4, "perturbation": "mean"}),),
+        classes=(1,),
+        max_pixels=8**3,
+    )
+    (cost,) = cost_of(work, passes_of(work)).values()
+    assert cost.passes == 2 * 2**3
+    assert set(sizes) == {(8, 8, 8)}
 
 
 def test_a_sweep_that_goes_on_was_allowed_to_begin():

@@ -2,22 +2,27 @@
 
 import logging
 import math
+import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
 import jaxseg_xai
-from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.core.inputs import Grid
-from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.core.types import Sample, SegmentTarget
+from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.models import load_model
 from jaxseg_xai.models.summary import untrained
 from jaxseg_xai.store import ZarrStore
-from jaxseg_xai.sweeps.items import _Room
+from jaxseg_xai.sweeps import items
+from jaxseg_xai.sweeps.config import Job
 from jaxseg_xai.sweeps.run import run_sweep
 from jaxseg_xai.sweeps.tiled import effect_of_tiles, segment
 from jaxseg_xai.sweeps.tiles import Tiling, make_tiling
+from jaxseg_xai.sweeps.work import Work
 from tests import tiny
 
 SIZE = (92, 120)
@@ -232,11 +237,48 @@ def test_bad_input(bundle, image, model, tmp_path):
         jaxseg_xai.explain(found, image, "class 1", "confidence", sizes="tile")
 
 
-def test_a_reader_waits_for_room():
-    room = _Room()
-    room.fill(2**27)
-    room.take(2**27)
-    room.wait()  # returns
-    room.fill(2**27)
-    room.close()
-    room.wait()  # nobody waits any longer
+class Large:
+    """A data set that remembers what is read; its item 2 cannot be."""
+
+    class_names = ()
+    ids = tuple("abcdef")
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        if index == 2:
+            raise DataError("c: cannot be read")
+        return Sample(id=self.ids[index], image=np.full((8, 8, 3), index / 10, np.float32))
+
+
+@pytest.mark.parametrize(("most", "groups"), [(64, [1, 1, 2, 1, 1]), (10**9, [4, 2])])
+def test_large_images_are_read_a_few_ahead(bundle, monkeypatch, most, groups):
+    """An image of 64 pixels fills the room: no third one is read while two wait."""
+    monkeypatch.setattr(items, "_MOST_PIXELS", most)
+    source, found, ahead = Large(), [], 0
+    jobs = (Job(label="confidence", explainer=EXPLAINERS.get("confidence")()),)
+    work = Work(bundle=bundle, source=source, chosen=tuple(range(6)), jobs=jobs, classes=(1,))
+    for group in items.read_ahead(work, list(range(6)), 4):
+        found.append(group)
+        time.sleep(0.05)  # the reader goes on as far as it may
+        ahead = max(ahead, len(source.read) - sum(map(len, found)))
+    assert [len(group) for group in found] == groups
+    assert [position for group in found for position, _ in group] == list(range(6))
+    assert str(found[0 if most > 64 else 2][2 if most > 64 else 0][1]) == "c: cannot be read"
+    assert ahead <= 2
+
+
+def test_who_stops_reading_leaves_no_thread_behind(bundle, monkeypatch):
+    monkeypatch.setattr(items, "_MOST_PIXELS", 64)
+    jobs = (Job(label="confidence", explainer=EXPLAINERS.get("confidence")()),)
+    work = Work(bundle=bundle, source=Large(), chosen=tuple(range(6)), jobs=jobs, classes=(1,))
+    before = threading.active_count()
+    reading = items.read_ahead(work, list(range(6)), 4)
+    next(reading)
+    reading.close()
+    assert threading.active_count() == before

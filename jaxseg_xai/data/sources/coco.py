@@ -135,7 +135,7 @@ class CocoDataset(FilePairs):
             labels = table[numbers]
         else:
             name = f"{self._file}, image {pair.id}"
-            labels = readers.guarded(Path(name), lambda: self._draw(self._image_ids[pair.id]))
+            labels = readers.guarded(name, lambda: self._draw(self._image_ids[pair.id]))
         return check_labels(labels, name, size, self.class_names, LabelValues(ignore=(IGNORED,)))
 
     def _draw(self, image_id: int) -> np.ndarray:

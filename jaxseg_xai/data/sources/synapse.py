@@ -19,11 +19,9 @@ from jaxseg_xai.data.checks import (
     to_float,
 )
 from jaxseg_xai.data.label_values import LabelValues
-from jaxseg_xai.data.limits import check_promise
+from jaxseg_xai.data.limits import GZIP_RATIO, check_promise
 from jaxseg_xai.data.pairs import files_of, inside, read_text, unique
 
-#: How many times gzip can make a file smaller.
-_RATIO = 1100
 CLASS_NAMES = (
     *("background", "aorta", "gallbladder", "left kidney", "right kidney"),
     *("liver", "pancreas", "spleen", "stomach"),
@@ -167,14 +165,14 @@ def _read_h5(path: Path, key: str, level: int | None) -> np.ndarray:
         if key not in file:
             raise DataError(f"{path}: no array {key!r} among {sorted(file)}; rename or add it")
         found = file[key]
-        check_promise(path, found.shape, 8 * found.dtype.itemsize, _RATIO)
+        check_promise(path, found.shape, 8 * found.dtype.itemsize, GZIP_RATIO)
         return np.asarray(found[...] if level is None else found[level])
 
 
 def _depth(path: Path) -> int:
     with _h5py().File(path, "r") as file:
         found = file["image"]
-        check_promise(path, found.shape, 8 * found.dtype.itemsize, _RATIO)
+        check_promise(path, found.shape, 8 * found.dtype.itemsize, GZIP_RATIO)
         return found.shape[0]
 
 
