@@ -12,6 +12,9 @@ from jaxseg_xai.data.limits import check_promise
 
 #: How many times PNG and JPEG can make an image smaller; 1032 for DEFLATE.
 _RATIO = 1100
+#: What a file of these suffixes may be. Some that Pillow also knows run programs (EPS), and TIFF has
+#: a reader of its own.
+_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM")
 #: Modes whose numbers are an image as they stand.
 _PLAIN = ("1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F")
 
@@ -92,7 +95,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """The open file; images above Pillow's own limit of 179 megapixels are what people have."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=_FORMATS)
     except UnidentifiedImageError:
         with path.open("rb") as stream:
             is_jpeg = stream.read(3) == b"\xff\xd8\xff"

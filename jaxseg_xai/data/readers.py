@@ -59,7 +59,7 @@ def read_image(path: Path) -> Pixels:
     Raises:
       DataError: the file cannot be read as one image.
     """
-    return guarded(path, _image_reader(path))
+    return guarded(path, lambda: _image(path))
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -71,7 +71,7 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
       DataError: the file cannot be read as one label map.
     """
-    return guarded(path, _labels_reader(path))
+    return guarded(path, lambda: _labels(path))
 
 
 def read_npz(path: Path, key: str) -> np.ndarray:
@@ -139,25 +139,25 @@ def _unsupported(path: Path, what: str, suffixes: tuple[str, ...]) -> DataError:
     )
 
 
-def _image_reader(path: Path) -> Callable[[], Pixels]:
+def _image(path: Path) -> Pixels:
     suffix = split_name(path)[1]
+    if suffix in TIFF or (suffix in PILLOW and tiff_files.is_tiff(path)):
+        return Pixels(*tiff_files.read_picture(path))
     if suffix in PILLOW:
-        return lambda: Pixels(pillow_files.read_picture(path))
-    if suffix in TIFF:
-        return lambda: Pixels(*tiff_files.read_picture(path))
+        return Pixels(pillow_files.read_picture(path))
     if suffix in NPZ:
-        return lambda: Pixels(_npz_array(path, "image"))
+        return Pixels(_npz_array(path, "image"))
     raise _unsupported(path, "an image", SUFFIXES)
 
 
-def _labels_reader(path: Path) -> Callable[[], np.ndarray]:
+def _labels(path: Path) -> np.ndarray:
     suffix = split_name(path)[1]
+    if suffix in TIFF or (suffix == ".png" and tiff_files.is_tiff(path)):
+        return tiff_files.read_numbers(path)
     if suffix == ".png":
-        return lambda: pillow_files.read_numbers(path)
-    if suffix in TIFF:
-        return lambda: tiff_files.read_numbers(path)
+        return pillow_files.read_numbers(path)
     if suffix in NPZ:
-        return lambda: _npz_labels(path)
+        return _npz_labels(path)
     raise _unsupported(path, "a label map", (".png", *TIFF, *NPZ, *NIFTI))
 
 

@@ -36,6 +36,14 @@ _UNCOMPRESSED = 1
 _MOST_PAGES = 1000
 #: How many times compressions can make an image smaller; Zstandard's 32,768 is the most.
 _RATIO = 40_000
+#: The first bytes of TIFF and BigTIFF, in either byte order.
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF, whatever it is called."""
+    with path.open("rb") as stream:
+        return stream.read(4) in _STARTS
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, int | None]:

@@ -237,7 +237,7 @@ def test_folders(tmp_path):
 def test_file_without_permission(tmp_path, monkeypatch):
     Image.fromarray(GRAY).save(tmp_path / "a.png")
 
-    def refused(*arguments):
+    def refused(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Image, "open", refused)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxseg_xai.core.errors import DataError
 from jaxseg_xai.data import MemorySource, as_source, limits
+from jaxseg_xai.data.readers import read_image, read_labels
 from jaxseg_xai.data.sources.folder import FolderDataset
 from tests.support import labels_fail
 
@@ -383,3 +384,22 @@ def test_gif_is_a_picture_and_no_label_map(tmp_path):
     image.save(tmp_path / "b.gif", save_all=True, append_images=[Image.fromarray(COLOURS[::-1])])
     with pytest.raises(DataError, match=r"b.gif: a film of 2 pictures; save one as a PNG"):
         picture(tmp_path, 1)
+
+
+@pytest.mark.parametrize("format_name", ["TIFF", "WEBP", "BMP", "PNG"])
+def test_the_suffix_may_be_wrong(tmp_path, capfd, format_name):
+    """A TIFF of any name is read by the TIFF reader: Pillow's prints what it finds odd."""
+    pixels = np.full((8, 8, 3), 40, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", format_name, lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg").values, pixels)
+    labels = np.eye(8, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "b.png", labels, compression="lzw")
+    np.testing.assert_array_equal(read_labels(tmp_path / "b.png"), labels)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pictures_that_run_programs_are_not_opened(tmp_path):
+    """Pillow hands EPS to Ghostscript."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", "EPS")
+    with pytest.raises(DataError, match=r"a\.png: corrupt or not what its suffix says"):
+        read_image(tmp_path / "a.png")
