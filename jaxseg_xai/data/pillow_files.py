@@ -12,8 +12,8 @@ from jaxseg_xai.data.limits import check_promise
 
 #: How many times PNG and JPEG can make an image smaller; 1032 for DEFLATE.
 _RATIO = 1100
-#: What a file of these suffixes may be. Some that Pillow also knows run programs (EPS), and TIFF has
-#: a reader of its own.
+#: What a file of these suffixes may be. TIFF has a reader of its own, and for some that Pillow also
+#: knows (EPS) it runs other programs.
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM")
 #: Modes whose numbers are an image as they stand.
 _PLAIN = ("1", "L", "RGB", "I;16", "I;16L", "I;16B", "I", "F")
