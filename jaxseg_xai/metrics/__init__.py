@@ -14,6 +14,7 @@ METRICS = Registry(
     {
         "energy_inside": "jaxseg_xai.metrics.localisation.energy_inside:EnergyInside",
         "deletion": "jaxseg_xai.metrics.faithfulness.deletion:Deletion",
+        "rounding_stability": "jaxseg_xai.metrics.robustness.rounding_stability:RoundingStability",
     },
     base=Metric,
 )

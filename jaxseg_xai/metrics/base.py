@@ -2,7 +2,8 @@
 
 A metric is one file: a frozen dataclass derived from `Metric`, registered as a pytree, with a name,
 a `meta` and `score`; and one line in `metrics/__init__.py`. Batches, memory, devices, keys and
-explanations that failed are the runner's.
+explanations that failed are the runner's, and so is explaining again what `changed` makes of a
+batch.
 """
 
 import dataclasses
@@ -10,11 +11,15 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 
 from jaxseg_xai.core.types import Array
-from jaxseg_xai.explainers.base import Example, Problem
+from jaxseg_xai.explainers.base import Batch, Example, Problem
+from jaxseg_xai.ops.random import fold_words
 
-Need = Literal["gradient"]
+Need = Literal["gradient", "explain"]
+#: Folded into the keys, so that no metric draws the same numbers as the method that it judges.
+_OF_METRICS = 0x6D657472
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,9 @@ class MetricMeta:
       headline: name of the score that stands for the metric in a table.
       scores: name -> meaning, of the numbers that it returns.
       curves: name -> meaning, of the curves.
-      needs: "gradient" of the model.
+      needs: "gradient" of the model; "explain": the method, to explain again, which costs as many
+        explanations as `Metric.num_explanations` says.
+      signed: whether it matters to the metric if relevance is positive or negative.
       revision: raised when the same settings give other numbers than before.
     """
 
@@ -37,6 +44,7 @@ class MetricMeta:
     scores: Mapping[str, str]
     curves: Mapping[str, str] = dataclasses.field(default_factory=dict)
     needs: frozenset[Need] = frozenset()
+    signed: bool = True
     revision: int = 1
 
 
@@ -52,12 +60,15 @@ class Rated:
         nothing else is known.
       maps: name -> [*S], further maps of the explanation.
       scores: name -> float32 [].
+      again: float32 [n, *S], the relevance in the explanations of what `Metric.changed` makes, n of
+        them; 0 of metrics that do not explain again.
     """
 
     relevance: Array
     known: Array
     maps: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     scores: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    again: Array = ()
 
 
 class Metric:
@@ -68,6 +79,24 @@ class Metric:
 
     name: ClassVar[str]
     meta: ClassVar[MetricMeta]
+
+    @property
+    def num_explanations(self) -> int:
+        """How many further explanations it needs of an image, with these settings."""
+        return 0
+
+    def changed(self, problem: Problem, batch: Batch, number: jax.Array) -> tuple[Problem, Batch]:
+        """What is explained again; pure and traced, of metrics that need "explain".
+
+        Args:
+          problem: the model that was explained.
+          batch: what was explained.
+          number: int32 [] in [0, num_explanations).
+
+        Returns:
+          The same shapes, with other weights or other images.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs changed")
 
     def score(self, problem: Problem, example: Example, rated: Rated) -> dict[str, jax.Array]:
         """Judge one explanation; pure, traced, vmapped, and never given a batch.
@@ -82,3 +111,18 @@ class Metric:
           defined.
         """
         raise NotImplementedError(f"{type(self).__name__} needs score")
+
+
+def keys_of(problem: Problem, batch: Batch) -> jax.Array:
+    """Keys [B], from which `Metric.changed` draws: they depend on the image's id and the class."""
+
+    def key_of(image_id: jax.Array, class_index: jax.Array) -> jax.Array:
+        return key_of_metrics(jax.random.fold_in(fold_words(problem.key, image_id), class_index))
+
+    ids, classes = batch.image_ids, batch.targets.class_index
+    return jax.vmap(key_of)(jnp.asarray(ids), jnp.asarray(classes))
+
+
+def key_of_metrics(key: jax.Array) -> jax.Array:
+    """An example's key as metrics have it."""
+    return jax.random.fold_in(key, _OF_METRICS)

@@ -11,9 +11,9 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.core.types import Array, Explanation, SegmentTarget, Status
 from jaxseg_xai.devices.mesh import shard_examples
-from jaxseg_xai.explainers.base import Batch, Meta, Problem
-from jaxseg_xai.explainers.runner import check_gradient, example_of
-from jaxseg_xai.metrics.base import Metric, Rated
+from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Problem
+from jaxseg_xai.explainers.runner import check_gradient, example_of, explain
+from jaxseg_xai.metrics.base import Metric, Rated, key_of_metrics
 from jaxseg_xai.ops.padding import own_pixels
 from jaxseg_xai.ops.random import one_stream
 from jaxseg_xai.program.memory import gradients_that_fit, images_that_fit
@@ -28,6 +28,7 @@ def score(
     meta: Meta,
     mesh: Mesh,
     known: Array | None = None,
+    explainer: Explainer | None = None,
 ) -> dict[str, jax.Array]:
     """Judge a batch of explanations with any metric, compiled once per shape and static setting.
 
@@ -40,35 +41,42 @@ def score(
       mesh: from `device_mesh`.
       known: bool [B, *S], pixels that are known to matter (the cause in a synthetic image, a
         lesion); None: those of the targets' segments.
+      explainer: the method itself, for metrics that explain again.
 
     Returns:
       Name -> scores float32 [B] or curves float32 [B, T]. NaN where there is no explanation: its
-      status is neither OK nor NOT_REACHED.
+      status is neither OK nor NOT_REACHED, its map is not finite, or one that the metric asked for
+      failed.
 
     Raises:
-      ConfigError: a setting out of its bounds, maps that say nothing for or against the segment, or
-        `known` of another shape.
+      ConfigError: a setting out of its bounds, maps that say nothing for or against the segment,
+        `known` of another shape, or no `explainer` where one is needed.
       ModelError: the model has no gradient where one is needed.
     """
-    check(metric, metric.name)
-    if explanations.attribution is None or meta.high == "neither":
-        raise ConfigError(
-            f"{metric.name} judges maps of relevance, and {meta.unit} is none; choose a method "
-            "whose map speaks for or against the segment"
-        )
-    if known is None:
-        known = jnp.asarray(batch.targets.segment)
-    if known.shape != batch.targets.region.shape:
-        raise ConfigError(
-            f"known regions {tuple(known.shape)} for images {tuple(batch.images.shape)}; give one "
-            "value a pixel"
-        )
-    if "gradient" in metric.meta.needs:
-        shape = tuple(batch.images.shape[1:])
-        check_gradient(metric.name, problem.segmenter, problem.variables, shape)
-    sign = -1.0 if meta.high == "against" else 1.0
-    kind = type(metric)
-    return _compiled(metric, problem, batch, explanations, known, sign, mesh=mesh, kind=kind)
+    with jax.enable_x64(False):
+        check(metric, metric.name)
+        if explanations.attribution is None or meta.high == "neither":
+            raise ConfigError(
+                f"{metric.name} judges maps of relevance, and {meta.unit} is none; choose a method "
+                "whose map speaks for or against the segment"
+            )
+        if known is None:
+            known = jnp.asarray(batch.targets.segment)
+        if known.shape != batch.targets.region.shape:
+            raise ConfigError(
+                f"known regions {tuple(known.shape)} for images {tuple(batch.images.shape)}; give "
+                "one value a pixel"
+            )
+        if "gradient" in metric.meta.needs:
+            shape = tuple(batch.images.shape[1:])
+            check_gradient(metric.name, problem.segmenter, problem.variables, shape)
+        again = None
+        if "explain" in metric.meta.needs:
+            again = _explained_again(metric, problem, batch, explainer, mesh)
+        sign = -1.0 if meta.high == "against" else 1.0
+        kind = type(metric)
+        judged = (explanations, again, known)
+        return _compiled(metric, problem, batch, judged, sign, mesh=mesh, kind=kind)
 
 
 def score_example(
@@ -81,23 +89,62 @@ def score_example(
     explanation: Explanation,
     known: Array,
     size: Array | None = None,
+    again: Explanation | None = None,
 ) -> dict[str, jax.Array]:
     """Judge the explanation of one image [*S, C]; `vmap` it over all but the first three."""
     example = example_of(problem, image, target, image_id, size=size)
-    if size is not None:  # nothing is asked of padding
-        own = own_pixels(size, image.shape[:-1])
-        relevance = jnp.where(own, explanation.attribution, 0.0)
-        explanation = dataclasses.replace(explanation, attribution=relevance)
+    example = dataclasses.replace(example, key=key_of_metrics(example.key))
+
+    def relevance_in(found: Explanation) -> jax.Array:
+        relevance = sign * found.attribution
+        if size is None:
+            return relevance
+        return jnp.where(own_pixels(size, image.shape[:-1]), relevance, 0.0)  # not of padding
+
     rated = Rated(
-        relevance=sign * explanation.attribution,
+        relevance=relevance_in(explanation),
         known=known,
         maps=explanation.maps,
         scores=explanation.scores,
+        again=() if again is None else relevance_in(again),
     )
     with one_stream():
         found = metric.score(problem, example, rated)
-    usable = (explanation.status == Status.OK) | (explanation.status == Status.NOT_REACHED)
+    usable = _usable(explanation)
+    if again is not None:
+        usable &= jnp.all(jax.vmap(_usable)(again))
     return {name: jnp.where(usable, value, jnp.nan) for name, value in found.items()}
+
+
+def _usable(explanation: Explanation) -> jax.Array:
+    status = explanation.status
+    found = (status == Status.OK) | (status == Status.NOT_REACHED)
+    return found & jnp.all(jnp.isfinite(explanation.attribution))
+
+
+def _explained_again(
+    metric: Metric, problem: Problem, batch: Batch, explainer: Explainer | None, mesh: Mesh
+) -> Explanation:
+    """Attributions [B, n, *S] and statuses [B, n] of what the metric changes."""
+    if explainer is None:
+        raise ConfigError(
+            f"{metric.name} explains again; give the method that made the maps, explainer="
+        )
+    found = []
+    for number in range(metric.num_explanations):
+        changed = _changed(metric, problem, batch, jnp.int32(number), kind=type(metric))
+        one = explain(explainer, *changed, mesh=mesh)
+        found.append(Explanation(attribution=one.attribution, status=one.status))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *found)
+
+
+@functools.partial(jax.jit, static_argnames=("kind",))
+def _changed(
+    metric: Metric, problem: Problem, batch: Batch, number: jax.Array, *, kind: type
+) -> tuple[Problem, Batch]:
+    del kind  # see `explainers.runner._explain_batch`
+    with one_stream():
+        return metric.changed(problem, batch, number)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "kind"))
@@ -105,8 +152,7 @@ def _compiled(
     metric: Metric,
     problem: Problem,
     batch: Batch,
-    explanations: Explanation,
-    known: Array,
+    judged: tuple[Explanation, Explanation | None, Array],
     sign: Array,
     *,
     mesh: Mesh,
@@ -119,11 +165,13 @@ def _compiled(
 
     def part(shared: tuple[Metric, Problem, Array], examples: tuple) -> dict[str, jax.Array]:
         metric, problem, sign = shared
-        return jax.lax.map(
-            lambda example: score_example(metric, problem, sign, *example),
-            examples,
-            batch_size=min(at_a_time, examples[0].shape[0]),
-        )
 
-    examples = (batch.images, batch.targets, batch.image_ids, explanations, known, batch.sizes)
+        def one(example: tuple) -> dict[str, jax.Array]:
+            image, target, image_id, size, (explanation, again, known) = example
+            asked = (image, target, image_id, explanation, known, size, again)
+            return score_example(metric, problem, sign, *asked)
+
+        return jax.lax.map(one, examples, batch_size=min(at_a_time, examples[0].shape[0]))
+
+    examples = (batch.images, batch.targets, batch.image_ids, batch.sizes, judged)
     return shard_examples(part, mesh)((metric, problem, sign), examples)
