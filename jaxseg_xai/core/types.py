@@ -68,6 +68,8 @@ class Sample:
         group are no other images to each other.
       spacing: size of a pixel along each axis in millimetres, or None.
       affine: float64 [4, 4] from voxel indices to millimetres, or None.
+      cause: bool [*S], the pixels elsewhere that are known to decide the segmentation, those of the
+        object left out; None where nobody knows. They are the known region of localisation metrics.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Sample:
     group: str = ""
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
+    cause: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Raise `DataError` for an id that names nothing, or takes more than a line."""

@@ -40,6 +40,7 @@ SOURCES = Registry(
         "triangle": "jaxseg_xai.data.sources.triangle:TriangleDataset",
         "triangle-cue": "jaxseg_xai.data.sources.triangle:TriangleCueDataset",
         "shapes": "jaxseg_xai.data.sources.shapes:ShapesDataset",
+        "causes": "jaxseg_xai.data.sources.causes:CausesDataset",
         "folder": "jaxseg_xai.data.sources.folder:FolderDataset",
         "nnunet_raw": "jaxseg_xai.data.sources.nnunet_raw:NNUNetRawDataset",
         "msd": "jaxseg_xai.data.sources.msd:MSDDataset",
@@ -66,8 +67,9 @@ def open_dataset(spec: str | os.PathLike[str], split: str = "test", **options: A
     A name that is also a folder means the data set; write "./brain" for the folder.
 
     Args:
-      spec: a name of `SOURCES`, "tfds:NAME" for a data set of TFDS, or the path of a folder: of a
-        data set whose layout is recognised, or else of images (the data set "folder").
+      spec: a name of `SOURCES`, "tfds:NAME" for a data set of TFDS, "causes:NAME" for a set of
+        known causes, or the path of a folder: of a data set whose layout is recognised, or else of
+        images (the data set "folder").
       split: "train", "validation" or "test"; of a folder see `FolderDataset`.
       **options: of the data set, see its class.
 

@@ -85,6 +85,7 @@ OPTIONS = {
     "triangle": {"size": 32, "num": 3},
     "triangle-cue": {"size": 32, "num": 3},
     "shapes": {"size": 32, "num": 3},
+    "causes": {"name": "volume", "num": 3},
     "folder": folder,
     "nnunet_raw": nnunet_raw,
     **{name: of_volumes(name) for name in volume_layouts.VOLUMES},
@@ -183,6 +184,9 @@ def check_sample(sample: Sample, class_names):
     assert 0 <= image.min() < image.max() <= 1
     assert sample.group or sample.group == ""
     assert sample.spacing is None or len(sample.spacing) == len(size)
+    if sample.cause is not None:
+        assert sample.cause.dtype == bool
+        assert sample.cause.shape == size
     if labels is None:
         return
     if labels.ndim == len(size):

@@ -93,7 +93,10 @@ def test_dataset_items():
     np.testing.assert_array_equal(np.rint(sample.image * 255), image)
     np.testing.assert_array_equal(sample.labels, labels)
     np.testing.assert_array_equal(dataset.causal_mask(3), causal_mask(labels, info))
+    np.testing.assert_array_equal(sample.cause, causal_mask(labels, info) & (labels == 0))
+    assert any(dataset[i].cause.any() for i in range(5))
     assert TriangleDataset().ids[12] == "triangle-test-00012"
+    assert TriangleDataset(num=1)[0].cause is None
     with pytest.raises(IndexError):
         dataset[5]
 

@@ -131,12 +131,13 @@ class TriangleDataset:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """Item `index`: image float32 [S, S, 3] in [0, 1], labels int32 [S, S]."""
-        image, labels, _ = self.make(index)
+        """Item `index`: image float32 [S, S, 3] in [0, 1], labels int32 [S, S], the marker."""
+        image, labels, info = self.make(index)
         return Sample(
             id=self.ids[index],
             image=image.astype(np.float32) / np.float32(255),
             labels=labels.astype(np.int32),
+            cause=causal_mask(labels, info) & (labels == 0) if self._cue else None,
         )
 
     def make(self, index: int) -> tuple[np.ndarray, np.ndarray, TriangleInfo]:
