@@ -39,6 +39,7 @@ def check(record, *work):
     assert len(record.commit) in (0, 40)
 
 
+@pytest.mark.slow
 def test_unet_forward(tmp_path):
     record = run("unet-forward", tmp_path / "a.json", "--peer", "all")
     check(record, "forwards")
