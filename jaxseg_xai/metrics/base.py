@@ -7,8 +7,8 @@ batch.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -48,10 +48,9 @@ class MetricMeta:
     revision: int = 1
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rated:
-    """One explanation as a metric sees it.
+    """One explanation as metrics see it.
 
     Attributes:
       relevance: float32 [*S], the attribution, its sign turned where the method's `meta` says so: a
@@ -61,7 +60,8 @@ class Rated:
       maps: name -> [*S], further maps of the explanation.
       scores: name -> float32 [].
       again: float32 [n, *S], the relevance in the explanations of what `Metric.changed` makes, n of
-        them; 0 of metrics that do not explain again.
+        them; () of metrics that do not explain again.
+      shared: what metrics of one program have computed already, see `once`.
     """
 
     relevance: Array
@@ -69,6 +69,18 @@ class Rated:
     maps: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     scores: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     again: Array = ()
+    shared: dict[Hashable, Any] = dataclasses.field(default_factory=dict)
+
+    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives, or gave another metric of the program by the same key.
+
+        Args:
+          key: names what is computed and all settings that it depends on.
+          compute: of this example and explanation alone.
+        """
+        if key not in self.shared:
+            self.shared[key] = compute()
+        return self.shared[key]
 
 
 class Metric:
@@ -83,6 +95,14 @@ class Metric:
     @property
     def num_explanations(self) -> int:
         """How many further explanations it needs of an image, with these settings."""
+        return 0
+
+    @property
+    def num_passes(self) -> int:
+        """Forward passes that it needs of an image beside that of the image itself.
+
+        Those that it has in common with other metrics of one `score_all` are needed once.
+        """
         return 0
 
     def changed(self, problem: Problem, batch: Batch, number: jax.Array) -> tuple[Problem, Batch]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +31,28 @@ def score(
     known: Array | None = None,
     explainer: Explainer | None = None,
 ) -> dict[str, jax.Array]:
-    """Judge a batch of explanations with any metric, compiled once per shape and static setting.
+    """Judge a batch of explanations with a metric; see `score_all`."""
+    options = {"meta": meta, "mesh": mesh, "known": known, "explainer": explainer}
+    return score_all({metric.name: metric}, problem, batch, explanations, **options)[metric.name]
+
+
+def score_all(
+    metrics: Mapping[str, Metric],
+    problem: Problem,
+    batch: Batch,
+    explanations: Explanation,
+    *,
+    meta: Meta,
+    mesh: Mesh,
+    known: Array | None = None,
+    explainer: Explainer | None = None,
+) -> dict[str, dict[str, jax.Array]]:
+    """Judge a batch of explanations with any metrics, compiled once per shape and static setting.
+
+    One program for all: what several of them need (the curve of deletion, say) is computed once.
 
     Args:
-      metric: the metric and its settings.
+      metrics: name, of the results, -> a metric and its settings.
       problem: the model that was explained.
       batch: what was explained; B a multiple of the mesh's size.
       explanations: of the batch, leaves [B, ...].
@@ -44,9 +63,9 @@ def score(
       explainer: the method itself, for metrics that explain again.
 
     Returns:
-      Name -> scores float32 [B] or curves float32 [B, T]. NaN where there is no explanation: its
-      status is neither OK nor NOT_REACHED, its map is not finite, or one that the metric asked for
-      failed.
+      Name of the metric -> name -> scores float32 [B] or curves float32 [B, T]. NaN where there is
+      no explanation: its status is neither OK nor NOT_REACHED, its map is not finite, or one that
+      the metric asked for failed.
 
     Raises:
       ConfigError: a setting out of its bounds, maps that say nothing for or against the segment,
@@ -54,12 +73,8 @@ def score(
       ModelError: the model has no gradient where one is needed.
     """
     with jax.enable_x64(False):
-        check(metric, metric.name)
-        if explanations.attribution is None or meta.high == "neither":
-            raise ConfigError(
-                f"{metric.name} judges maps of relevance, and {meta.unit} is none; choose a method "
-                "whose map speaks for or against the segment"
-            )
+        for metric in metrics.values():
+            _check(metric, problem, batch, explanations, meta)
         if known is None:
             known = jnp.asarray(batch.targets.segment)
         if known.shape != batch.targets.region.shape:
@@ -67,16 +82,15 @@ def score(
                 f"known regions {tuple(known.shape)} for images {tuple(batch.images.shape)}; give "
                 "one value a pixel"
             )
-        if "gradient" in metric.meta.needs:
-            shape = tuple(batch.images.shape[1:])
-            check_gradient(metric.name, problem.segmenter, problem.variables, shape)
-        again = None
-        if "explain" in metric.meta.needs:
-            again = _explained_again(metric, problem, batch, explainer, mesh)
+        again = {
+            name: _explained_again(metric, problem, batch, explainer, mesh)
+            for name, metric in metrics.items()
+            if "explain" in metric.meta.needs
+        }
         sign = -1.0 if meta.high == "against" else 1.0
-        kind = type(metric)
+        kinds = tuple(type(metric) for _, metric in sorted(metrics.items()))
         judged = (explanations, again, known)
-        return _compiled(metric, problem, batch, judged, sign, mesh=mesh, kind=kind)
+        return _compiled(dict(metrics), problem, batch, judged, sign, mesh=mesh, kinds=kinds)
 
 
 def score_example(
@@ -89,9 +103,25 @@ def score_example(
     explanation: Explanation,
     known: Array,
     size: Array | None = None,
-    again: Explanation | None = None,
 ) -> dict[str, jax.Array]:
-    """Judge the explanation of one image [*S, C]; `vmap` it over all but the first three."""
+    """Judge the explanation of one image [*S, C] with one metric."""
+    asked = (image, target, image_id, explanation, known, size)
+    return score_by_all({metric.name: metric}, problem, sign, *asked, {})[metric.name]
+
+
+def score_by_all(
+    metrics: Mapping[str, Metric],
+    problem: Problem,
+    sign: Array | float,
+    image: Array,
+    target: SegmentTarget,
+    image_id: Array,
+    explanation: Explanation,
+    known: Array,
+    size: Array | None,
+    again: Mapping[str, Explanation],
+) -> dict[str, dict[str, jax.Array]]:
+    """`score_example` by several metrics; what they share is a value of this trace."""
     example = example_of(problem, image, target, image_id, size=size)
     example = dataclasses.replace(example, key=key_of_metrics(example.key))
 
@@ -106,14 +136,31 @@ def score_example(
         known=known,
         maps=explanation.maps,
         scores=explanation.scores,
-        again=() if again is None else relevance_in(again),
     )
-    with one_stream():
-        found = metric.score(problem, example, rated)
-    usable = _usable(explanation)
-    if again is not None:
-        usable &= jnp.all(jax.vmap(_usable)(again))
-    return {name: jnp.where(usable, value, jnp.nan) for name, value in found.items()}
+    scores = {}
+    for name, metric in metrics.items():
+        usable, seen = _usable(explanation), rated
+        if name in again:
+            usable &= jnp.all(jax.vmap(_usable)(again[name]))
+            seen = dataclasses.replace(rated, again=relevance_in(again[name]))
+        with one_stream():
+            found = metric.score(problem, example, seen)
+        scores[name] = {key: jnp.where(usable, value, jnp.nan) for key, value in found.items()}
+    return scores
+
+
+def _check(
+    metric: Metric, problem: Problem, batch: Batch, explanations: Explanation, meta: Meta
+) -> None:
+    check(metric, metric.name)
+    if explanations.attribution is None or meta.high == "neither":
+        raise ConfigError(
+            f"{metric.name} judges maps of relevance, and {meta.unit} is none; choose a method "
+            "whose map speaks for or against the segment"
+        )
+    if "gradient" in metric.meta.needs:
+        shape = tuple(batch.images.shape[1:])
+        check_gradient(metric.name, problem.segmenter, problem.variables, shape)
 
 
 def _usable(explanation: Explanation) -> jax.Array:
@@ -147,31 +194,32 @@ def _changed(
         return metric.changed(problem, batch, number)
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "kind"))
+@functools.partial(jax.jit, static_argnames=("mesh", "kinds"))
 def _compiled(
-    metric: Metric,
+    metrics: dict[str, Metric],
     problem: Problem,
     batch: Batch,
-    judged: tuple[Explanation, Explanation | None, Array],
+    judged: tuple[Explanation, dict[str, Explanation], Array],
     sign: Array,
     *,
     mesh: Mesh,
-    kind: type,
-) -> dict[str, jax.Array]:
-    del kind  # see `explainers.runner._explain_batch`
-    fit = gradients_that_fit if "gradient" in metric.meta.needs else images_that_fit
+    kinds: tuple[type, ...],
+) -> dict[str, dict[str, jax.Array]]:
+    del kinds  # see `explainers.runner._explain_batch`
+    gradient = any("gradient" in metric.meta.needs for metric in metrics.values())
+    fit = gradients_that_fit if gradient else images_that_fit
     device, shape = mesh.devices.flat[0], batch.images.shape[1:]
     at_a_time = fit(device, problem.segmenter, problem.variables, shape)
 
-    def part(shared: tuple[Metric, Problem, Array], examples: tuple) -> dict[str, jax.Array]:
-        metric, problem, sign = shared
+    def part(shared: tuple, examples: tuple) -> dict[str, dict[str, jax.Array]]:
+        metrics, problem, sign = shared
 
-        def one(example: tuple) -> dict[str, jax.Array]:
+        def one(example: tuple) -> dict[str, dict[str, jax.Array]]:
             image, target, image_id, size, (explanation, again, known) = example
             asked = (image, target, image_id, explanation, known, size, again)
-            return score_example(metric, problem, sign, *asked)
+            return score_by_all(metrics, problem, sign, *asked)
 
         return jax.lax.map(one, examples, batch_size=min(at_a_time, examples[0].shape[0]))
 
     examples = (batch.images, batch.targets, batch.image_ids, batch.sizes, judged)
-    return shard_examples(part, mesh)((metric, problem, sign), examples)
+    return shard_examples(part, mesh)((metrics, problem, sign), examples)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxseg_xai.explainers.base import Example, Problem
 from jaxseg_xai.metrics.base import Metric, MetricMeta, Rated
+from jaxseg_xai.metrics.localisation.known_region import own_plane
 
 
 @jax.tree_util.register_dataclass
@@ -41,11 +42,12 @@ class EnergyInside(Metric):
 
     def score(self, problem: Problem, example: Example, rated: Rated) -> dict[str, jax.Array]:
         """See `Metric.score`."""
-        del problem, example
+        del problem
+        own = own_plane(example, rated)
         positive = jnp.maximum(rated.relevance, 0.0)
         total = jnp.sum(positive)
         inside = jnp.sum(jnp.where(rated.known, positive, 0.0))
         return {
             "energy_inside": jnp.where(total > 0, inside / total, jnp.nan),
-            "share_known": jnp.mean(rated.known, dtype=jnp.float32),
+            "share_known": jnp.mean(rated.known, dtype=jnp.float32, where=own),
         }

@@ -1,0 +1,1 @@
+"""Metrics of complexity: is the map simple enough to be read?"""
