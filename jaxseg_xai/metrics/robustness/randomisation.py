@@ -113,7 +113,7 @@ def layer_numbers(problem: Problem, shape: Sequence[int]) -> list[int]:
         parents = paths
     program = traced_for_one(problem.segmenter, problem.variables, tuple(shape))
     uses = [atom for equation in program.equations for atom in equation.inputs]
-    order = {}
+    order: dict[int, int] = {}
     for place, atom in enumerate(uses):
         if isinstance(atom, int):
             order.setdefault(atom, place)
