@@ -25,6 +25,7 @@ OTHER_MEANINGS = {
     ("brain", "cli/plan.py"),  # the bundled model
     ("dicom", "data/dicom_files.py"),  # the extra
     ("tfds", "data/sources/tfds_builders.py"),  # the extra
+    ("confidence", "report/case_page.py"),  # the setting
     ("ate", "explainers/parts/layout.py"),  # the effects themselves
     ("ate", "explainers/parts/table.py"),
     ("ate", "report/parts.py"),

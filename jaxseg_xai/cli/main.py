@@ -34,6 +34,7 @@ COMMANDS = {
     "explain": ("explain:COMMAND", "a few images: figures as PNG"),
     "sweep": ("sweep:COMMAND", "a data set x classes x methods: a store"),
     "report": ("report:COMMAND", "a store: one HTML page"),
+    "serve": ("serve:COMMAND", "a store of any size: the same page from this machine"),
     "export": ("export:COMMAND", "a store: its maps of volumes as NIfTI files"),
     "reliability fit": (
         "reliability:FIT",

@@ -9,6 +9,7 @@ import numpy as np
 from jaxseg_xai.report import overlays, panels, segments
 from jaxseg_xai.report.overlays import BLUE, GREY, RED
 from jaxseg_xai.report.record import Record
+from jaxseg_xai.report.scales import scale_of
 from jaxseg_xai.report.slices import pictures_of
 
 if TYPE_CHECKING:
@@ -33,13 +34,12 @@ def effects_figure(record: Record) -> "Figure":
     counts = record.stored.traces.get("histogram", np.full(1, np.nan))
     has_counts = bool(np.isfinite(counts).any())  # all NaN: only other rows have one
     figure, rows, chart = panels.picture_grid(shapes, 2, text_height=0.7, chart=has_counts)
-    assert record.stored.attribution is not None
-    limit = overlays.effect_limit(record.stored.attribution)
-    scale = panels.colour_scale(-limit, limit, "RdBu")
+    colouring = scale_of(record)
+    scale = panels.colour_scale(colouring.low, colouring.high, colouring.colours)
     title = record.title("attribution", "Red: content that helps\nblue: content that hurts")
     for (left, right), picture in zip(rows, pictures, strict=True):
         segments.show_image(left, picture, record)
-        overlay = paint_effects(picture.image, picture.attribution, limit, scale)
+        overlay = paint_effects(picture.image, picture.attribution, colouring.high, scale)
         panels.show(right, overlay, title)
         panels.outline(right, picture.maps.get("significant"), BLACK)
         for panel in (left, right):

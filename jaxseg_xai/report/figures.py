@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from jaxseg_xai.core.types import Status
 from jaxseg_xai.report import panels, segments
 from jaxseg_xai.report.effects import effects_figure
 from jaxseg_xai.report.heat import heat_figure
@@ -25,8 +24,6 @@ FIGURES: dict[str, Callable[[Record], "Figure"]] = {
     "uncertainty": uncertainty_figure,
     "parts": parts_figure,
 }
-#: Statuses whose maps are worth drawing.
-_DRAWN = (Status.OK, Status.NOT_REACHED)
 
 
 def draw(
@@ -49,7 +46,7 @@ def draw(
     meta = meta_of(entry)
     record = Record(stored=stored, image=image, class_names=class_names, entry=entry, meta=meta)
     has_map = stored.attribution is not None or meta.figure == "parts"
-    drawn = FIGURES[meta.figure] if stored.row.status in _DRAWN and has_map else message_figure
+    drawn = FIGURES[meta.figure] if record.has_result and has_map else message_figure
     return drawn(record)
 
 

@@ -1,62 +1,55 @@
-"""The report of a sweep: one HTML file that needs nothing else, not even a network."""
+"""The gallery of a store: one page that looks at explanations, whole in a file or from a server."""
 
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxseg_xai.core.display import class_name
-from jaxseg_xai.core.errors import JaxsegError
+from jaxseg_xai.core.errors import JaxsegError, MissingExtraError
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.report import figures, panels
+from jaxseg_xai.report.case_page import case_json, webp_url
+from jaxseg_xai.report.cases import Case, cases_of, choose, index_of
 from jaxseg_xai.report.pages import templates
-from jaxseg_xai.report.record import meta_of, warning_of
-from jaxseg_xai.store import Row, Store
+from jaxseg_xai.report.record import meta_of
+from jaxseg_xai.store import Entry, Row, Store
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: Attributes of a store that have a place of their own in the report, or describe its format.
+#: Attributes of a store that have a place of their own in the page, or describe its format.
 _KNOWN = ("config", "versions", "seed", "class_names", "explainers", "rank", "jaxseg_xai_store")
+#: Longer sides of pictures in a file are reduced by a whole factor.
+LONGEST_IN_FILE = 320
+#: Colour maps that a scale may name, each as 256 colours.
+_COLOUR_MAPS = ("RdBu", "RdBu_r", "inferno", "viridis", "magma")
 
 
 def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: int = 200) -> Path:
-    """Write figures, numbers and failures of a sweep to one HTML file.
+    """Write pictures, numbers and failures of a sweep to one HTML file that needs nothing else.
 
     Args:
       store: an open store; rows that are pending or of empty images are counted, not shown.
       out_html: the file to write; its folder is made if it is missing.
-      max_items: at most so many figures (0.1 to 0.4 MB and 0.3 s each). With more rows, evenly
-        spaced ones of each label are shown and the report says how many are left out.
+      max_items: at most so many explanations (0.05 to 0.3 MB and 0.3 s each). Of more, cases
+        (a class in an image, with all its explanations) evenly spaced are shown, and the page says
+        how many explanations are left out; `jaxseg-xai serve` shows any number.
 
     Returns:
-      The path of the report.
+      The path of the page.
 
     Raises:
       MissingExtraError: without the extra `report`.
       JaxsegError: `out_html` cannot be written.
     """
-    done = store.rows(done_only=True)
-    shown = [row for row in done if row.status is not Status.EMPTY_IMAGE]
-    further = {name: value for name, value in store.attrs.items() if name not in _KNOWN}
-    html = (
-        templates(TEMPLATES)
-        .get_template("gallery.html.j2")
-        .render(
-            title=store.name,
-            config=_json(store.attrs.get("config", {})),
-            versions=store.attrs.get("versions", {}),
-            seed=store.attrs.get("seed"),
-            further=_json(further) if further else None,
-            runs=_runs(done),
-            summaries=[_summary(store, label) for label in store.labels],
-            cards=[_card(store, row) for row in _choose(shown, max_items)],
-            num_done=len(shown),
-            failures=[row for row in done if row.status == Status.FAILED],
-        )
-    )
+    rows = store.rows()
+    shown = choose(cases_of(rows, store.class_names), max_items)
+    whole = [
+        case_json(store, case, longest=LONGEST_IN_FILE, figure=_embedded(store)) for case in shown
+    ]
+    html = gallery_html(store, rows, shown, embedded=whole)
     out_html = Path(out_html)
     try:
         out_html.parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +61,60 @@ def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: i
     return out_html
 
 
-def _choose(done: Sequence[Row], max_items: int) -> list[Row]:
-    """Rows to show, evenly spaced over all that are done."""
-    number = min(max_items, len(done))
-    # Midpoints of equal stretches: the first and the last row are not favoured.
-    picks = ((np.arange(number) + 0.5) * len(done) / max(number, 1)).astype(int)
-    return [done[pick] for pick in picks]
+def gallery_html(
+    store: Store, rows: Sequence[Row], cases: Sequence[Case], *, embedded: Sequence[Any] = ()
+) -> str:
+    """The page.
+
+    Args:
+      store: an open store.
+      rows: all of its rows.
+      cases: those in the list.
+      embedded: what `case_json` says of each; empty where the page asks a server for it.
+    """
+    done = [row for row in rows if row.status is not None]
+    further = {name: value for name, value in store.attrs.items() if name not in _KNOWN}
+    return (
+        templates(TEMPLATES)
+        .get_template("gallery.html.j2")
+        .render(
+            title=store.name,
+            index=index_of(store, cases) | {"colour_maps": colour_maps()},
+            embedded=embedded,
+            num_shown=sum(len(case.rows) for case in cases),
+            num_done=sum(row.status is not Status.EMPTY_IMAGE for row in done),
+            config=_json(store.attrs.get("config", {})),
+            versions=store.attrs.get("versions", {}),
+            seed=store.attrs.get("seed"),
+            further=_json(further) if further else None,
+            runs=_runs(done),
+            summaries=_summaries(store, rows),
+            failures=[row for row in done if row.status == Status.FAILED],
+        )
+    )
+
+
+def figure_webp(store: Store, row: Row) -> bytes:
+    """The figure of an explanation, for a page."""
+    return panels.to_webp(figures.draw_row(store, row))
+
+
+def colour_maps() -> dict[str, str]:
+    """Name -> 256 colours, three bytes each, in base64."""
+    try:
+        from matplotlib import colormaps
+    except ImportError as error:
+        raise MissingExtraError("Drawing maps", "report") from error
+    places = np.linspace(0, 1, 256)
+    found = {}
+    for name in _COLOUR_MAPS:
+        colours = np.round(255 * colormaps[name](places)[:, :3]).astype(np.uint8)
+        found[name] = base64.b64encode(colours.tobytes()).decode("ascii")
+    return found
+
+
+def _embedded(store: Store) -> Callable[[Row], str]:
+    return lambda row: webp_url(figure_webp(store, row))
 
 
 def _runs(done: Sequence[Row]) -> list[tuple[str, str, int]]:
@@ -85,9 +126,17 @@ def _runs(done: Sequence[Row]) -> list[tuple[str, str, int]]:
     return [(run, version, count) for (run, version), count in counts.items()]
 
 
-def _summary(store: Store, label: str) -> dict[str, Any]:
+def _summaries(store: Store, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    of_label: dict[str, list[Row]] = {label: [] for label in store.labels}
+    for row in rows:
+        of_label[row.label].append(row)
+    counts = store.counts()
+    return [_summary(store.entry(label), own, counts[label]) for label, own in of_label.items()]
+
+
+def _summary(entry: Entry, rows: Sequence[Row], counts: Mapping[str, int]) -> dict[str, Any]:
     """Counts by status, and mean and median of every score over the rows with status OK."""
-    rows, entry = store.rows(label), store.entry(label)
+    label = entry.label
     good = [row.scores for row in rows if row.status == Status.OK]
     scores = {}
     for name in sorted({name for found in good for name in found}):
@@ -98,31 +147,10 @@ def _summary(store: Store, label: str) -> dict[str, Any]:
             scores[name] = (values.mean(), float(np.median(values)), values.size, meaning)
     return {
         "name": label if label == entry.method else f"{label} ({entry.method})",
-        "counts": store.counts()[label],
+        "counts": counts,
         "num_rows": len(rows),
         "scores": scores,
         "settings": _json(entry.settings) if entry.settings else None,
-    }
-
-
-def _card(store: Store, row: Row) -> dict[str, Any]:
-    assert row.status is not None
-    figure = figures.draw_row(store, row)
-    scores = {name: value for name, value in sorted(row.scores.items()) if np.isfinite(value)}
-    return {
-        "label": row.label,
-        "row": row.number,
-        "image_id": row.image_id,
-        "class_name": class_name(row.class_index, store.class_names),
-        "region": row.region_name,
-        "run": row.run,
-        "version": row.version,
-        "status": row.status.name,
-        "note": warning_of(row),
-        "scores": scores,
-        "scores_json": json.dumps(scores),
-        "png": base64.b64encode(panels.to_png(figure)).decode("ascii"),
-        "size": [round(float(80 * inches)) for inches in figure.get_size_inches()],
     }
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxseg_xai.report import overlays, panels, segments
 from jaxseg_xai.report.record import Record
+from jaxseg_xai.report.scales import scale_of
 from jaxseg_xai.report.slices import pictures_of
 
 if TYPE_CHECKING:
@@ -22,11 +23,8 @@ def heat_figure(record: Record) -> "Figure":
     pictures = pictures_of(record)
     shapes = [picture.attribution.shape for picture in pictures]
     figure, rows, _ = panels.picture_grid(shapes, 3, text_height=0.45)
-    assert record.stored.attribution is not None
-    limit = overlays.effect_limit(record.stored.attribution, 99)
-    signed = record.meta.signed
-    low, name = (-limit, "RdBu_r") if signed else (0, "inferno")
-    scale = panels.colour_scale(low, limit, name)
+    colouring = scale_of(record)
+    scale = panels.colour_scale(colouring.low, colouring.high, colouring.colours)
     title = record.title("attribution", f"Attribution of {record.entry.label}")
     for (left, middle, right), picture in zip(rows, pictures, strict=True):
         segments.show_image(left, picture, record)
@@ -37,7 +35,7 @@ def heat_figure(record: Record) -> "Figure":
         for panel in (left, middle, right):
             panels.outline(panel, picture.region, overlays.GREEN)
     # One scale for all rows; its ends are open, since a few pixels can outweigh the rest by far.
-    extend = "both" if signed else "max"
+    extend = "both" if colouring.signed else "max"
     panels.colour_bar(rows[-1][2], scale, record.unit, extend=extend, alpha=_OPACITY)
     segments.name_classes(rows[-1][1], pictures, record)
     panels.name_rows(rows, [picture.name for picture in pictures])

@@ -80,6 +80,11 @@ class Record:
         return self.stored.row.class_index
 
     @property
+    def has_result(self) -> bool:
+        """Whether its status is one whose maps are worth drawing."""
+        return self.stored.row.status in (Status.OK, Status.NOT_REACHED)
+
+    @property
     def image_id(self) -> str:
         """Name of the image, cut to fit a title."""
         return _cut(self.stored.row.image_id, 60)

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxseg_xai.report import overlays, panels, segments
 from jaxseg_xai.report.record import Record
+from jaxseg_xai.report.scales import scale_of
 from jaxseg_xai.report.slices import pictures_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def regions_figure(record: Record) -> "Figure":
     pictures = pictures_of(record)
     shapes = [picture.attribution.shape for picture in pictures]
     figure, rows, _ = panels.picture_grid(shapes, 6, wrap=3, text_height=0.45)
-    scale = panels.colour_scale(0, 1, "viridis")
+    colouring = scale_of(record)
+    scale = panels.colour_scale(colouring.low, colouring.high, colouring.colours)
     soft = "dice_region" in record.stored.row.scores
     title = f"Minimally sufficient {'mask' if soft else 'region'}"
     title = record.title("attribution", title)

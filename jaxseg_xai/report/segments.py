@@ -69,7 +69,7 @@ def name_classes(axes: "Axes", pictures: list[Picture], record: Record) -> None:
     """Names of the classes under the panel of the prediction, where there are several."""
     shown = [p.prediction for p in pictures if p.prediction is not None]
     overlapping = any(segmentation.ndim > _RANK for segmentation in shown)
-    present = sorted({label for segmentation in shown for label in _classes(segmentation)})
+    present = sorted({label for segmentation in shown for label in classes(segmentation)})
     if len(present) < 2:
         return
     from matplotlib.lines import Line2D  # optional, and there if a panel is
@@ -102,7 +102,7 @@ def name_classes(axes: "Axes", pictures: list[Picture], record: Record) -> None:
         text.set_text(name)
 
 
-def _classes(segmentation: np.ndarray) -> list[int]:
+def classes(segmentation: np.ndarray) -> list[int]:
     """Foreground classes that have a pixel."""
     if segmentation.ndim > _RANK:
         return np.flatnonzero(segmentation.any(axis=(0, 1))).tolist()
@@ -122,7 +122,7 @@ def _show_planes(
         weight = 0.45 * plane_of(planes, class_index, _RANK)
         painted = overlays.blend(image, colours[class_index], weight)
     panels.show(axes, painted, title)
-    largest_first = sorted(_classes(planes), key=lambda k: -int(planes[..., k].sum()))
+    largest_first = sorted(classes(planes), key=lambda k: -int(planes[..., k].sum()))
     for place, k in enumerate(largest_first):
         to_come = len(largest_first) - 1 - place
         panels.outline(axes, planes[..., k], colours[k] / 255, width=1.5 + 1.4 * min(to_come, 3))

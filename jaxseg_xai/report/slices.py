@@ -1,8 +1,7 @@
 """What is drawn of an explanation: an image or the part that matters, three planes of a volume."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,13 +14,32 @@ AXES = ("depth", "height", "width")
 _LONG, _AROUND = 1024, 32
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A part of an image, or a plane of a volume.
+
+    Attributes:
+      name: which plane of a volume, "depth 13 of 40"; which part of a large image, "rows 1 to 64,
+        columns 9 to 80"; "" of an image.
+      index: what takes it out of an array [*S, ...].
+    """
+
+    name: str
+    index: tuple[slice | int, ...]
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Row and column of its first pixel."""
+        row, column = (part.start or 0 for part in self.index if isinstance(part, slice))
+        return row, column
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
     """An explanation on one plane of H x W pixels.
 
     Attributes:
-      name: which plane of a volume, "depth 13 of 40"; which part of a large image, "rows 1 to 64,
-        columns 9 to 80"; "" of an image.
+      name: of its place.
       image: uint8 [H, W, 3]; grey where there is none.
       attribution: float32 [H, W]; zeros where there is none.
       region: bool [H, W], or None.
@@ -45,78 +63,87 @@ def pictures_of(record: Record) -> list[Picture]:
     The planes of a volume meet in what is explained, in the pixel nearest to its centre; where
     nothing is, in the centre of the attribution, or of the volume.
     """
-    stored, image = record.stored, record.image
-    known = [a for a in (stored.attribution, stored.region) if a is not None]
-    if image is not None:
-        known.append(image.image[..., 0])
-    shape = known[0].shape if known else (64, 64)
-    whole = Picture(
-        name="",
-        image=np.full((*shape, 3), 200, np.uint8) if image is None else image.image,
-        attribution=np.zeros(shape, np.float32)
-        if stored.attribution is None
-        else stored.attribution,
-        region=stored.region,
-        reference=stored.reference,
-        prediction=stored.maps.get("prediction", None if image is None else image.prediction),
-        maps=stored.maps,
-    )
+    return [picture_at(record, place) for place in places_of(record)]
+
+
+def places_of(record: Record) -> list[Place]:
+    """Where the pictures of an explanation are; see `pictures_of`."""
+    shape = shape_of(record)
     if len(shape) == 2:
-        return [_part(whole) if max(shape) > _LONG else whole]
-    return [_plane(whole, axis, index) for axis, index in enumerate(_centre(whole))]
+        return [_part(record) if max(shape) > _LONG else Place("", (slice(None), slice(None)))]
+    everything = (slice(None),) * len(shape)
+    return [
+        Place(
+            f"{AXES[axis]} {index + 1} of {shape[axis]}",
+            (*everything[:axis], index, *everything[axis + 1 :]),
+        )
+        for axis, index in enumerate(_centre(record))
+    ]
 
 
-def _centre(whole: Picture) -> tuple[int, ...]:
-    shape = whole.attribution.shape
-    if whole.reference is not None:
-        explained = whole.reference if whole.region is None else whole.reference & whole.region
+def picture_at(record: Record, place: Place) -> Picture:
+    """What is known of an explanation at a place."""
+    stored, image = record.stored, record.image
+
+    def cut(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else array[place.index]
+
+    empty = np.zeros(shape_of(record), np.float32)[place.index]
+    attribution, picture = cut(stored.attribution), None if image is None else cut(image.image)
+    return Picture(
+        name=place.name,
+        image=np.full((*empty.shape, 3), 200, np.uint8) if picture is None else picture,
+        attribution=empty if attribution is None else attribution,
+        region=cut(stored.region),
+        reference=cut(stored.reference),
+        prediction=cut(stored.maps.get("prediction", None if image is None else image.prediction)),
+        maps={name: values[place.index] for name, values in stored.maps.items()},
+    )
+
+
+def shape_of(record: Record) -> tuple[int, ...]:
+    """Of the image that is explained; one of 64 x 64 where nothing is known of it."""
+    known = [a for a in (record.stored.attribution, record.stored.region) if a is not None]
+    if record.image is not None:
+        known.append(record.image.image[..., 0])
+    return known[0].shape if known else (64, 64)
+
+
+def _centre(record: Record) -> tuple[int, ...]:
+    stored, shape = record.stored, shape_of(record)
+    if stored.reference is not None:
+        explained = stored.reference
+        if stored.region is not None:
+            explained = explained & stored.region
         if explained.any():
             # A pixel of it: the centre of a ring is not in the ring.
             found = np.argwhere(explained)
             distance = np.sum((found - found.mean(axis=0)) ** 2, axis=1)
             return tuple(map(int, found[np.argmin(distance)]))
-    weight = np.abs(whole.attribution, dtype=np.float64)
-    if not weight.any():
+    if stored.attribution is None or not stored.attribution.any():
         return tuple(size // 2 for size in shape)
+    weight = np.abs(stored.attribution, dtype=np.float64)
     along = (np.indices(shape) * weight).reshape(len(shape), -1).sum(axis=1) / weight.sum()
     return tuple(round(float(position)) for position in along)
 
 
-def _part(whole: Picture) -> Picture:
+def _part(record: Record) -> Place:
     """The box around what is explained and what has an attribution; all where that is not small."""
-    matters = whole.attribution != 0
-    if whole.region is not None and not whole.region.all():
-        matters |= whole.region
-    if whole.reference is not None and not matters.any():
-        matters = whole.reference
+    stored, whole = record.stored, Place("", (slice(None), slice(None)))
+    matters = np.zeros(shape_of(record), bool)
+    if stored.attribution is not None:
+        matters |= stored.attribution != 0
+    if stored.region is not None and not stored.region.all():
+        matters |= stored.region
+    if stored.reference is not None and not matters.any():
+        matters = stored.reference
     if not matters.any():
         return whole
     box = []
     for axis, size in enumerate(matters.shape):
         inside = np.flatnonzero(matters.any(1 - axis))
-        box.append((max(0, inside[0] - _AROUND), min(size, inside[-1] + 1 + _AROUND)))
+        box.append((max(0, int(inside[0]) - _AROUND), min(size, int(inside[-1]) + 1 + _AROUND)))
     if any(2 * (b - a) > size for (a, b), size in zip(box, matters.shape, strict=True)):
         return whole
     rows, columns = (f"{a + 1} to {b}" for a, b in box)
-    place = tuple(slice(a, b) for a, b in box)
-    return _cut(whole, f"rows {rows}, columns {columns}", lambda array: array[place])
-
-
-def _plane(whole: Picture, axis: int, index: int) -> Picture:
-    name = f"{AXES[axis]} {index + 1} of {whole.attribution.shape[axis]}"
-    return _cut(whole, name, lambda array: np.take(array, index, axis))
-
-
-def _cut(whole: Picture, name: str, take: Callable[[np.ndarray], np.ndarray]) -> Picture:
-    def cut(array: np.ndarray | None) -> Any:
-        return None if array is None else take(array)
-
-    return Picture(
-        name=name,
-        image=cut(whole.image),
-        attribution=cut(whole.attribution),
-        region=cut(whole.region),
-        reference=cut(whole.reference),
-        prediction=cut(whole.prediction),
-        maps={name: cut(values) for name, values in whole.maps.items()},
-    )
+    return Place(f"rows {rows}, columns {columns}", tuple(slice(a, b) for a, b in box))

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from jaxseg_xai.report import overlays, panels, segments
 from jaxseg_xai.report.record import Record
+from jaxseg_xai.report.scales import scale_of
 from jaxseg_xai.report.slices import pictures_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ def uncertainty_figure(record: Record) -> "Figure":
     shapes = [picture.attribution.shape for picture in pictures]
     further = [name for name, values in record.stored.maps.items() if values.dtype.kind == "f"]
     figure, rows, _ = panels.picture_grid(shapes, 2 + len(further), text_height=0.45)
-    scale = panels.colour_scale(0, 1, "magma")
+    colouring = scale_of(record)
+    scale = panels.colour_scale(colouring.low, colouring.high, colouring.colours)
     titles = [record.title("attribution", "Uncertainty")]
     titles += [record.title(name, name.replace("_", " ").capitalize()) for name in further]
     for axes, picture in zip(rows, pictures, strict=True):

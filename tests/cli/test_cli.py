@@ -431,7 +431,7 @@ def test_sweep_explain_and_report(model, images, tmp_path, capsys):
     capsys.readouterr()
     page = tmp_path / "r.html"
     assert cli.main(["report", "--store", str(out), "--out", str(page)]) == 0
-    assert page.read_text().count("data:image/png") >= 4
+    assert page.read_text().count("data:image/webp") >= 4
     assert capsys.readouterr().out.strip() == str(page)
     (tmp_path / "file").write_text("")
     refused(capsys, ["report", "--store", out, "--out", tmp_path / "file" / "x"], "file/x")

@@ -45,7 +45,10 @@ METAS = {
         target="reference", figure="parts", unit="{outcome}", signed=True, needs={"others"}
     ),
 }
-SETTINGS = {"heat": {"outcome": "summed_logits"}, "effects": {"threshold": 0.02, "outcome": "dice"}}
+SETTINGS = {
+    "heat": {"outcome": "summed_logits"},
+    "effects": {"threshold": 0.02, "outcome": "dice", "confidence": 0.95},
+}
 SETTINGS |= {"parts": {"outcome": "soft_dice"}}
 PARTS = {
     "names": ["encoder/0", "encoder/0", "encoder/0", "head", "head", "encoder/0 -> head"],
@@ -71,10 +74,12 @@ def explanation(kind, shape, status, planes=None):
     attribution = inside * np.where(axes[0] < 0.5, -2.0, 1.0)
     if kind == "heat":
         scores = {"outcome": 900.0, "baseline_outcome": -100.0}
+        traces = {"deletion": np.array([1.0, 0.5, 0.25, np.nan], np.float32)}
     if kind == "effects":
         scores = {"num_positive": 1.0, "num_negative": 2.0, "num_zero": 3.0, "base_dice": 88.0}
         traces = {"histogram": np.array([0, 1, 1, 0, 3, 0, 1, 0, 0], np.float32)}
         maps |= {"significant": inside & (axes[0] < 0.5)}
+        maps |= {"half_width": (inside * 0.5).astype(np.float32)}
     if kind == "regions":
         attribution = inside * 0.7
         maps |= {"sufficient_region": inside, "minimal_region": inside}

@@ -1,0 +1,134 @@
+// Panels of a case side by side: the image, and each explanation with its map and numbers.
+
+const NOTHING_YET = "\u00a0";
+
+function legendOf(outlines) {
+  const entries = outlines.map(outline => {
+    const swatch = make("span", {className: outline.dashed ? "swatch dashed" : "swatch"});
+    swatch.style.setProperty("--line-colour", outline.colour);
+    const entry = make("li", {}, swatch, outline.name);
+    entry.dataset.kind = outline.kind;
+    return entry;
+  });
+  return make("ul", {className: "legend"}, ...entries);
+}
+
+function colourBar(map, unit) {
+  const canvas = make("canvas", {width: 256, height: 1, className: "bar"});
+  canvas.setAttribute("aria-hidden", "true");
+  const context = canvas.getContext("2d"), pixels = context.createImageData(256, 1);
+  for (let i = 0; i < 256; i++)
+    pixels.data.set([...COLOURS[map.colours].subarray(3 * i, 3 * i + 3), 255], 4 * i);
+  context.putImageData(pixels, 0, 0);
+  const [below, above] = [map.open && map.signed ? "≤ " : "", map.open ? "≥ " : ""];
+  const ends = make("div", {className: "ends"}, make("span", {textContent: below + words(map.low)}),
+    make("span", {textContent: unit}), make("span", {textContent: above + words(map.high)}));
+  return make("div", {className: "scale"}, canvas, ends);
+}
+
+function numbersOf(one) {
+  const meanings = INDEX.labels.find(label => label.name === one.label).meanings;
+  const rows = Object.entries(one.scores).map(([name, value]) => make("div", {title: meanings[name] ?? ""},
+    make("dt", {textContent: name}), make("dd", {textContent: words(value)})));
+  return rows.length ? make("details", {className: "numbers"}, make("summary", {textContent: "Scores"}),
+    make("dl", {}, ...rows)) : null;
+}
+
+// The method's own figure is fetched when it is opened.
+function figureOf(one, caseName) {
+  if (!one.figure) return null;
+  const details = make("details", {className: "figure"}, make("summary", {textContent: "Figure"}));
+  details.addEventListener("toggle", () => {
+    if (!details.open || details.querySelector("img")) return;
+    details.append(make("img", {src: one.figure, alt: `Figure of ${one.label}, ${caseName}. ${one.caption}`}));
+  });
+  return details;
+}
+
+// What stands below a picture about one pixel: value, interval, and whose region it is in.
+function readingOf(one, name, pixel) {
+  const plane = one.parts, map = plane?.maps[name];
+  if (!map) return "";
+  const found = valueAt(map, pixel);
+  if (!found) return "no value";
+  let text = words(found.value);
+  const interval = name === "attribution" && plane.interval;
+  const half = interval && valueAt(plane.maps[interval.map], pixel);
+  if (half && half.value > 0) text += ` ± ${words(half.value)} (${interval.words})`;
+  if (found.error) text += ` (rounded, within ${Number(found.error.toPrecision(1))})`;
+  const inside = plane.outlines.filter(outline => outline.kind === "method" && outline.mask[pixel]);
+  return [text, ...inside.map(outline => outline.name)].join(", ");
+}
+
+// One explanation. Returns its element, `draw` (anew) and `read` (a pixel, or null).
+function panelOf(one, plane, planeNumber, shared, caseName) {
+  one.parts = one.planes?.[planeNumber];
+  const label = INDEX.labels.find(label => label.name === one.label);
+  const tags = [one.region === "image" ? null : one.region, label.method === one.label ? null : label.method];
+  const status = make("span", {className: `status ${one.status}`, textContent: one.status});
+  const heading = make("h3", {title: one.run}, one.label,
+    make("span", {className: "soft tags", textContent: tags.filter(Boolean).join(" · ")}), status);
+  const reading = make("output", {className: "reading", textContent: NOTHING_YET});
+  const names = Object.keys(one.parts?.maps ?? {});
+  const outlines = [...shared, ...(one.parts?.outlines ?? [])];
+  const body = make("div", {className: "picture"}), below = make("div");
+  let shown = names[0], picture = null, last = null;
+  const fill = () => {
+    const map = one.parts.maps[shown];
+    picture = pictureOf(plane, map, outlines, `${one.label}: map over ${caseName}`);
+    body.replaceChildren(picture.canvas);
+    below.replaceChildren(colourBar(map, shown === "attribution" ? one.unit : ""));
+  };
+  if (shown) fill();
+  let choice = null;
+  if (names.length > 1) {
+    const options = names.map(name => new Option(
+      name === "attribution" ? one.title || "attribution" : one.parts.maps[name].title, name));
+    choice = make("select", {}, ...options);
+    choice.addEventListener("change", () => {
+      shown = choice.value;
+      fill();
+      if (last) panel.draw(...last);
+    });
+    choice = make("label", {className: "choice"}, "Map", choice);
+  }
+  const warning = one.error ?? one.warning, figure = figureOf(one, caseName);
+  const article = make("article", {className: "panel"}, heading, body, below, shown ? reading : null, choice,
+    warning ? make("p", {className: "bad", textContent: warning}) : null,
+    shown ? make("p", {className: "soft caption", textContent: one.caption}) : null,
+    shown ? legendOf(one.parts.outlines) : null, numbersOf(one), figure);
+  // What has no map, but something to show, is its figure.
+  if (figure && !shown && !warning) figure.open = true;
+  const panel = {
+    article,
+    label: one.label,
+    get canvas() { return picture?.canvas; },
+    draw(opacity, kinds) { last = [opacity, kinds]; picture?.draw(opacity, kinds); },
+    read(pixel) {
+      const text = pixel === null ? NOTHING_YET : readingOf(one, shown, pixel);
+      reading.textContent = text || NOTHING_YET;
+      return text;
+    },
+  };
+  return panel;
+}
+
+// The image alone, with everything that is known of it.
+function imagePanel(plane, caseName) {
+  const picture = pictureOf(plane, null, plane.outlines, `Image of ${caseName}`);
+  const reading = make("output", {className: "reading", textContent: NOTHING_YET});
+  const article = make("article", {className: "panel"}, make("h3", {}, "Image",
+    make("span", {className: "soft tags", textContent: plane.name})),
+    make("div", {className: "picture"}, picture.canvas), reading, legendOf(plane.outlines));
+  return {
+    article,
+    label: null,
+    canvas: picture.canvas,
+    draw: picture.draw,
+    read(pixel) {
+      const inside = pixel === null ? [] : plane.outlines.filter(outline => outline.mask[pixel]);
+      reading.textContent = inside.map(outline => outline.name).join(", ") || NOTHING_YET;
+      return "";
+    },
+  };
+}
