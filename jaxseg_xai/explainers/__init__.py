@@ -19,6 +19,7 @@ EXPLAINERS = Registry(
         "input_x_gradient": "jaxseg_xai.explainers.gradient.input_x_gradient:InputXGradient",
         "expected_gradients": "jaxseg_xai.explainers.gradient.expected_gradients:ExpectedGradients",
         "rise": "jaxseg_xai.explainers.perturbation.rise:Rise",
+        "block_groups": "jaxseg_xai.explainers.perturbation.block_groups:BlockGroups",
         "grad_cam": "jaxseg_xai.explainers.cam.grad_cam:GradCam",
         "grad_cam_plus_plus": "jaxseg_xai.explainers.cam.grad_cam_plus_plus:GradCamPlusPlus",
         "hires_cam": "jaxseg_xai.explainers.cam.hires_cam:HiResCam",

@@ -28,6 +28,9 @@ METHODS = {
     "input_x_gradient": Cheap({}),
     "expected_gradients": Cheap({"num_samples": 3, "num_others": 2}, random=True),
     "rise": Cheap({"num_masks": 7, "grid": 3, "batch_size": 3}, random=True),
+    "block_groups": Cheap(
+        {"block_size": 2, "num_orders": 2, "threshold": 0.0, "outcome": "soft_dice"}
+    ),
     "grad_cam": Cheap({}),
     "grad_cam_plus_plus": Cheap({}),
     "hires_cam": Cheap({}),
