@@ -35,6 +35,17 @@ def main() -> None:
     """Write the file."""
     library = importlib.import_module("pytorch_grad_cam")
     targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
+    model, image, most, mask = example()
+    found = {}
+    for ours, theirs in THEIRS.items():
+        target = targets.SemanticSegmentationTarget(most, mask.numpy().astype(np.float32))
+        with getattr(library, theirs)(model=model, target_layers=[model[0]]) as cam:
+            found[ours] = cam(input_tensor=image, targets=[target])[0]
+    save(PATH, "grad-cam", found)
+
+
+def example() -> tuple[nn.Sequential, torch.Tensor, int, torch.Tensor]:
+    """The network, an image [1, 1, *S], the class that is predicted most, and where, bool [*S]."""
     torch.manual_seed(0)
     features = nn.Sequential(
         *(nn.Conv2d(1, CHANNELS, 3, padding=1), nn.ReLU()),
@@ -47,16 +58,16 @@ def main() -> None:
         head.bias -= model(image).mean((0, 2, 3))
     prediction = model(image).argmax(1)[0]
     most = int(prediction.flatten().bincount().argmax())
-    mask = (prediction == most).numpy()
-    found = {}
-    for ours, theirs in THEIRS.items():
-        target = targets.SemanticSegmentationTarget(most, mask.astype(np.float32))
-        with getattr(library, theirs)(model=model, target_layers=[features]) as cam:
-            found[ours] = cam(input_tensor=image, targets=[target])[0]
+    return model, image, most, prediction == most
+
+
+def save(path: Path, library: str, found: dict[str, np.ndarray]) -> None:
+    """Write maps beside the network and the image that they are of."""
+    model, image, most, _ = example()
     weights = {name.replace(".", "_"): value.numpy() for name, value in model.state_dict().items()}
-    version = importlib.metadata.version("grad-cam")
+    version = importlib.metadata.version(library)
     np.savez_compressed(
-        PATH,
+        path,
         allow_pickle=False,
         image=image[0, 0].numpy(),
         class_index=most,
@@ -64,7 +75,7 @@ def main() -> None:
         **weights,
         **found,
     )
-    print(f"{PATH}: {', '.join(found)}; pytorch-grad-cam {version}, PyTorch {torch.__version__}")
+    print(f"{path}: {', '.join(found)}; {library} {version}, PyTorch {torch.__version__}")
 
 
 if __name__ == "__main__":

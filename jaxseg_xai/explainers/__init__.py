@@ -16,6 +16,8 @@ EXPLAINERS = Registry(
         "integrated_gradients": "jaxseg_xai.explainers.gradient.integrated_gradients:"
         "IntegratedGradients",
         "smooth_grad": "jaxseg_xai.explainers.gradient.smooth_grad:SmoothGrad",
+        "vargrad": "jaxseg_xai.explainers.gradient.vargrad:VarGrad",
+        "guided_backprop": "jaxseg_xai.explainers.gradient.guided_backprop:GuidedBackprop",
         "input_x_gradient": "jaxseg_xai.explainers.gradient.input_x_gradient:InputXGradient",
         "expected_gradients": "jaxseg_xai.explainers.gradient.expected_gradients:ExpectedGradients",
         "rise": "jaxseg_xai.explainers.perturbation.rise:Rise",

@@ -25,6 +25,8 @@ METHODS = {
     "components": Cheap({"num_others": 2, "layers": ("first",)}),
     "integrated_gradients": Cheap({"num_nodes": 2}),
     "smooth_grad": Cheap({"num_samples": 3}, random=True),
+    "vargrad": Cheap({"num_samples": 3}, random=True),
+    "guided_backprop": Cheap({}),
     "input_x_gradient": Cheap({}),
     "expected_gradients": Cheap({"num_samples": 3, "num_others": 2}, random=True),
     "rise": Cheap({"num_masks": 7, "grid": 3, "batch_size": 3}, random=True),

@@ -1,16 +1,38 @@
 """Models simple enough that their explanations are known."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxseg_xai.models.adapters.nnx import NNXAdapter
-from tests.support import problem_of
+from tests.support import batch_of, problem_of
 
 
 def problem_of_module(module, **options):
     """A problem of an NNX module, its weights in it."""
     apply, variables = NNXAdapter.adapt(module, None)
     return problem_of(apply, variables, **options)
+
+
+def frozen(found):
+    """The network of a file of `benchmarks.agree.pytorch_grad_cam`, and a batch of its image."""
+    kernels = {
+        layer: found[f"{layer}_weight"].transpose(2, 3, 1, 0) for layer in ("0_0", "0_2", "1")
+    }
+
+    def apply(variables, x):
+        for layer, kernel in variables["kernels"].items():
+            dims = ("NHWC", "HWIO", "NHWC")
+            x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dims)
+            x = x + variables["biases"][layer]
+            x = x if layer == "1" else jax.nn.relu(x)
+        return x
+
+    biases = {layer: found[f"{layer}_bias"] for layer in kernels}
+    variables = {"kernels": kernels, "biases": biases}
+    problem = problem_of(apply, variables, class_names=("a", "b", "c"))
+    image = found["image"][None, ..., None]
+    return problem, batch_of(problem, image, class_index=found["class_index"])
 
 
 def two_classes(score):

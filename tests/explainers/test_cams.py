@@ -169,26 +169,9 @@ def theirs():
 def test_maps_are_those_of_pytorch_grad_cam(name, settings):
     """Shifted and scaled to [0, 1], as theirs are."""
     found = theirs()
-    kernels = {
-        layer: found[f"{layer}_weight"].transpose(2, 3, 1, 0) for layer in ("0_0", "0_2", "1")
-    }
-
-    def apply(variables, x):
-        for layer, kernel in variables["kernels"].items():
-            dims = ("NHWC", "HWIO", "NHWC")
-            x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dims)
-            x = x + variables["biases"][layer]
-            x = x if layer == "1" else jax.nn.relu(x)
-        return x
-
-    variables = {
-        "kernels": kernels,
-        "biases": {layer: found[f"{layer}_bias"] for layer in kernels},
-    }
-    problem = problem_of(apply, variables, class_names=("a", "b", "c"))
-    batch = batch_of(problem, found["image"][None, ..., None], class_index=found["class_index"])
+    problem, batch = models.frozen(found)
     method = EXPLAINERS.get(name)(**settings)
-    program, layer = method.find(problem.segmenter, variables, batch.images.shape[1:])
+    program, layer = method.find(problem.segmenter, problem.variables, batch.images.shape[1:])
     assert program.shapes[layer.value].shape[-1] == 6
     result = runner.explain(method, problem, batch, mesh=device_mesh(jax.devices()[:1]))
     cam = np.asarray(result.attribution[0])

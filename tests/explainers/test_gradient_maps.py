@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import chex
 import jax
@@ -13,9 +14,10 @@ from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers import runner
+from jaxseg_xai.explainers import EXPLAINERS, runner
 from jaxseg_xai.explainers.cam.grad_cam import GradCam
 from jaxseg_xai.explainers.gradient.expected_gradients import ExpectedGradients
+from jaxseg_xai.explainers.gradient.guided_backprop import GuidedBackprop
 from jaxseg_xai.explainers.gradient.input_x_gradient import InputXGradient
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from tests.explainers import models, test_components
@@ -256,3 +258,35 @@ def test_expected_gradients_are_integrated_from_each_other_image(num_others):
     assert found.scores["completeness_gap"][0] < 0.005 * expected.sum()
     change = found.scores["outcome"][0] - found.scores["baseline_outcome"][0]
     assert change == pytest.approx(expected.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["guided_backprop", "input_x_gradient", "integrated_gradients"])
+def test_maps_are_those_of_captum(name):
+    theirs = dict(np.load(Path(__file__).parents[1] / "reference/captum.npz"))
+    problem, batch = models.frozen(theirs)
+    found = runner.explain(
+        EXPLAINERS.get(name)(), problem, batch, mesh=device_mesh(jax.devices()[:1])
+    )
+    scale = np.abs(theirs[name]).max()
+    np.testing.assert_allclose(found.attribution[0], theirs[name], atol=1e-5 * scale)
+
+
+def clipped(variables, images, relu):
+    """Two ReLUs, the second of which gets gradients of both signs."""
+    hidden = relu(convolved_by(images - 0.5, variables["first"]))
+    return models.two_classes(jnp.tensordot(relu(hidden - 0.1), variables["head"], 1))
+
+
+def test_guided_backprop_finds_relus_however_they_are_written_and_needs_one():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, 1, 4)).astype(np.float32)
+    variables = {"first": kernel, "head": np.array([1, -1, 2, -2], np.float32)}
+    apply = functools.partial(clipped, relu=lambda x: jnp.maximum(jnp.zeros_like(x), x))
+    written = run(GuidedBackprop(), pictures(1), problem_of(apply, variables))
+    apply = functools.partial(clipped, relu=jax.nn.relu)
+    expected = run(GuidedBackprop(), pictures(1), problem_of(apply, variables))
+    assert written.scores["num_relus"] == expected.scores["num_relus"] == 2
+    np.testing.assert_allclose(written.attribution, expected.attribution, rtol=1e-5)
+    smooth = functools.partial(clipped, relu=jax.nn.gelu)
+    with pytest.raises(ModelError, match="the derivative of ReLUs and the model has none"):
+        run(GuidedBackprop(), pictures(1), problem_of(smooth, variables))

@@ -1,4 +1,4 @@
-"""RISE and SmoothGrad on models whose maps are known."""
+"""RISE, SmoothGrad and VarGrad on models whose maps are known."""
 
 import dataclasses
 
@@ -10,6 +10,7 @@ import pytest
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import explain
 from jaxseg_xai.explainers.gradient.smooth_grad import SmoothGrad
+from jaxseg_xai.explainers.gradient.vargrad import VarGrad
 from jaxseg_xai.explainers.perturbation.rise import Rise
 from tests.explainers import models
 from tests.support import batch_of, problem_of
@@ -55,6 +56,10 @@ def test_smooth_grad_averages_a_curved_outcome():
     np.testing.assert_allclose(plain[:, 1:], 0.75, rtol=1e-5)
     smooth = run(SmoothGrad(num_samples=200, noise=0.2), cubic, image).attribution
     np.testing.assert_allclose(smooth[:, 1:].mean(), 0.75 + 3 * 0.2**2, rtol=0.01)
+    # The variance of 3 (x + e)^2 is 9 (4 x^2 s^2 + 2 s^4).
+    variance = run(VarGrad(num_samples=200, noise=0.2), cubic, image).attribution
+    expected = 9 * (4 * 0.5**2 * 0.2**2 + 2 * 0.2**4)
+    np.testing.assert_allclose(variance[:, 1:].mean(), expected, rtol=0.05)
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
-from jaxseg_xai.outcomes import OUTCOMES, get_outcome
+from jaxseg_xai.explainers.base import Example, Meta, Parts, Problem
+from jaxseg_xai.explainers.gradient.base import PathMethod, path_meta
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExpectedGradients(Explainer):
+class ExpectedGradients(PathMethod):
     """Expected gradients of an outcome: integrated gradients whose baselines are other images.
 
     With F the outcome (by default the logits of class c summed over its predicted pixels), x' one
@@ -33,30 +33,15 @@ class ExpectedGradients(Explainer):
     Attributes:
       num_samples: n; rounded up to a multiple of `num_others`.
       num_others: other images, for each image.
-      outcome: a differentiable outcome, see `jaxseg_xai.outcomes`.
 
     References:
       Erion et al., arXiv 1906.10670, eq. 2; stratified draws of s are ours.
     """
 
     name: ClassVar[str] = "expected_gradients"
-    meta: ClassVar[Meta] = Meta(
-        unit="{outcome}",
-        signed=True,
-        needs=frozenset({"gradient", "others"}),
-        note="Red: for the class; blue: against it.",
-        caption="Outcome {outcome:.0f}; of other images {baseline_outcome:.0f}. The pixels add up "
-        "to the difference but for {completeness_gap:.0f}.",
-        scores={
-            "outcome": "outcome of the image",
-            "baseline_outcome": "mean outcome of the other images",
-            "completeness_gap": "how far the attribution is from adding up, in the same unit",
-            "area_target": "pixels explained",
-        },
-    )
+    meta: ClassVar[Meta] = path_meta("other images on average", "others")
     num_samples: int = setting(50, static=True, at_least=1)
     num_others: int = setting(5, static=True, at_least=1)
-    outcome: str = setting("summed_logits", static=True, choices=OUTCOMES)
 
     def num_passes(self, shape: tuple[int, ...]) -> int:
         """See `Explainer.num_passes`."""
@@ -70,13 +55,8 @@ class ExpectedGradients(Explainer):
 
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
-        segmenter, target, image = problem.segmenter, example.target, example.image
-        outcome, others = get_outcome(self.outcome), example.others
+        image, others, value = example.image, example.others, self.value_of(problem, example)
         assert others is not None  # the runner saw to it
-
-        def value(image: jax.Array) -> jax.Array:
-            logits = segmenter.logits(problem.variables, image[None])[0]
-            return outcome.value(segmenter.output, logits, target)
 
         def one_sample(total: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
             # Padding is on the whole path what it is in the image.
@@ -94,17 +74,4 @@ class ExpectedGradients(Explainer):
         total, _ = lax.scan(one_sample, jnp.zeros_like(image), jnp.arange(count))
         baseline, _ = lax.scan(one_other, jnp.float32(0), others)
         attribution = jnp.sum(total, axis=-1) / count
-        end = outcome.value(segmenter.output, example.logits, target)
-        start = baseline / self.num_others
-        gap = jnp.abs(jnp.sum(attribution) - (end - start))
-        return Parts(
-            attribution=attribution,
-            scores={
-                "outcome": end,
-                "baseline_outcome": start,
-                "completeness_gap": gap,
-                "area_target": jnp.sum(target.segment, dtype=jnp.float32),
-            },
-            # The gap is NaN wherever a gradient is.
-            finite=jnp.isfinite(gap),
-        )
+        return self.parts(problem, example, attribution, baseline / self.num_others)

@@ -6,14 +6,13 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxseg_xai.core.fields import setting
-from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
-from jaxseg_xai.outcomes import OUTCOMES, get_outcome
+from jaxseg_xai.explainers.base import Example, Meta, Parts, Problem
+from jaxseg_xai.explainers.gradient.base import GradientMethod
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InputXGradient(Explainer):
+class InputXGradient(GradientMethod):
     """Gradient x input of an outcome.
 
     With F the outcome (by default the logits of class c summed over its predicted pixels),
@@ -25,9 +24,6 @@ class InputXGradient(Explainer):
 
     Attribution float32 [*S], signed, in units of the outcome. Scores: `outcome` F(x);
     `area_target` in pixels.
-
-    Attributes:
-      outcome: a differentiable outcome, see `jaxseg_xai.outcomes`.
 
     References:
       Shrikumar et al., arXiv 1605.01713, section 2.
@@ -42,7 +38,6 @@ class InputXGradient(Explainer):
         caption="Outcome {outcome:.0f}.",
         scores={"outcome": "outcome of the image", "area_target": "pixels explained"},
     )
-    outcome: str = setting("summed_logits", static=True, choices=OUTCOMES)
 
     def num_passes(self, shape: tuple[int, ...]) -> int:
         """See `Explainer.num_passes`."""
@@ -51,19 +46,17 @@ class InputXGradient(Explainer):
 
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
-        segmenter, target = problem.segmenter, example.target
-        outcome = get_outcome(self.outcome)
 
         def value(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits = segmenter.logits(problem.variables, image[None])[0]
-            return outcome.value(segmenter.output, logits, target), logits
+            logits = problem.segmenter.logits(problem.variables, image[None])[0]
+            return self.value_of_logits(problem, example, logits), logits
 
         (found, logits), slope = jax.value_and_grad(value, has_aux=True)(example.image)
         return Parts(
             attribution=jnp.sum(jnp.where(example.own, slope * example.image, 0.0), axis=-1),
             scores={
                 "outcome": found,
-                "area_target": jnp.sum(target.segment, dtype=jnp.float32),
+                "area_target": jnp.sum(example.target.segment, dtype=jnp.float32),
             },
             logits=logits,
         )

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
+from jaxseg_xai.explainers.base import Example, Meta, Parts, Problem
+from jaxseg_xai.explainers.gradient.base import PathMethod, path_meta
 from jaxseg_xai.ops.path_integral import mean_gradient
-from jaxseg_xai.outcomes import OUTCOMES, get_outcome
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(Explainer):
+class IntegratedGradients(PathMethod):
     """Integrated gradients of an outcome, from an image of zeros.
 
     With F the outcome (by default the logits of class c summed over its predicted pixels), a pixel
@@ -31,29 +31,14 @@ class IntegratedGradients(Explainer):
 
     Attributes:
       num_nodes: gradients on the path from 0 to the image; more make `completeness_gap` smaller.
-      outcome: a differentiable outcome, see `jaxseg_xai.outcomes`.
 
     References:
       Sundararajan et al., arXiv 1703.01365, eq. 1.
     """
 
     name: ClassVar[str] = "integrated_gradients"
-    meta: ClassVar[Meta] = Meta(
-        unit="{outcome}",
-        signed=True,
-        needs=frozenset({"gradient"}),
-        note="Red: for the class; blue: against it.",
-        caption="Outcome {outcome:.0f}; of a black image {baseline_outcome:.0f}. The pixels add up "
-        "to the difference but for {completeness_gap:.0f}.",
-        scores={
-            "outcome": "outcome of the image",
-            "baseline_outcome": "outcome of an image of zeros",
-            "completeness_gap": "how far the attribution is from adding up, in the same unit",
-            "area_target": "pixels explained",
-        },
-    )
+    meta: ClassVar[Meta] = path_meta("a black image")
     num_nodes: int = setting(50, static=True, at_least=1)
-    outcome: str = setting("summed_logits", static=True, choices=OUTCOMES)
 
     def num_passes(self, shape: tuple[int, ...]) -> int:
         """See `Explainer.num_passes`."""
@@ -62,29 +47,9 @@ class IntegratedGradients(Explainer):
 
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
-        segmenter, target = problem.segmenter, example.target
-        outcome = get_outcome(self.outcome)
-
-        def value(image: jax.Array) -> jax.Array:
-            logits = segmenter.logits(problem.variables, image[None])[0]
-            return outcome.value(segmenter.output, logits, target)
-
         # Padding is on the whole path what it is in the image.
         step = jnp.where(example.own, example.image, 0.0)
         black = jnp.where(example.own, 0.0, example.image)
+        value = self.value_of(problem, example)
         slope = mean_gradient(jax.grad(value), black, step, self.num_nodes)
-        attribution = jnp.sum(slope * step, axis=-1)
-        end = outcome.value(segmenter.output, example.logits, target)
-        start = value(black)
-        gap = jnp.abs(jnp.sum(attribution) - (end - start))
-        return Parts(
-            attribution=attribution,
-            scores={
-                "outcome": end,
-                "baseline_outcome": start,
-                "completeness_gap": gap,
-                "area_target": jnp.sum(target.segment, dtype=jnp.float32),
-            },
-            # The gap is NaN wherever a gradient is.
-            finite=jnp.isfinite(gap),
-        )
+        return self.parts(problem, example, jnp.sum(slope * step, axis=-1), value(black))

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
-from jaxseg_xai.outcomes import OUTCOMES, get_outcome
+from jaxseg_xai.explainers.base import Example, Meta, Parts, Problem
+from jaxseg_xai.explainers.gradient.base import GradientMethod
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SmoothGrad(Explainer):
+class SmoothGrad(GradientMethod):
     """Mean gradient of an outcome over copies of the image with normal noise.
 
     With F the outcome (by default the logits of class c summed over its predicted pixels) and noise
@@ -31,7 +31,6 @@ class SmoothGrad(Explainer):
     Attributes:
       num_samples: n; 1 with `noise` 0 is the plain gradient.
       noise: s, a share of the image's range.
-      outcome: a differentiable outcome, see `jaxseg_xai.outcomes`.
 
     References:
       Smilkov et al., arXiv 1706.03825, section 2 (50 samples, noise of 10 to 20 %).
@@ -52,7 +51,6 @@ class SmoothGrad(Explainer):
     )
     num_samples: int = setting(50, static=True, at_least=1)
     noise: float = setting(0.15, at_least=0)
-    outcome: str = setting("summed_logits", static=True, choices=OUTCOMES)
 
     def num_passes(self, shape: tuple[int, ...]) -> int:
         """See `Explainer.num_passes`."""
@@ -61,31 +59,38 @@ class SmoothGrad(Explainer):
 
     def explain_one(self, problem: Problem, example: Example) -> Parts:
         """See `Explainer.explain_one`."""
-        segmenter, target, image = problem.segmenter, example.target, example.image
-        outcome = get_outcome(self.outcome)
+        image, value = example.image, self.value_of(problem, example)
         own = jnp.broadcast_to(example.own, image.shape)
         highest = jnp.max(image, where=own, initial=-jnp.inf)
         lowest = jnp.min(image, where=own, initial=jnp.inf)
         deviation = jnp.where(own, self.noise * (highest - lowest), 0.0)
 
-        def value(x: jax.Array) -> jax.Array:
-            logits = segmenter.logits(problem.variables, x[None])[0]
-            return outcome.value(segmenter.output, logits, target)
-
-        def one_sample(sums: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[tuple, None]:
+        def one_sample(sofar: tuple, number: jax.Array) -> tuple[tuple, None]:
             key = jax.random.fold_in(example.key, number)
             noisy = image + deviation * jax.random.normal(key, image.shape, image.dtype)
             found, slope = jax.value_and_grad(value)(noisy)
-            return (sums[0] + slope, sums[1] + found), None
+            mean, squares, total = sofar
+            # Welford's sums: the squares are of the distances from the mean, and nothing cancels.
+            distance = jnp.sum(slope, axis=-1) - mean
+            mean += distance / (number + 1)
+            squares += distance**2 * number / (number + 1)
+            return (mean, squares, total + found), None
 
         # One after the other: what is kept is one gradient.
-        nothing = (jnp.zeros_like(image), jnp.float32(0))
-        (slope, total), _ = lax.scan(one_sample, nothing, jnp.arange(self.num_samples))
+        nothing = jnp.zeros_like(image[..., 0])
+        numbers = jnp.arange(self.num_samples)
+        sums, _ = lax.scan(one_sample, (nothing, nothing, jnp.float32(0)), numbers)
+        mean, squares, total = sums
         return Parts(
-            attribution=jnp.sum(slope, axis=-1) / self.num_samples,
+            attribution=self.combine(mean, squares / self.num_samples),
             scores={
-                "outcome": outcome.value(segmenter.output, example.logits, target),
+                "outcome": self.value_of_logits(problem, example, example.logits),
                 "mean_outcome": total / self.num_samples,
-                "area_target": jnp.sum(target.segment, dtype=jnp.float32),
+                "area_target": jnp.sum(example.target.segment, dtype=jnp.float32),
             },
         )
+
+    def combine(self, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        """The attribution, from mean and variance over the draws, float32 [*S]."""
+        del variance
+        return mean
