@@ -33,6 +33,7 @@ _PLACES = {
     "setting": "jaxseg_xai.core.fields",
     "explain": "jaxseg_xai.facade",
     "sweep": "jaxseg_xai.facade",
+    "judge": "jaxseg_xai.facade",
     "open_store": "jaxseg_xai.facade",
     "compare_models": "jaxseg_xai.comparison",
     "compare_effects": "jaxseg_xai.comparison",

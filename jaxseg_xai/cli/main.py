@@ -52,6 +52,10 @@ COMMANDS = {
         "compare_models:COMMAND",
         "several models' maps of effects: shares, histograms, agreement; a page and tables",
     ),
+    "judge": (
+        "judge:COMMAND",
+        "methods x models x metrics: which explanation to believe; tables with intervals",
+    ),
     "models": ("models:COMMAND", "the bundled models and the architectures, and what they cost"),
     "plan": ("plan:COMMAND", "what an intervention on a model costs, layer by layer"),
     "train": ("train:COMMAND", "train a network of any family: a model folder"),

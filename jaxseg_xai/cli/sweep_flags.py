@@ -8,7 +8,13 @@ import tyro
 from jaxseg_xai.cli.command import Command, config_file
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers import EXPLAINERS
-from jaxseg_xai.sweeps.config import RENAMED, Job, SweepConfig, SweepSettings, make_job, read_config
+from jaxseg_xai.sweeps.config import RENAMED, Job, read_config
+
+#: Lists of entries -> what they are, for `--help`.
+_ENTRIES = {
+    "explain": "the methods (see `jaxseg-xai explainers`)",
+    "metrics": "the metrics (see the guide)",
+}
 
 
 def parse_sweep(command: Command, arguments: list[str], program: str, description: str) -> Any:
@@ -19,10 +25,11 @@ def parse_sweep(command: Command, arguments: list[str], program: str, descriptio
     """
     _refuse_old_flags(arguments)
     path, rest = config_file(arguments)
-    default = command.config() if path is None else _derived(command.config, read_config(path))
+    config = command.config
+    default = config() if path is None else read_config(path, config)
     rest, of_method = _split(rest)
-    flags = _flags_of(command.config)
-    names = [field.name for field in dataclasses.fields(SweepSettings)]
+    flags = _flags_of(config)
+    names = [field.name for field in dataclasses.fields(config.settings)]
     given = tyro.cli(
         flags,
         args=rest,
@@ -31,10 +38,13 @@ def parse_sweep(command: Command, arguments: list[str], program: str, descriptio
         description=f"{description}\n\n--METHOD.SETTING VALUE sets something of a method, for "
         "every entry of it; `jaxseg-xai explainers METHOD` lists a method's settings.",
     )
-    jobs = [make_job(name) for name in given.explain] or list(default.explain)
+    entries = {
+        name: make(words) if (words := getattr(given, name)) else getattr(default, name)
+        for name, make in config.entries.items()
+    }
     for method, words in of_method.items():
-        jobs = _with_settings(jobs, method, words)
-    return command.config(**{name: getattr(given, name) for name in names}, explain=tuple(jobs))
+        entries["explain"] = _with_settings(entries["explain"], method, words)
+    return config(**{name: getattr(given, name) for name in names}, **entries)
 
 
 def _refuse_old_flags(arguments: list[str]) -> None:
@@ -49,23 +59,16 @@ def _refuse_old_flags(arguments: list[str]) -> None:
         raise ConfigError(f"{flag} is now {words.split()[0]}; write {words}")
 
 
-def _flags_of(config: type) -> type:
-    """The settings of a sweep as flags, with the methods by name."""
-    settings = dataclasses.make_dataclass(
-        config.__name__,
-        [("explain", tuple[str, ...], dataclasses.field(default=()))],
-        bases=(SweepSettings,),
-        frozen=True,
-        kw_only=True,
+def _flags_of(config: Any) -> type:
+    """The settings of a sweep as flags, with methods (and metrics) by name."""
+    names = [(name, tuple[str, ...], dataclasses.field(default=())) for name in config.entries]
+    found = dataclasses.make_dataclass(
+        config.__name__, names, bases=(config.settings,), frozen=True, kw_only=True
     )
-    settings.__doc__ = (SweepSettings.__doc__ or "").rstrip() + (
-        "\n      explain: the methods (see `jaxseg-xai explainers`), each as NAME or LABEL=NAME.\n"
+    found.__doc__ = (config.settings.__doc__ or "").rstrip() + "".join(
+        f"\n      {name}: {_ENTRIES[name]}, each as NAME or LABEL=NAME." for name in config.entries
     )
-    return settings
-
-
-def _derived(cls: type, config: SweepConfig) -> SweepConfig:
-    return cls(**{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+    return found
 
 
 def _split(arguments: list[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -86,7 +89,7 @@ def _split(arguments: list[str]) -> tuple[list[str], dict[str, list[str]]]:
     return rest, of_method
 
 
-def _with_settings(jobs: list[Job], method: str, words: list[str]) -> list[Job]:
+def _with_settings(jobs: tuple[Job, ...], method: str, words: list[str]) -> tuple[Job, ...]:
     """The jobs, with some settings of every one of a method changed."""
     if method not in [job.explainer.name for job in jobs]:
         raise ConfigError(
@@ -104,4 +107,4 @@ def _with_settings(jobs: list[Job], method: str, words: list[str]) -> list[Job]:
             given = None if job.given is None else job.given | names
             job = dataclasses.replace(job, explainer=explainer, given=given)
         found.append(job)
-    return found
+    return tuple(found)

@@ -1,9 +1,7 @@
 """A comparison as files: tables, pictures, and the page that shows them."""
 
 import base64
-import csv
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from jaxseg_xai.report.gallery import TEMPLATES
 from jaxseg_xai.report.pages import templates
 from jaxseg_xai.report.panels import to_png
 from jaxseg_xai.report.parts import components_figure
+from jaxseg_xai.report.tables import undefined, write_csv
 
 if TYPE_CHECKING:
     from jaxseg_xai.comparison.result import Comparison, Record
@@ -42,7 +41,7 @@ def write_page(comparison: "Comparison", folder: Path, *, max_items: int) -> Pat
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
-            _write_csv(folder / f"{name}.csv", rows)
+            write_csv(folder / f"{name}.csv", rows)
         (folder / "comparison.json").write_text(json.dumps(_plain(as_json(comparison)), indent=1))
         for name, (png, _) in pictures.items():
             (folder / f"{file_name(name)}.png").write_bytes(png)
@@ -103,22 +102,10 @@ def _with_bins(row: "Record", bins: Sequence[str]) -> "Record":
     return rest | dict(zip(bins, row["histogram"], strict=True))
 
 
-def _write_csv(path: Path, rows: "Sequence[Record]") -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0])
-        for row in rows:
-            writer.writerow(["" if _undefined(cell) else cell for cell in row.values()])
-
-
 def _plain(value: Any) -> Any:
     """As JSON has it: no NaN."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return None if _undefined(value) else value
-
-
-def _undefined(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+    return None if undefined(value) else value

@@ -49,14 +49,16 @@ class Grid:
         """Whether the sample's pixels are not those of the prepared grid."""
         return bool(self.box) or self.sample != self.prepared
 
-    def forward(self, labels: np.ndarray) -> np.ndarray:
-        """Labels, masks or planes [*S, ...] of the sample on the prepared grid.
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        """Labels, masks, planes or a map [*S, ...] of the sample on the prepared grid.
 
-        Nearest neighbours where sizes differ; 0 in the padding.
+        Where sizes differ, floats are interpolated linearly and everything else takes its nearest
+        neighbour; 0 in the padding.
         """
-        found = resize(labels[self._taken], self.resized, order=0, apart=self.apart[0])
+        order = int(values.dtype.kind == "f")
+        found = resize(values[self._taken], self.resized, order=order, apart=self.apart[0])
         extra = [(0, b - a) for a, b in zip(self.resized, self.prepared, strict=True)]
-        return np.pad(found, extra + [(0, 0)] * (labels.ndim - len(extra)))
+        return np.pad(found, extra + [(0, 0)] * (values.ndim - len(extra)))
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """A map [*S, ...] of the prepared grid on the sample's.

@@ -83,5 +83,6 @@ def json_value(value: Any) -> Any:
 
 def _keys_beside(cls: Any, location: tuple[int | str, ...]) -> list[str]:
     for table in location[:-1]:
-        cls = typing.get_type_hints(cls)[str(table)]
+        in_list = isinstance(table, int)
+        cls = typing.get_args(cls)[0] if in_list else typing.get_type_hints(cls)[table]
     return [field.name for field in dataclasses.fields(cls)]

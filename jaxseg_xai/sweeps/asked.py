@@ -93,13 +93,17 @@ def ask(
             return target
         asked = Asked(row=row, item=item, target=target)
         too_large = work.is_too_large(item.grid.prepared)
-        return _on_tile(work, asked, item.grid, block_side) if too_large or work.tile else asked
+        return on_tile(work, asked, item.grid, block_side) if too_large or work.tile else asked
     except ConfigError as error:
         raise ConfigError(f"{item.sample.id}: {error}") from None
 
 
-def _on_tile(work: Work, asked: Asked, grid: Grid, block_side: int) -> Asked:
-    """The same on the part of the image that is looked at."""
+def on_tile(work: Work, asked: Asked, grid: Grid, block_side: int) -> Asked:
+    """The same on the part of the image that is looked at; whole where it need not be cut.
+
+    Raises:
+      ConfigError: it must be cut, and no tile is large enough for what is explained.
+    """
     try:
         tile = work.tiling.around(asked.target, grid, block_side=block_side)
     except ConfigError:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check, idle_fields, setting
@@ -165,6 +165,12 @@ class SweepConfig(SweepSettings):
       explain: the methods, each under a label of its own.
     """
 
+    #: What can be set beside the entries.
+    settings: ClassVar[type] = SweepSettings
+    #: Fields that are lists of tables -> what makes their values of what a person writes.
+    entries: ClassVar[Mapping[str, Callable[[Iterable[Any]], tuple]]] = {
+        "explain": lambda values: tuple(map(make_job, values))
+    }
     explain: tuple[Job, ...] = ()
 
     def check_together(self) -> None:
@@ -225,27 +231,30 @@ def make_job(value: Any) -> Job:
     )
 
 
-def read_config(path: Path) -> SweepConfig:
-    """Read a sweep from TOML; unknown keys and wrong types are errors."""
+def read_config(path: Path, cls: type[SweepConfig] = SweepConfig) -> Any:
+    """Read a sweep, or what is derived from it, from TOML; unknown keys and types are errors."""
     table = toml_of(path)
     try:
-        return config_of(table)
+        return config_of(table, cls)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def config_of(table: Mapping[str, Any]) -> SweepConfig:
-    """A sweep from a parsed TOML table."""
+def config_of(table: Mapping[str, Any], cls: type[SweepConfig]) -> Any:
+    """A `cls` from a parsed TOML table."""
     for key in table:
         if spelling := _new_spelling(key, table[key]):
             raise ConfigError(spelling)
-    rest = {key: value for key, value in table.items() if key != "explain"}
-    entries = table.get("explain", [])
-    if not isinstance(entries, list):
-        raise ConfigError(f"explain is {entries!r}; write [[explain]] tables with method = ...")
-    settings = from_table(SweepSettings, rest)
-    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return SweepConfig(**fields, explain=tuple(make_job(entry) for entry in entries))
+    rest = {key: value for key, value in table.items() if key not in cls.entries}
+    made = {}
+    for name, make in cls.entries.items():
+        values = table.get(name, [])
+        if not isinstance(values, list):
+            raise ConfigError(f"{name} is {values!r}; write [[{name}]] tables")
+        if values:
+            made[name] = make(values)
+    settings = from_table(cls.settings, rest)
+    return cls(**{name: getattr(settings, name) for name in rest}, **made)
 
 
 def _job_of_table(table: Mapping[str, Any]) -> Job:

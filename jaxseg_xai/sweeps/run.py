@@ -102,12 +102,25 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
             write_pool(config.out, side, pool)
         engine = Engine(work, store, pools, retry_failed=config.retry_failed, progress=progress)
         times = engine.run()
+        store.set_attribute("times", add_times(store.attrs.get("times", {}), times))
         return SweepResult(
             counts=store.counts(),
             times=times,
             reasons=reasons(store),
             sizes=store.attrs.get("sizes", {}),
         )
+
+
+def add_times(before: Mapping[str, Any], times: Times) -> dict[str, dict[str, float]]:
+    """Label -> explanations and the seconds that they took, earlier runs that ended included."""
+    found = {}
+    for label, number in times.computed.items():
+        old = before.get(label, {"explanations": 0, "seconds": 0.0})
+        found[label] = {
+            "explanations": old["explanations"] + number,
+            "seconds": old["seconds"] + times.compute_seconds[label],
+        }
+    return found
 
 
 def run_in_memory(work: Work, *, progress: bool = True) -> MemoryStore:
