@@ -21,7 +21,8 @@ class Scored:
     Attributes:
       scores: name -> value, NaN where it is not defined.
       curves: name -> values.
-      seconds: that it took, its share of a batch; None where compiling was a part of them.
+      seconds: its share of a batch that was scored by several metrics at once; None where compiling
+        was a part of that.
     """
 
     scores: Mapping[str, float]

@@ -18,7 +18,7 @@ from jaxseg_xai.explainers import Batch, Meta, Problem
 from jaxseg_xai.judging.entries import MetricEntry
 from jaxseg_xai.judging.explained import Explained, explainer_of
 from jaxseg_xai.judging.scored import Scored, ScoreFile
-from jaxseg_xai.metrics import score
+from jaxseg_xai.metrics import score_all
 from jaxseg_xai.ops.random import image_id, make_key
 from jaxseg_xai.report.record import meta_of
 from jaxseg_xai.store import Row
@@ -47,6 +47,22 @@ class _Rated:
     attribution: np.ndarray
     known: np.ndarray
     others: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asking:
+    """A batch of explanations as metrics take it, leaves [B, ...].
+
+    Attributes:
+      batch: what was explained.
+      explanations: without the further maps and scores of methods, which would make each method's
+        program another one.
+      known: the pixels that are known to matter.
+    """
+
+    batch: Batch
+    explanations: Explanation
+    known: np.ndarray
 
 
 class Scoring:
@@ -170,7 +186,7 @@ class Scoring:
     def _others(self, row: Row, item: Item) -> np.ndarray | None:
         """Other images, where a metric lets a method that needs them explain again."""
         explainer = self._explainers[row.label]
-        again = any("explain" in e.metric.meta.needs for e in self._todo[row.label, row.id])
+        again = any(map(_explains, self._todo[row.label, row.id]))
         if not again or explainer is None or "others" not in explainer.needs:
             return None
         work, grid = self._explained.work, item.grid
@@ -185,12 +201,10 @@ class Scoring:
         )
         return found[:, *grid.place] if isinstance(grid, Tile) else found
 
-    def _problem_of(self, label: str, entry: MetricEntry) -> Problem:
-        """With the patches that the method needs to explain again."""
+    def _problem_of(self, label: str) -> Problem:
+        """With the patches that a method needs to explain again."""
         explainer = self._explainers[label]
-        if "explain" not in entry.metric.meta.needs or explainer is None:
-            return self._problem
-        if "patches" not in explainer.needs:
+        if explainer is None or "patches" not in explainer.needs:
             return self._problem
         side = explainer.patch_side
         if side not in self._pools:
@@ -199,7 +213,7 @@ class Scoring:
 
     def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
         """Score what is queued with every metric that some of it lacks."""
-        waiting, (label, shape) = self._queues.pop(key), key
+        waiting, label = self._queues.pop(key), key[0]
         asked = [one.asked for one in waiting]
         examples: dict[str, Any] = {
             "images": np.stack([one.item.image for one in asked]),
@@ -221,46 +235,71 @@ class Scoring:
             (examples, explanations, known), self._size, self._mesh
         )
         batch = Batch(**dealt, valid=which < len(waiting))
-        places = np.argsort(which, kind="stable")
-        for entry in self._metrics:
-            rows = {
-                place: one.row
-                for place, one in zip(places, waiting, strict=False)
-                if entry in self._todo[label, one.row.id]
-            }
-            if not rows or (label, entry.label) in self.refused:
-                continue
-            start = time.perf_counter()
-            try:
-                found = jax.device_get(
-                    score(
-                        entry.metric,
-                        self._problem_of(label, entry),
-                        batch,
-                        Explanation(**explanations),
-                        meta=self._metas[label],
-                        mesh=self._mesh,
-                        known=known,
-                        explainer=self._explainers[label],
-                    )
+        asking = _Asking(batch=batch, explanations=Explanation(**explanations), known=known)
+        rows = {
+            int(place): one.row
+            for place, one in zip(np.argsort(which, kind="stable"), waiting, strict=False)
+        }
+        lacking = [
+            entry
+            for entry in self._metrics
+            if any(entry in self._todo[label, row.id] for row in rows.values())
+        ]
+        # One program for all; but a method that explains again has programs of its own.
+        self._score([e for e in lacking if not _explains(e)], label, asking, rows)
+        for entry in filter(_explains, lacking):
+            self._score([entry], label, asking, rows)
+
+    def _score(
+        self,
+        entries: Sequence[MetricEntry],
+        label: str,
+        asked: _Asking,
+        rows: Mapping[int, Row],
+    ) -> None:
+        """Score a batch, the rows at some of its places, with some metrics at once."""
+        entries = [entry for entry in entries if (label, entry.label) not in self.refused]
+        if not entries:
+            return
+        again = any(map(_explains, entries))
+        start = time.perf_counter()
+        try:
+            found = jax.device_get(
+                score_all(
+                    {entry.label: entry.metric for entry in entries},
+                    self._problem_of(label) if again else self._problem,
+                    asked.batch if again else dataclasses.replace(asked.batch, others=None),
+                    asked.explanations,
+                    meta=self._metas[label],
+                    mesh=self._mesh,
+                    known=asked.known,
+                    explainer=self._explainers[label],
                 )
-            except JaxsegError as error:
-                self.refused[label, entry.label] = str(error)
-                continue
-            seconds = (time.perf_counter() - start) / len(waiting)
-            # A method that explains again compiles by itself.
-            program = (entry.label, shape, label if "explain" in entry.metric.meta.needs else "")
-            compiled = program in self._seen
-            self._seen.add(program)
-            self._keep(entry, rows, found, seconds if compiled else None)
+            )
+        except JaxsegError as error:
+            if len(entries) == 1:
+                self.refused[label, entries[0].label] = str(error)
+            else:  # which of them?
+                for entry in entries:
+                    self._score([entry], label, asked, rows)
+            return
+        seconds = (time.perf_counter() - start) / len(rows) / len(entries)
+        names = tuple(entry.label for entry in entries)
+        program = (names, asked.batch.images.shape, label if again else "")
+        compiled = program in self._seen
+        self._seen.add(program)
+        for entry in entries:
+            self._keep(entry, label, rows, found[entry.label], seconds if compiled else None)
 
     def _keep(
         self,
         entry: MetricEntry,
+        label: str,
         rows: Mapping[int, Row],
         found: Mapping[str, np.ndarray],
         seconds: float | None,
     ) -> None:
+        """Keep the scores of those rows that lack them."""
         meta = entry.metric.meta
         scored = [
             (
@@ -272,6 +311,12 @@ class Scoring:
                 ),
             )
             for place, row in rows.items()
+            if entry in self._todo[label, row.id]
         ]
         self._scores.add(self._explained.name, entry, scored)
-        self._bar.update(len(rows))
+        self._bar.update(len(scored))
+
+
+def _explains(entry: MetricEntry) -> bool:
+    """Whether a metric explains again."""
+    return "explain" in entry.metric.meta.needs
