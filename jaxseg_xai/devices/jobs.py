@@ -28,9 +28,9 @@ def map_jobs(
 ) -> jax.Array:
     """Evaluate `function` for the jobs 0, 1, ..., count - 1, in batches on all devices in turn.
 
-    Every device of a `shard_map` over `AXIS` calls this. `count` is known on the device only: no
-    more jobs are computed than there are, without asking the host. The devices wait for each other
-    once, at the end.
+    Every device of a `shard_map` over `AXIS` calls this; of one device, anybody may. `count` is
+    known on the device only: no more jobs are computed than there are, without asking the host. The
+    devices wait for each other once, at the end.
 
     Args:
       function: job numbers int32 [batch_size] -> float32 [batch_size, ...]. A batch that is not
@@ -43,7 +43,7 @@ def map_jobs(
     Returns:
       float32 [capacity, ...], 0 from `count` on; the same on every device.
     """
-    device = lax.axis_index(AXIS)
+    device = lax.axis_index(AXIS) if num_devices > 1 else 0
 
     def start_of(turn: jax.Array) -> jax.Array:
         return (turn * num_devices + device) * batch_size
@@ -58,4 +58,4 @@ def map_jobs(
     result = jax.eval_shape(function, jax.ShapeDtypeStruct((batch_size,), jnp.int32))
     start = (jnp.int32(0), jnp.zeros((capacity, *result.shape[1:]), jnp.float32))
     _, found = lax.while_loop(lambda carry: start_of(carry[0]) < count, body, start)
-    return lax.psum(found, AXIS)
+    return lax.psum(found, AXIS) if num_devices > 1 else found

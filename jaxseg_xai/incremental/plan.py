@@ -73,6 +73,8 @@ class Plan:
       windows: value -> its windows.
       steps: the equations that depend on the image.
       reaches: axis -> bool [block positions, region positions], whether a block can change it.
+      needs: axis -> first, and one past the last, input pixel that the region reads at each of its
+        positions, int [region positions] each; without the axes of which it reads all.
     """
 
     program: Program
@@ -88,6 +90,7 @@ class Plan:
     windows: Mapping[int, Windows]
     steps: tuple[Step, ...]
     reaches: Mapping[str, np.ndarray]
+    needs: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
     @property
     def flops(self) -> int:

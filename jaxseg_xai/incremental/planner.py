@@ -153,6 +153,10 @@ class _Planner:
             windows=windows,
             steps=tuple(self._step(*entry, windows) for entry in self.rules),
             reaches={axis: self._reaches(axis) for axis in AXES},
+            needs={
+                axis: (needed.lo, needed.hi)
+                for axis, needed in self.needed.get(self.program.image, {}).items()
+            },
         )
 
     def _sizes(self, value: int) -> dict[str, int]:

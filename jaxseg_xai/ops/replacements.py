@@ -1,7 +1,6 @@
 """What is put in the place of a block: patches of other images, or content made from the image."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg_xai.core.types import Array
+from jaxseg_xai.ops.baselines import blurred, mean_colour
 from jaxseg_xai.ops.blocks import grid_shape, split_blocks
 from jaxseg_xai.ops.padding import continued, own_pixels
 from jaxseg_xai.ops.random import one_stream
@@ -59,17 +59,20 @@ def made_draws(
     rank = len(shape)
     axes, one_patch = tuple(range(1, rank + 1)), (*(side,) * rank, channels)
     blocks = int(np.prod(grid_shape(shape, side)))
-    own = None
-    if sizes is not None:
-        own = jax.vmap(lambda size: own_pixels(size, shape))(sizes)[..., None]
-        images = jax.vmap(continued)(images, sizes)
-    mean = jnp.mean(images, axis=axes, where=own)
     if kind == "blur":
-        patches = jax.vmap(lambda image: split_blocks(_blurred(image, side / 2), side))(images)
-        patches = patches.reshape(-1, *one_patch)
+
+        def blocks_of(image: jax.Array, size: Array | None) -> jax.Array:
+            return split_blocks(blurred(image, side / 2, size), side)
+
+        patches = jax.vmap(blocks_of)(images, sizes).reshape(-1, *one_patch)
         which = jnp.arange(batch * blocks, dtype=jnp.int32).reshape(batch, blocks, 1)
         return Draws(patches, which[..., :0], which)
+    mean = jax.vmap(mean_colour)(images, sizes).reshape(batch, channels)
     if kind == "noise":
+        own = None
+        if sizes is not None:
+            own = jax.vmap(lambda size: own_pixels(size, shape))(sizes)[..., None]
+            images = jax.vmap(continued)(images, sizes)
         draws = screen + full
         spread = jnp.std(images, axis=axes, where=own)
         with one_stream():
@@ -86,16 +89,3 @@ def made_draws(
     patches = jnp.broadcast_to(jnp.expand_dims(colour, axes), (batch, *one_patch))
     which = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None, None], (batch, blocks, 1))
     return Draws(patches, which[..., :0], which)
-
-
-def _blurred(image: jax.Array, deviation: float) -> jax.Array:
-    """Gaussian blur of [*S, C]; the border's pixels go on outside."""
-    reach = int(3 * deviation + 0.5)
-    steps = jnp.arange(-reach, reach + 1, dtype=jnp.float32)
-    weights = jnp.exp(-0.5 * (steps / deviation) ** 2)
-    weights /= weights.sum()
-    along: Callable = lambda row: jnp.convolve(row, weights, mode="valid")  # noqa: E731
-    for axis in range(image.ndim - 1):
-        pads = [(reach, reach) if d == axis else (0, 0) for d in range(image.ndim)]
-        image = jnp.apply_along_axis(along, axis, jnp.pad(image, pads, mode="edge"))
-    return image

@@ -29,10 +29,13 @@ METHODS = {
     "guided_backprop": Cheap({}),
     "input_x_gradient": Cheap({}),
     "expected_gradients": Cheap({"num_samples": 3, "num_others": 2}, random=True),
+    "occlusion": Cheap({"block_size": 3}),
     "rise": Cheap({"num_masks": 7, "grid": 3, "batch_size": 3}, random=True),
     "block_groups": Cheap(
         {"block_size": 2, "num_orders": 2, "threshold": 0.0, "outcome": "soft_dice"}
     ),
+    "kernel_shap": Cheap({"block_size": 3, "num_samples": 200}, random=True),
+    "shapley_sampling": Cheap({"block_size": 3, "num_pairs": 2}, random=True),
     "grad_cam": Cheap({}),
     "grad_cam_plus_plus": Cheap({}),
     "hires_cam": Cheap({}),

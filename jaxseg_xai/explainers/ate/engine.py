@@ -212,7 +212,7 @@ class Engine:
             logits=logits,
             corner=corner,
             targets=inside,
-            base=self._outcomes(box(logits), inside),
+            base=self.outcomes(box(logits), inside),
             fits=jnp.sum(region, axis=pixels) == jnp.sum(targets.region, axis=pixels),
         )
 
@@ -226,14 +226,14 @@ class Engine:
                 own, open_to = (leaf[block] for leaf in started.kept)
                 put = jnp.where(open_to, put, own)
             logits = self.logits_of(started, put, block)
-            found = jax.vmap(self._outcomes, in_axes=(0, None))(logits, started.targets)
+            found = jax.vmap(self.outcomes, in_axes=(0, None))(logits, started.targets)
             return found - started.base
 
         if self.lanes == 1:  # plain slices are cheaper than gathers of one
             return one(block[0], chunk[0])[None]
         return jax.vmap(one)(block, chunk)
 
-    def _outcomes(self, logits: jax.Array, targets: SegmentTarget) -> jax.Array:
+    def outcomes(self, logits: jax.Array, targets: SegmentTarget) -> jax.Array:
         """Of the same logits [*box, K] in every region: [R]."""
         value = functools.partial(self.outcome.value, self.output)
         return jax.vmap(value, in_axes=(None, 0))(logits, targets)

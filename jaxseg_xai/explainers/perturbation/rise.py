@@ -1,25 +1,27 @@
 """RISE: what the model segments when random parts of the image are shown."""
 
 import dataclasses
-import functools
 from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
 
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.devices.jobs import equal_batches
-from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
-from jaxseg_xai.outcomes import OUTCOMES, get_outcome
+from jaxseg_xai.explainers.base import Example, Meta, Parts, Problem
+from jaxseg_xai.explainers.perturbation.base import Perturbation
+from jaxseg_xai.explainers.perturbation.engine import Evaluator
 
 _INTERPOLATIONS = ("linear", "nearest")
 _DIVISORS = ("shown", "expected")
+#: Masks that are added up at a time.
+_AT_ONCE = 16
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rise(Explainer):
+class Rise(Perturbation):
     """Mean outcome of the images in which a pixel is shown, over random masks.
 
     A mask m is a grid of cells, each 1 with probability p and else 0, interpolated to the image and
@@ -39,12 +41,11 @@ class Rise(Explainer):
       interpolation: of the cells: "linear" (soft masks, as published) or "nearest" (hard ones).
       divisor: what the sum is divided by: "shown", the masks' own sum at each pixel, or "expected",
         n p, as published.
-      outcome: see `jaxseg_xai.outcomes`.
-      batch_size: masks that a device looks at together, for each image.
+      outcome: this and what hidden pixels hold: see `Perturbation`.
 
     References:
       Petsiuk et al., RISE, arXiv 1806.07421, eq. 6; with Dice in the place of the class score as in
-      SegRISE. Pixels that are not shown hold 0 of the normalised input.
+      SegRISE.
     """
 
     name: ClassVar[str] = "rise"
@@ -66,48 +67,39 @@ class Rise(Explainer):
         "linear", static=True, choices=_INTERPOLATIONS
     )
     divisor: Literal["shown", "expected"] = setting("shown", static=True, choices=_DIVISORS)
-    outcome: str = setting("dice", static=True, choices=OUTCOMES)
-    batch_size: int = setting(8, static=True, idle=True, at_least=1)
 
     def num_passes(self, shape: tuple[int, ...]) -> int:
         """See `Explainer.num_passes`."""
         del shape
-        return self.num_masks
+        return self.num_masks * self.num_baselines
 
-    def explain_one(self, problem: Problem, example: Example) -> Parts:
-        """See `Explainer.explain_one`."""
-        segmenter, target = problem.segmenter, example.target
-        value = functools.partial(get_outcome(self.outcome).value, segmenter.output)
+    def explain_on(self, mesh: Mesh, problem: Problem, example: Example) -> Parts:
+        """See `Perturbation.explain_on`."""
         shape = example.image.shape[:-1]
-        at_once = equal_batches(self.num_masks, self.batch_size)
 
-        def some_masks(sums: tuple[jax.Array, ...], first: jax.Array) -> tuple[tuple, None]:
-            numbers = first + jnp.arange(at_once)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(example.key, numbers)
-            masks = jax.vmap(functools.partial(self._mask, shape))(keys)
-            masks *= (numbers < self.num_masks).reshape(-1, *[1] * len(shape))
-            shown_of = jnp.where(example.own, masks[..., None], 1.0)
-            logits = segmenter.logits(problem.variables, example.image * shown_of)
-            outcomes = jax.vmap(value, (0, None))(logits, target)
-            outcomes = jnp.where(numbers < self.num_masks, outcomes, 0.0)
-            weighted, shown, total = sums
-            weighted += jnp.tensordot(outcomes, masks, axes=1, precision=lax.Precision.HIGHEST)
-            return (weighted, shown + jnp.sum(masks, axis=0), total + jnp.sum(outcomes)), None
+        def mask_of(number: jax.Array) -> jax.Array:
+            return self._mask(shape, jax.random.fold_in(example.key, number))
 
-        nothing = (jnp.zeros(shape), jnp.zeros(shape), jnp.float32(0))
-        starts = jnp.arange(0, self.num_masks, at_once)
-        (weighted, shown, total), _ = lax.scan(some_masks, nothing, starts)
+        evaluator = Evaluator(self, mesh, problem, example, self.num_masks)
+        outcomes = evaluator.outcomes(lambda number: mask_of(number)[..., None])
+
+        def add(sums: tuple[jax.Array, jax.Array], first: jax.Array) -> tuple[tuple, None]:
+            # Made a second time: that costs less than to keep them.
+            numbers = first + jnp.arange(_AT_ONCE)
+            there = (numbers < self.num_masks).astype(jnp.float32)
+            masks = jax.vmap(mask_of)(numbers)
+            weights = jnp.stack([outcomes[numbers] * there, there])
+            more = jnp.tensordot(weights, masks, axes=1, precision=lax.Precision.HIGHEST)
+            return (sums[0] + more[0], sums[1] + more[1]), None
+
+        nothing = jnp.zeros(shape), jnp.zeros(shape)
+        starts = jnp.arange(0, self.num_masks, _AT_ONCE)
+        (weighted, shown), _ = lax.scan(add, nothing, starts)
         if self.divisor == "expected":
             shown = jnp.full(shape, self.num_masks * self.keep)
-        return Parts(
-            # A pixel that no mask shows has nothing to be measured by.
-            attribution=jnp.where(shown > 0, weighted / jnp.where(shown > 0, shown, 1.0), 0.0),
-            scores={
-                "outcome": value(example.logits, target),
-                "mean_outcome": total / self.num_masks,
-                "area_target": jnp.sum(target.segment, dtype=jnp.float32),
-            },
-        )
+        # A pixel that no mask shows has nothing to be measured by.
+        attribution = jnp.where(shown > 0, weighted / jnp.where(shown > 0, shown, 1.0), 0.0)
+        return evaluator.view.parts(example, attribution, mean_outcome=jnp.mean(outcomes))
 
     def _mask(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
         """One mask float32 [*S] in [0, 1]."""
