@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +172,48 @@ def test_draws_are_within_their_errors(name):
     assert (ratio < 2).all()
     total = np.asarray(found.scores["outcome"] - found.scores["hidden_outcome"])
     np.testing.assert_allclose(values.sum(1), total, rtol=1e-5)
+
+
+REFERENCE = Path(__file__).parents[1] / "reference/captum_perturbation.npz"
+
+
+def test_captum_finds_the_same():
+    """Its own network, see benchmarks/agree/captum_perturbation.py."""
+    with np.load(REFERENCE) as file:
+        theirs = dict(file)
+    weights = [
+        (np.transpose(theirs[f"{layer}_weight"], (2, 3, 1, 0)), theirs[f"{layer}_bias"])
+        for layer in (0, 2, 4)
+    ]
+
+    def network(variables, x):
+        for number, (kernel, bias) in enumerate(variables):
+            x = jax.lax.conv_general_dilated(
+                jax.nn.relu(x) if number else x,
+                kernel,
+                (1, 1),
+                "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            x = x + bias
+        return x
+
+    problem = problem_of(network, weights, class_names=("a", "b", "c"))
+    batch = batch_of(
+        problem, theirs["image"][None, ..., None], class_index=int(theirs["class_index"])
+    )
+    found = {}
+    for name in ("occlusion", "kernel_shap"):
+        method = EXPLAINERS.get(name)(outcome="summed_logits", block_size=4)
+        one = explain(method, problem, batch, mesh=device_mesh(jax.devices()[:1]))
+        found[name] = np.asarray(one.attribution)[0, ::4, ::4].ravel()
+    exact = found["kernel_shap"]
+    for values, expected in ((found["occlusion"], "occlusion"), (exact, "shapley")):
+        scale = np.abs(theirs[expected]).max()
+        np.testing.assert_allclose(values, theirs[expected], rtol=1e-4, atol=1e-4 * scale)
+    for drawn in ("ShapleyValueSampling", "KernelShap"):
+        assert (np.abs(exact - theirs[f"{drawn}_mean"]) < 3 * theirs[f"{drawn}_error"]).all(), drawn
+    assert np.abs(exact - found["occlusion"]).max() > 0.1 * exact.max()
 
 
 def test_fewer_samples_than_players_are_refused():

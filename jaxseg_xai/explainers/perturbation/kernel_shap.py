@@ -68,6 +68,12 @@ class KernelShap(Shapley):
         del variables
         self.check_samples(segmenter, shape, self.num_samples // 4)
 
+    def draw(self, matters: jax.Array, key: jax.Array) -> jax.Array:
+        """The first coalition of every pair, bool [pairs, P], of the players that matter [P]."""
+        numbers = jnp.arange(self.num_samples // 2)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+        return jax.vmap(_coalition, (0, None))(keys, matters)
+
     def estimate(self, game: Game, key: jax.Array) -> Found:
         """See `Shapley.estimate`.
 
@@ -75,8 +81,7 @@ class KernelShap(Shapley):
         z_i = 1 in S and -1 in the rest.
         """
         pairs, players = self.num_samples // 2, game.matters.size
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(pairs))
-        first = jax.vmap(_coalition, (0, None))(keys, game.matters)
+        first = self.draw(game.matters, key)
         rest = game.matters & ~first
         shown = jnp.stack([first, rest], axis=1).reshape(-1, players)
         outcomes = game.outcomes(jnp.concatenate([jnp.zeros((1, players), bool), shown]))

@@ -101,13 +101,17 @@ class Rise(Perturbation):
         attribution = jnp.where(shown > 0, weighted / jnp.where(shown > 0, shown, 1.0), 0.0)
         return evaluator.view.parts(example, attribution, mean_outcome=jnp.mean(outcomes))
 
-    def _mask(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-        """One mask float32 [*S] in [0, 1]."""
+    def draw(self, shape: tuple[int, ...], key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What a mask is made of: its cells bool [*(grid,)], and its shift int32 [rank]."""
         of_cells, of_shift = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
         cells = jax.random.bernoulli(of_cells, self.keep, (self.grid,) * len(shape))
         sides = jnp.array([-(-size // self.grid) for size in shape])
+        return cells, jax.random.randint(of_shift, (len(shape),), 0, sides)
+
+    def _mask(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+        """One mask float32 [*S] in [0, 1]."""
+        cells, shift = self.draw(shape, key)
         # One cell more than the image has, so that every shift covers it.
         whole = tuple(-(-size // self.grid) * (self.grid + 1) for size in shape)
         large = jax.image.resize(cells.astype(jnp.float32), whole, self.interpolation)
-        shift = jax.random.randint(of_shift, (len(shape),), 0, sides)
         return lax.dynamic_slice(large, shift, shape)

@@ -55,13 +55,15 @@ class Game:
     """Players of an image, and what the outcome is where some of them are shown.
 
     Attributes:
+      view: the image.
+      players: int32 [*S], each pixel's.
       matters: bool [P], the players that can change the outcome at all.
       number: int32 [], how many these are.
       whole: float32 [], the outcome of the image.
     """
 
     def __init__(self, evaluator: Evaluator, players: jax.Array, count: int) -> None:
-        self._evaluator, self._players = evaluator, players
+        self._evaluator, self.view, self.players = evaluator, evaluator.view, players
         seen = jax.ops.segment_max(evaluator.seen.ravel().astype(jnp.int32), players.ravel(), count)
         self.matters = seen > 0
         self.number = jnp.sum(self.matters)
@@ -71,7 +73,7 @@ class Game:
         """Outcomes float32 [n] of coalitions bool [n, P]; 0 from `count` on, where it is given."""
 
         def mask_of(number: jax.Array) -> jax.Array:
-            return jnp.take(shown[number], self._players)[..., None]
+            return jnp.take(shown[number], self.players)[..., None]
 
         return self._evaluator.outcomes(mask_of, count)
 
@@ -112,19 +114,26 @@ class Shapley(Perturbation):
         count = math.prod(-(-size // self.block_size) for size in shape[:-1])
         return self.num_masks(count) * self.num_baselines
 
-    def explain_on(self, mesh: Mesh, problem: Problem, example: Example) -> Parts:
-        """See `Perturbation.explain_on`."""
+    def game(self, mesh: Mesh, problem: Problem, example: Example) -> Game:
+        """The players of an image, and what evaluates their coalitions."""
         output, shape = problem.segmenter.output, example.image.shape[:-1]
         count = num_players(self.players, self.block_size, shape, output)
         evaluator = Evaluator(self, mesh, problem, example, self.num_masks(count))
         logits = evaluator.view.started.logits
         players = players_of(self.players, self.block_size, example, logits, output)
-        game = Game(evaluator, players, count)
-        found = exact(game) if self.is_exact(count) else self.estimate(game, example.key)
-        return evaluator.view.parts(
+        return Game(evaluator, players, count)
+
+    def explain_on(self, mesh: Mesh, problem: Problem, example: Example) -> Parts:
+        """See `Perturbation.explain_on`."""
+        game = self.game(mesh, problem, example)
+        if self.is_exact(game.matters.size):
+            found = exact(game)
+        else:
+            found = self.estimate(game, example.key)
+        return game.view.parts(
             example,
-            jnp.take(found.values, players),
-            {"standard_error": jnp.take(found.standard_error, players)},
+            jnp.take(found.values, game.players),
+            {"standard_error": jnp.take(found.standard_error, game.players)},
             hidden_outcome=found.hidden,
             num_players=game.number.astype(jnp.float32),
             num_evaluations=found.num_evaluations * self.num_baselines,
