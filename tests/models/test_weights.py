@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
+from benchmarks.causes.sets import known_sets
 from jaxseg_xai.core.errors import ConfigError, MismatchError, ModelError
 from jaxseg_xai.data import open_dataset
 from jaxseg_xai.models import weights
@@ -268,7 +269,8 @@ def test_unknown_models_are_answered_with_the_known_ones(tmp_path):
 def test_bundled_models_load_small_licensed_and_say_how_they_were_made():
     models = bundled_models()
     of_brain = {f"brain-{name}" for name in ("hrnet", "segformer", "unext")}
-    assert set(models) == {"brain", "triangle", "triangle-cue", *of_brain}
+    of_causes = {known.model for known in known_sets()} & set(models)
+    assert set(models) == {"brain", "triangle", "triangle-cue", *of_brain, *of_causes}
     for name, path in models.items():
         card = load_model(name).card
         assert sum(file.stat().st_size for file in path.iterdir()) < 1.3e6

@@ -1,0 +1,1 @@
+"""Known causes: models that learnt them, and which methods find them."""
