@@ -41,23 +41,13 @@ class SubsetMetric(Metric):
         self, problem: Problem, example: Example, rated: Rated
     ) -> tuple[jax.Array, jax.Array]:
         """Sum of the relevance in each subset, and the drop O(x) - O(without it), float32 [n]."""
-        shape, own = example.image.shape[:-1], jnp.asarray(example.own)
-        grid = grid_shape(shape, self.block_size)
-        pixels = jnp.broadcast_to(own, (*shape, 1))[..., 0]
-        owned = sum_in_block(pixels.astype(jnp.float32), self.block_size).ravel() > 0
-        count = jnp.maximum(1, jnp.round(self.share * jnp.sum(owned)))
-
-        def subset(number: jax.Array) -> jax.Array:
-            lots = jax.random.uniform(jax.random.fold_in(example.key, number), owned.shape)
-            order = jnp.argsort(jnp.where(owned, lots, 2.0))
-            chosen = jnp.zeros(owned.shape, bool).at[order].set(jnp.arange(owned.size) < count)
-            return paint_blocks(chosen.reshape(grid), self.block_size, shape)
 
         def compute() -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-            blank = blank_image(self.baseline, example)
+            blank, own = blank_image(self.baseline, example), jnp.asarray(example.own)
 
             def without(number: jax.Array) -> jax.Array:
-                return jnp.where(subset(number)[..., None] & own, blank, example.image)
+                chosen = self.subset(example, number)[..., None]
+                return jnp.where(chosen & own, blank, example.image)
 
             found = evaluate_each(problem, example, without, numbers)
             return outcomes_of(problem, example, example.logits), found
@@ -65,5 +55,18 @@ class SubsetMetric(Metric):
         numbers = jnp.arange(self.num_subsets)
         settings = (self.num_subsets, self.share, self.block_size, self.baseline)
         whole, found = rated.once(("subsets", *settings), compute)
-        sums = jax.lax.map(lambda number: jnp.sum(rated.relevance * subset(number)), numbers)
+        sums = jax.lax.map(
+            lambda number: jnp.sum(rated.relevance * self.subset(example, number)), numbers
+        )
         return sums, whole[self.outcome] - found[self.outcome]
+
+    def subset(self, example: Example, number: jax.Array | int) -> jax.Array:
+        """The pixels of one of the subsets, bool [*S], drawn from the example's key."""
+        shape, side = example.image.shape[:-1], self.block_size
+        pixels = jnp.broadcast_to(example.own, (*shape, 1))[..., 0]
+        owned = sum_in_block(pixels.astype(jnp.float32), side).ravel() > 0
+        count = jnp.maximum(1, jnp.round(self.share * jnp.sum(owned)))
+        lots = jax.random.uniform(jax.random.fold_in(example.key, number), owned.shape)
+        order = jnp.argsort(jnp.where(owned, lots, 2.0))
+        chosen = jnp.zeros(owned.shape, bool).at[order].set(jnp.arange(owned.size) < count)
+        return paint_blocks(chosen.reshape(grid_shape(shape, side)), side, shape)
