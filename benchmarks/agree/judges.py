@@ -60,7 +60,7 @@ def network(weights: Arrays, images: jax.Array) -> jax.Array:
     for name in ("first", "second"):
         values = jax.lax.conv_general_dilated(
             values,
-            weights[f"{name}_kernel"],
+            jnp.asarray(weights[f"{name}_kernel"]),
             (1, 1),
             "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -109,7 +109,8 @@ def main() -> None:
     torch = importlib.import_module("torch")
     quantus = importlib.import_module("quantus")
     judges = importlib.import_module("captum.metrics")
-    vars(np).setdefault("trapz", np.trapezoid)  # its name before NumPy 2.4, which Quantus calls
+    numpy: Any = np
+    numpy.trapz = np.trapezoid  # its name before NumPy 2.4, which Quantus calls
     rng = np.random.default_rng(0)
     arrays: Arrays = {
         "images": rng.random((COUNT, *SIZE, 1)).astype(np.float32),

@@ -1,11 +1,12 @@
 """How good an explanation is: metrics, one a file; a further one is a file and a line here.
 
-Beside them, on the host: `agreement` compares two maps, `screening` asks which blocks are worth
-exact interventions.
+Beside them `compare_methods` says how far methods agree; on the host, `agreement` compares two maps
+and `screening` asks which blocks are worth exact interventions.
 """
 
 from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.metrics.base import Metric, MetricMeta, Rated
+from jaxseg_xai.metrics.between_methods import BetweenMethods, compare_methods, relevance_of
 from jaxseg_xai.metrics.runner import score, score_all
 
 METRICS = Registry(
@@ -42,4 +43,14 @@ METRICS = Registry(
     base=Metric,
 )
 
-__all__ = ["METRICS", "Metric", "MetricMeta", "Rated", "score", "score_all"]
+__all__ = [
+    "METRICS",
+    "BetweenMethods",
+    "Metric",
+    "MetricMeta",
+    "Rated",
+    "compare_methods",
+    "relevance_of",
+    "score",
+    "score_all",
+]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxseg_xai.core.types import Array
+from jaxseg_xai.core.types import Array, Explanation, Status
 from jaxseg_xai.explainers.base import Batch, Example, Problem
 from jaxseg_xai.ops.random import fold_words
 
@@ -146,3 +146,10 @@ def keys_of(problem: Problem, batch: Batch) -> jax.Array:
 def key_of_metrics(key: jax.Array) -> jax.Array:
     """An example's key as metrics have it."""
     return jax.random.fold_in(key, _OF_METRICS)
+
+
+def usable(explanation: Explanation) -> jax.Array:
+    """Whether an explanation can be judged, bool []: status OK or NOT_REACHED, and a finite map."""
+    status = explanation.status
+    found = (status == Status.OK) | (status == Status.NOT_REACHED)
+    return found & jnp.all(jnp.isfinite(explanation.attribution))

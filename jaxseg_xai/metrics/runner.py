@@ -10,11 +10,11 @@ from jax.sharding import Mesh
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
-from jaxseg_xai.core.types import Array, Explanation, SegmentTarget, Status
+from jaxseg_xai.core.types import Array, Explanation, SegmentTarget
 from jaxseg_xai.devices.mesh import shard_examples
 from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Problem
 from jaxseg_xai.explainers.runner import check_gradient, example_of, explain
-from jaxseg_xai.metrics.base import Metric, Rated, key_of_metrics
+from jaxseg_xai.metrics.base import Metric, Rated, key_of_metrics, usable
 from jaxseg_xai.ops.padding import own_pixels
 from jaxseg_xai.ops.random import one_stream
 from jaxseg_xai.program.memory import gradients_that_fit, images_that_fit
@@ -139,13 +139,13 @@ def score_by_all(
     )
     scores = {}
     for name, metric in metrics.items():
-        usable, seen = _usable(explanation), rated
+        there, seen = usable(explanation), rated
         if name in again:
-            usable &= jnp.all(jax.vmap(_usable)(again[name]))
+            there &= jnp.all(jax.vmap(usable)(again[name]))
             seen = dataclasses.replace(rated, again=relevance_in(again[name]))
         with one_stream():
             found = metric.score(problem, example, seen)
-        scores[name] = {key: jnp.where(usable, value, jnp.nan) for key, value in found.items()}
+        scores[name] = {key: jnp.where(there, value, jnp.nan) for key, value in found.items()}
     return scores
 
 
@@ -161,12 +161,6 @@ def _check(
     if "gradient" in metric.meta.needs:
         shape = tuple(batch.images.shape[1:])
         check_gradient(metric.name, problem.segmenter, problem.variables, shape)
-
-
-def _usable(explanation: Explanation) -> jax.Array:
-    status = explanation.status
-    found = (status == Status.OK) | (status == Status.NOT_REACHED)
-    return found & jnp.all(jnp.isfinite(explanation.attribution))
 
 
 def _explained_again(
