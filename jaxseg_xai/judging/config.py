@@ -13,6 +13,7 @@ from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.judging.entries import MetricEntry, make_metrics
 from jaxseg_xai.judging.result import Published
 from jaxseg_xai.sweeps.config import Job, SweepConfig, SweepSettings, make_job
+from jaxseg_xai.sweeps.regions import Region
 
 _OUT = Path("runs/judge")
 
@@ -44,6 +45,10 @@ class JudgeConfig(JudgeSettings, SweepConfig):
     tables of means with bootstrap intervals over images, paired tests between methods, and what an
     explanation costs: Markdown, CSV, Parquet. The same command continues where it stopped.
 
+    All methods explain what `roi` says, a box of side 32 in the class and of it the ground truth
+    where there is one, so that they answer one question; an entry with a region or a target of its
+    own explains that.
+
     Attributes:
       out: folder to write: a store a model, scores and tables.
       explain: the methods; where empty, all whose maps speak for or against the segment.
@@ -71,7 +76,10 @@ class JudgeConfig(JudgeSettings, SweepConfig):
         """The sweeps that it asks for, one a model."""
         names = {field.name for field in dataclasses.fields(SweepConfig)}
         rest = {name: getattr(self, name) for name in names}
-        rest["explain"] = self.explain or relevance_methods()
+        jobs = self.explain or relevance_methods()
+        rest["explain"] = tuple(
+            dataclasses.replace(job, region=job.region or Region(kind="roi")) for job in jobs
+        )
         return [
             SweepConfig(**rest | {"model": model, "out": self.out / f"{Path(model).name}.zarr"})
             for model in self.models or (self.model,)

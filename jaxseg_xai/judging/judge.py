@@ -17,6 +17,7 @@ from jaxseg_xai.judging.result import Judgement, Record
 from jaxseg_xai.judging.scored import ScoreFile
 from jaxseg_xai.judging.scoring import Scoring
 from jaxseg_xai.models import Bundle
+from jaxseg_xai.report.record import meta_of
 from jaxseg_xai.store import Store, ZarrStore
 from jaxseg_xai.store.tables import sole_writer
 
@@ -70,7 +71,7 @@ def judge_stores(
                 continue
             scoring = Scoring(explained, entries, file, progress=progress)
             scoring.run()
-            notes += _notes(name, scoring)
+            notes += _notes(name, store, scoring)
             methods += _methods(explained)
             scores += _scores(explained, entries, file)
     if not methods:
@@ -93,9 +94,27 @@ def _names(stores: Sequence[Store]) -> list[str]:
     return found
 
 
-def _notes(name: str, scoring: Scoring) -> list[str]:
+def _asked(store: Store) -> dict[str, list[str]]:
+    """What is explained -> the entries that explain it."""
+    config = store.attrs["config"]
+    reference = config.get("roi", {}).get("reference", "truth")
+    found: dict[str, list[str]] = defaultdict(list)
+    for label in store.labels:
+        settings: Mapping[str, Any] = config.get("explain", {}).get(label, {})
+        by_itself = meta_of(store.entry(label)).target == "prediction"
+        by_roi = settings.get("region", {}).get("kind") == "roi"
+        usual = "prediction" if by_itself and not by_roi else reference
+        regions = " ".join(sorted({row.region_name for row in store.rows(label)}))
+        found[f"{settings.get('target', usual)}, {regions}"].append(label)
+    return found
+
+
+def _notes(name: str, store: Store, scoring: Scoring) -> list[str]:
     """What could not be judged, a line for all metrics of one reason."""
     found = [f"{name}: {image}: {why}" for image, why in scoring.failed.items()]
+    if len(asked := _asked(store)) > 1:
+        words = "; ".join(f"{', '.join(labels)}: {what}" for what, labels in asked.items())
+        found.append(f"{name}: methods explain different things, and their scores too ({words})")
     together: dict[tuple[str, str], list[str]] = defaultdict(list)
     for (label, metric), why in scoring.refused.items():
         together[label, why].append(metric)

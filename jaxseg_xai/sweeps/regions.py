@@ -16,9 +16,10 @@ class Region:
     """How the region is found in an image.
 
     Attributes:
-      kind: "image", everything; "box", a cube around the innermost pixel of the largest connected
-        component of the class; "component", a connected component of the class; "point", the
-        component that holds a point; "mask", the given pixels.
+      kind: "image", everything; "roi", what the sweep's `roi` says, of its reference; "box", a cube
+        around the innermost pixel of the largest connected component of the class; "component", a
+        connected component of the class; "point", the component that holds a point; "mask", the
+        given pixels.
       side: of the box in pixels; in an image that is smaller the box is as large as the image.
       corner: first pixel of the box along each axis; None puts it where `kind` says.
       seen: whether side and corner count pixels of the image as the model sees it, not as it is.
@@ -27,7 +28,7 @@ class Region:
       mask: bool [*S] on the grid of the sample.
     """
 
-    kind: Literal["image", "box", "component", "point", "mask"] = "image"
+    kind: Literal["image", "roi", "box", "component", "point", "mask"] = "image"
     side: int = 32
     corner: tuple[int, ...] | None = None
     seen: bool = False
@@ -58,8 +59,8 @@ def parse_region(value: Any, side: int = 32) -> Region:
     """A region from what a person writes.
 
     Args:
-      value: "image", "box" (of `side`), "box 48", "component", "component 2", a point such as
-        (30, 41) or "point 30 41", a mask bool [*S] (arrays or lists), or a `Region`.
+      value: "image", "roi", "box" (of `side`), "box 48", "component", "component 2", a point such
+        as (30, 41) or "point 30 41", a mask bool [*S] (arrays or lists), or a `Region`.
       side: of a box where none is said.
 
     Raises:
@@ -75,8 +76,8 @@ def parse_region(value: Any, side: int = 32) -> Region:
         numbers = tuple(int(n) for n in rest if re.fullmatch(r"\d+", n))
         if len(numbers) == len(rest):
             match word, numbers:
-                case "image", ():
-                    return Region(kind="image")
+                case ("image" | "roi") as kind, ():
+                    return Region(kind=kind)
                 case "box", (*size,) if len(size) < 2:
                     return Region(kind="box", side=(size or [side])[0])
                 case "component", (*number,) if len(number) < 2:
@@ -92,7 +93,7 @@ def parse_region(value: Any, side: int = 32) -> Region:
         if array.size > 3:
             value = f"an array {array.shape} of {array.dtype}"
     raise ConfigError(
-        f"region is {value!r}; use image, box, box SIDE, component, component N, a point (one "
+        f"region is {value!r}; use image, roi, box, box SIDE, component, component N, a point (one "
         "number per axis), or a mask of booleans"
     )
 

@@ -150,9 +150,9 @@ class Work:
 
     def region_of(self, job: Job) -> Region:
         """The region that a job explains."""
-        if job.region is not None:
+        if job.region is not None and job.region.kind != "roi":
             return job.region
-        return Region() if job.explainer.meta.target == "prediction" else self.roi.region()
+        return self.roi.region() if _by_roi(job) else Region()
 
     def region_in(self, job: Job, image_id: str) -> Region:
         """The region that a job explains in an image."""
@@ -162,8 +162,7 @@ class Work:
         return dataclasses.replace(region, corner=self.corners[image_id], seen=True)
 
     def _is_listed(self, job: Job) -> bool:
-        usual = job.region is None and job.explainer.meta.target != "prediction"
-        return bool(self.corners) and usual
+        return bool(self.corners) and _by_roi(job)
 
     def reference_of(self, job: Job) -> Reference:
         """Which pixels a job explains; "truth" stands for the prediction where there is none."""
@@ -223,6 +222,13 @@ class Work:
         return pool
 
 
+def _by_roi(job: Job) -> bool:
+    """Whether the sweep's `roi` says which region a job explains."""
+    if job.region is None:
+        return job.explainer.meta.target != "prediction"
+    return job.region.kind == "roi"
+
+
 def listed(
     roi: RoiConfig, source: Source, chosen: Sequence[int]
 ) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
@@ -259,7 +265,8 @@ def reference_of(job: Job, roi: RoiConfig) -> Reference:
     """Which pixels a job explains, with the usual region of a sweep."""
     if job.target is not None:
         return job.target
-    return "prediction" if job.explainer.meta.target == "prediction" else roi.reference
+    usual = job.explainer.meta.target == "prediction" and not _by_roi(job)
+    return "prediction" if usual else roi.reference
 
 
 def look_at_labels(jobs: Sequence[Job], roi: RoiConfig) -> bool:

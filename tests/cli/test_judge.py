@@ -18,6 +18,7 @@ out = "{out}"
 classes = ["bright"]
 data = {{ source = "{images}" }}
 batch_size = 4
+roi = {{ side = 12 }}
 num_resamples = 50
 
 [[explain]]
@@ -81,6 +82,11 @@ def test_tables(judged, folder, capsys):
     assert (judged / "scores.jsonl").read_bytes() == scores
 
 
+def test_all_methods_explain_the_same(judged, capsys):
+    (region,) = {row["region"] for row in rows(judged / "scores.csv")}
+    assert region == "box"
+
+
 def test_stores_that_are_there(judged, folder, capsys):
     out = folder / "other"
     arguments = ["judge", str(judged / "m.zarr"), "--out", str(out)]
@@ -117,5 +123,6 @@ def test_what_is_left_out_is_everything(tmp_path, monkeypatch):
     assert (first.model, second.model) == ("brain", "models/mine")
     assert second.out == judge_config._OUT / "mine.zarr"
     names = [job.label for job in first.explain]
+    assert {(job.region.kind, job.target) for job in first.explain} == {("roi", None)}
     assert {"misure", "ate", "grad_cam"} <= set(names)
     assert not {"confidence", "components"} & set(names)

@@ -327,6 +327,13 @@ def test_a_store_whose_model_or_images_are_gone(tmp_path):
     assert found.table[0]["num_images"] == COUNT - 1
 
 
+def test_methods_that_explain_different_things_are_named(tmp_path):
+    store = store_of(labels=("right", "noise"))
+    store.attrs["config"]["explain"] = {"right": {"target": "truth"}}
+    found = judged(store, tmp_path, ["energy_inside"])
+    assert "(right: truth, image; noise: prediction, image)" in found.notes[0]
+
+
 def test_the_rest_goes_on_without_a_model(tmp_path, monkeypatch):
     real = judge.open_explained
 

@@ -125,7 +125,7 @@ def test_points_and_masks_are_arrays_or_lists(kind):
     ],
 )
 def test_what_is_no_region(bad):
-    with pytest.raises(ConfigError, match=r"^region is .*; use image, box, box SIDE") as error:
+    with pytest.raises(ConfigError, match=r"^region is .*; use image, roi, box, box SIDE") as error:
         parse_region(bad)
     assert "\n" not in str(error.value)
 
