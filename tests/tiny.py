@@ -80,33 +80,43 @@ def write_images(folder, names, size=SIZE, labels=True):
     return folder
 
 
-def write_model(folder, *, width=2, depth=1, seed=0, upsample="bilinear"):
+def write_model(
+    folder, *, width=2, depth=1, seed=0, upsample="bilinear", class_names=CLASS_NAMES, channels=3
+):
     """A random U-Net.
 
-    The class "bright" is wherever its last features add up to more than they usually do; "never" is
-    never predicted.
+    The class "bright" is wherever its last features add up to more than they usually do; those
+    after it are never predicted.
     """
     config = UNetConfig.of_width(
-        width, depth, num_logits=len(CLASS_NAMES), norm="none", upsample=upsample
+        width,
+        depth,
+        in_channels=channels,
+        num_logits=len(class_names),
+        norm="none",
+        upsample=upsample,
     )
     model = config.build(nnx.Rngs(seed))
     kernel = np.zeros(model.head.kernel.shape, np.float32)
     kernel[..., 1] = 1
     model.head.kernel.set_value(kernel)
-    logits = model(np.stack([picture(i)[0] for i in range(4)]) / np.float32(255))
+    pictures = np.stack([picture(i)[0] for i in range(4)])[..., :channels]
+    logits = model(pictures / np.float32(255))
     threshold = np.quantile(logits[..., 1], 0.7)
-    model.head.bias.set_value(np.array([0, -threshold, -1e3], np.float32))
+    never = [-1e3] * (len(class_names) - 2)
+    model.head.bias.set_value(np.array([0, -threshold, *never], np.float32))
     about = {"data": "noise", "dice": {"mean": 0.5}}
     card = ModelCard(
         architecture="unet",
         config={
-            "num_logits": 3,
+            "in_channels": channels,
+            "num_logits": len(class_names),
             "norm": "none",
             "upsample": upsample,
             "encoder_channels": config.encoder_channels,
             "decoder_channels": config.decoder_channels,
         },
-        class_names=CLASS_NAMES,
+        class_names=class_names,
         name_map={},
         about=about,
     )
