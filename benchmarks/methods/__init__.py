@@ -11,7 +11,8 @@ from benchmarks.methods.misure import MISURE, MISURE_512
 from benchmarks.methods.misure_tables import LANES, QUALITY
 from benchmarks.methods.scaling import SCALING
 from benchmarks.methods.sizes import SIZES
-from benchmarks.methods.sweep import SWEEP
+from benchmarks.methods.store import STORE
+from benchmarks.methods.sweep import SWEEP, SWEEP_64
 from benchmarks.methods.windows import WINDOWS
 
 _ALL: tuple[Case, ...] = (
@@ -20,7 +21,7 @@ _ALL: tuple[Case, ...] = (
     COMPONENTS,
     *(MISURE, MISURE_512, LANES, QUALITY),
     *(GRAD_CAM, INTEGRATED_GRADIENTS, CONFIDENCE),
-    SWEEP,
+    *(SWEEP, SWEEP_64, STORE),
     SIZES,
     SCALING,
 )

@@ -35,7 +35,10 @@ COMMANDS = {
     "sweep": ("sweep:COMMAND", "a data set x classes x methods: a store"),
     "report": ("report:COMMAND", "a store: one HTML page"),
     "serve": ("serve:COMMAND", "a store of any size: the same page from this machine"),
-    "export": ("export:COMMAND", "a store: its maps of volumes as NIfTI files"),
+    "store verify": ("store:VERIFY", "is anything in a store damaged?"),
+    "store merge": ("store:MERGE", "several stores of one model: one store"),
+    "store export": ("export:COMMAND", "a store: its maps as NIfTI, NumPy or PNG files"),
+    "store query": ("store:QUERY", "a question to a store, in SQL: a CSV or Parquet file"),
     "reliability fit": (
         "reliability:FIT",
         "from explanations: can a segmentation be trusted? A classifier and how good it is",

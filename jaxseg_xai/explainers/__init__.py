@@ -37,7 +37,7 @@ EXPLAINERS = Registry(
     },
     base=Explainer,
     # `--data.limit 3` sets something of the images, `--ate.block-size 8` something of a method.
-    reserved=("data", "labels", "roi"),
+    reserved=("data", "labels", "roi", "storage"),
 )
 
 __all__ = ["EXPLAINERS", "Batch", "Example", "Explainer", "Meta", "Parts", "Problem", "explain"]

@@ -5,7 +5,7 @@ Everything outside this package reads stores by `rows`, `read`, `read_image` and
 
 from jaxseg_xai.core.registry import Registry
 from jaxseg_xai.store.base import Store
-from jaxseg_xai.store.copy import copy_store
+from jaxseg_xai.store.copy import copy_store, merge_stores
 from jaxseg_xai.store.memory_store import MemoryStore
 from jaxseg_xai.store.records import Entry, PlanRow, Row, StoredExplanation, StoredImage
 from jaxseg_xai.store.zarr_store import ZarrStore
@@ -31,4 +31,5 @@ __all__ = [
     "StoredImage",
     "ZarrStore",
     "copy_store",
+    "merge_stores",
 ]

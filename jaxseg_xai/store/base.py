@@ -23,7 +23,7 @@ class Store(abc.ABC):
         store = SINKS.get("zarr").create_or_resume(path, entries=entries, plan=plan, config=config)
         for row in store.pending("ate16"):
             store.write("ate16", row, explanation, target)
-        store.flush()
+        store.close()
 
     Reading, by any number:
 
@@ -108,10 +108,25 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def write(self, label: str, row: int, explanation: Explanation, target: SegmentTarget) -> None:
+    def write(
+        self,
+        label: str,
+        row: int,
+        explanation: Explanation,
+        target: SegmentTarget,
+        *,
+        seconds: float = 0.0,
+    ) -> None:
         """Write one explanation (without a batch axis) and the target it explains.
 
         It stops being pending for others with the next `flush`; many rows share the cost of one.
+
+        Args:
+          label: of the entry.
+          row: its number.
+          explanation: of the row.
+          target: what it explains.
+          seconds: its share of the time of its batch; 0 where it is not known.
         """
 
     @abc.abstractmethod
@@ -120,7 +135,11 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def flush(self) -> None:
-        """Keep everything that was written so far."""
+        """Keep everything that was written so far: a process that is killed loses none of it."""
+
+    def close(self) -> None:
+        """`flush`, and put everything where it stays; nothing is written after it."""
+        self.flush()
 
     @abc.abstractmethod
     def rows(self, label: str | None = None, *, done_only: bool = False) -> list[Row]:

@@ -1,31 +1,35 @@
 """The store on disk: making it, recognising it, and comparing it with a plan."""
 
 import json
-import shutil
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
-from jaxseg_xai.core.parse import json_of, json_value
+from jaxseg_xai.core.parse import json_value
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.store.base import PENDING
-from jaxseg_xai.store.records import Entry, Plan, PlanRow, check_plan, image_ids
-from jaxseg_xai.store.tables import Table, consolidate
+from jaxseg_xai.store.place import Place, io_errors
+from jaxseg_xai.store.records import Entry, Plan, PlanRow, image_ids
+from jaxseg_xai.store.tables import Table, consolidate, open_group
 
 #: Rank of the images -> the axes of a map, and the columns that hold its size along them.
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
 SIZES = {2: ("height", "width"), 3: ("depth", "height", "width")}
-#: Columns that a table has from its creation, beside the sizes, by its rows' dimension.
-_COLUMNS = {
-    "image": {"id"},
-    "explanation": {"image_index", "class_index", "region_name", "id", "reason", "status"},
-}
+#: The group of the images.
+IMAGES = "images"
+#: Columns that a table has from its creation, beside the sizes.
+_OF_IMAGES = {"id"}
+_OF_ROWS = {"image_index", "class_index", "region_name", "id", "reason", "status"}
 _MARK = "jaxseg_xai_store"
-_FORMAT = 1
+#: Of this version; that before it had a file for each map, and is read.
+_FORMAT, _READ = 2, 1
+#: Stands in a folder as long as a store is made there, or made anew.
+_UNFINISHED = "unfinished"
 
 
 def plain(value: Any) -> Any:
@@ -33,74 +37,115 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=json_value))
 
 
-def read_attrs(path: Path) -> dict[str, Any]:
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether something stands at `path` that may be a whole store."""
+    place = Place(path)
+    with io_errors(place):
+        return place.read(_UNFINISHED) is None and place.read("zarr.json") is not None
+
+
+def read_attrs(path: str | os.PathLike[str] | Place) -> dict[str, Any]:
     """Root attributes of the store at `path`; JaxsegError where that is something else."""
+    place = path if isinstance(path, Place) else Place(path)
+    text = place.read("zarr.json")
     try:
-        attrs = json_of(path / "zarr.json")["attributes"]
-        if attrs[_MARK] == _FORMAT:
-            return attrs
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
-        pass
-    what = "is not an explanation store of this version" if path.exists() else "does not exist"
-    raise JaxsegError(f"{path} {what}; name a folder made by a sweep, or a new one for a sweep")
-
-
-def set_attribute(path: Path, name: str, value: Any) -> dict[str, Any]:
-    """Set a root attribute of the store at `path`; all of them."""
-    root = zarr.open_group(str(path), mode="r+", zarr_format=3, use_consolidated=False)
-    root.attrs[name] = plain(value)
-    return read_attrs(path)
-
-
-def open_table(path: Path, name: str, row_dim: str, mode: str, rank: int) -> Table:
-    """The table in group `name` of the store at `path`; JaxsegError where its plan is not whole."""
-    needed = _COLUMNS[row_dim] | {*SIZES[rank]}
-    try:
-        # Consolidated metadata may be stale after a crash; the arrays' own are not.
-        group = zarr.open_group(
-            str(path / name),
-            mode=mode,  # pyright: ignore[reportArgumentType]
-            zarr_format=3,
-            use_consolidated=False,
+        attrs = json.loads(text or "")["attributes"]
+        version = int(attrs[_MARK])
+    except (KeyError, TypeError, ValueError):
+        there = text is not None or place.names() or (place.path and place.path.exists())
+        what = "is not an explanation store" if there else "does not exist"
+        raise JaxsegError(
+            f"{place} {what}; name a folder made by a sweep, or a new one for a sweep"
+        ) from None
+    if version > _FORMAT:
+        raise JaxsegError(
+            f"{place} is a store of a newer version of jaxseg_xai (format {version}, this "
+            f"one reads {_FORMAT}); install that version"
         )
+    return attrs
+
+
+def is_old(attrs: Mapping[str, Any]) -> bool:
+    """Whether a store can be read, but not continued."""
+    return attrs[_MARK] == _READ
+
+
+def check_continues(place: Place, attrs: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a store that can only be read."""
+    if is_old(attrs):
+        raise ConfigError(
+            f"{place} was written by an earlier version, which had a file for each map; convert it "
+            f"with jaxseg-xai store merge {place} --out NEW and continue NEW, or --overwrite it"
+        )
+
+
+def set_attribute(place: Place, name: str, value: Any) -> dict[str, Any]:
+    """Set a root attribute of a store; all of them."""
+    open_group(place, "", "r+").attrs[name] = plain(value)
+    return read_attrs(place)
+
+
+def open_table(place: Place, name: str, mode: str, attrs: Mapping[str, Any]) -> Table:
+    """The table in group `name` of a store; JaxsegError where its plan is not whole."""
+    row_dim, needed = ("image", _OF_IMAGES) if name == IMAGES else ("explanation", _OF_ROWS)
+    needed = needed | {*SIZES[attrs.get("rank", 2)]}
+    try:
+        # That of an old store may be stale after a crash; the arrays' own are not.
+        group = open_group(place, name, mode, consolidated=not is_old(attrs))
         height = group["height"]
         assert isinstance(height, zarr.Array)
         table = Table(group, row_dim, height.shape[0])
     except (FileNotFoundError, KeyError, ValueError):  # ValueError: JSON that is cut off
-        raise _damaged(path, name, needed) from None
-    if missing := needed - table.columns.keys():
-        raise _damaged(path, name, missing)
+        raise damaged(place, f"{name} lacks {', '.join(sorted(needed))}") from None
+    if missing := needed - table.column_names:
+        raise damaged(place, f"{name} lacks {', '.join(sorted(missing))}")
     return table
 
 
-def _damaged(path: Path, name: str, missing: set[str]) -> JaxsegError:
-    # Not by a sweep that was killed: `create` shows a store only when it has all of this.
-    return JaxsegError(
-        f"{path} is damaged: {name} lacks {', '.join(sorted(missing))}; "
-        "restore it, or sweep again with --overwrite"
-    )
+def damaged(place: Place, what: str) -> JaxsegError:
+    """Of what no sweep that was killed leaves behind."""
+    return JaxsegError(f"{place} is damaged: {what}; restore it, or sweep again with --overwrite")
+
+
+def prepare(place: Place, *, overwrite: bool) -> bool:
+    """Whether there is a store to continue; what a killed process left of a new one is removed.
+
+    Raises:
+      JaxsegError: what is there is not ours to continue, let alone to delete.
+    """
+    if place.read(_UNFINISHED) is None:
+        # A process may have been killed in its very first write.
+        begun = all(re.fullmatch(rf"{_UNFINISHED}\..*partial", name) for name in place.names())
+        if begun:
+            place.clear()
+            return False
+        attrs = read_attrs(place)
+        if not overwrite:
+            check_continues(place, attrs)
+            place.clear()
+            return True
+    # The mark first, then the root: half a store is neither continued nor read.
+    place.write(_UNFINISHED, b"1")
+    place.delete("zarr.json")
+    for name in place.names():
+        if name != _UNFINISHED:
+            place.delete_all(name)
+            place.delete(name)
+    return False
 
 
 def create(
-    path: Path,
+    place: Place,
     entries: Sequence[Entry],
     plan: Plan,
     config: Mapping[str, Any],
     attrs: Mapping[str, Any],
     rank: int,
 ) -> None:
-    """Write an empty store with its plan; `path` appears only when it is complete."""
-    check_plan(entries, plan)
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    root = zarr.create_group(
-        str(partial),
-        zarr_format=3,
-        attributes=plain(attrs)
-        | {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan), "rank": rank},
-    )
+    """Write an empty store with its plan; its attributes come last, without which it is none."""
+    place.write(_UNFINISHED, b"1")
     ids = np.array(image_ids(plan), object)
-    images = Table(root.create_group("images"), "image", len(ids))
+    images = _new_table(place, IMAGES, "image", len(ids), {})
     images.add_column("id", ids, "")
     _add_sizes(images, rank)
     for entry in entries:
@@ -110,16 +155,17 @@ def create(
             "parameters": plain(entry.settings),
             "meta": plain(entry.meta),
             "describe": plain(entry.describe),
+            "runs": [],
         }
-        group = root.create_group(entry.label, attributes=attributes)
         rows = plan[entry.label]
-        table = Table(group, "explanation", len(rows))
+        table = _new_table(place, entry.label, "explanation", len(rows), attributes)
         _add_plan(table, rows)
         _add_sizes(table, rank)
-    consolidate(partial, ["images", *plan])
-    if path.exists():
-        path.rmdir()  # empty: `create` is called for nothing else
-    partial.rename(path)
+    consolidate(place, IMAGES, *plan)
+    ours = {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan), "rank": rank}
+    open_group(place, "", "r+", consolidated=False).update_attributes(plain(attrs) | ours)
+    consolidate(place, "")
+    place.delete(_UNFINISHED)
 
 
 def entry_of(label: str, table: Table) -> Entry:
@@ -133,39 +179,22 @@ def entry_of(label: str, table: Table) -> Entry:
     )
 
 
-def clear_unfinished(path: Path, groups: Iterable[str]) -> None:
-    """Remove what a killed process left of the arrays and metadata it was writing.
-
-    An array that holds something, but lost its metadata otherwise, is a JaxsegError.
-    """
-    for folder in (path, *(path / group for group in groups)):
-        for half in folder.glob("zarr.*.partial"):
-            half.unlink()
-    for group in groups:
-        for array in (path / group).iterdir():
-            if array.is_dir() and not (array / "zarr.json").exists():
-                if any(not entry.name.endswith(".partial") for entry in array.iterdir()):
-                    raise _damaged(path, group, {f"{array.name}/zarr.json"})
-                shutil.rmtree(array)
-
-
-def plan_row(images: Table, table: Table, row: int) -> PlanRow:
-    """Row `row` of the plan, as stored."""
-    index = int(table.columns["image_index"][row])
-    return PlanRow(
-        image_index=index,
-        image_id=str(images.columns["id"][index]),
-        class_index=int(table.columns["class_index"][row]),
-        region_name=str(table.columns["region_name"][row]),
-    )
+def plan_rows(images: Table, table: Table) -> list[PlanRow]:
+    """The plan of an entry, as stored."""
+    ids = images.column("id")
+    columns = [table.column(name).tolist() for name in ("image_index", "class_index")]
+    return [
+        PlanRow(image_index=i, image_id=str(ids[i]), class_index=c, region_name=region)
+        for i, c, region in zip(*columns, table.column("region_name"), strict=True)
+    ]
 
 
 #: Values of a setting that does nothing: one that only one of two versions has changes nothing.
-_OFF = (None, [], {}, "", "none", "native", False)
+_OFF = (None, [], {}, "", "none", "native", "full", False)
 
 
 def check_same(
-    path: Path,
+    place: Place,
     images: Table,
     tables: Mapping[str, Table],
     old_config: Mapping[str, Any],
@@ -192,7 +221,7 @@ def check_same(
         if table.num_rows != len(rows):
             changes.append(f"{name} had {table.num_rows} rows, has {len(rows)}")
             continue
-        pairs = [(plan_row(images, table, i), row) for i, row in enumerate(rows)]
+        pairs = zip(plan_rows(images, table), rows, strict=True)
         moved = [(a.id, b.id) for a, b in pairs if a != b]
         if moved:
             first = " instead of ".join(reversed(moved[0]))
@@ -200,7 +229,7 @@ def check_same(
     if changes:
         more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
         raise ConfigError(
-            f"{path} holds another sweep: {'; '.join(changes[:4])}{more}. "
+            f"{place} holds another sweep: {'; '.join(changes[:4])}{more}. "
             "Choose another --out, or --overwrite to start again"
         )
 
@@ -213,6 +242,13 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
         yield prefix, value
 
 
+def _new_table(
+    place: Place, name: str, row_dim: str, num_rows: int, attributes: dict[str, Any]
+) -> Table:
+    group = zarr.create_group(place.zarr, path=name, zarr_format=3, attributes=attributes)
+    return Table(group, row_dim, num_rows)
+
+
 def _add_sizes(table: Table, rank: int) -> None:
     for name in SIZES[rank]:
         table.add_column(name, np.zeros(table.num_rows, np.int32), 0)
@@ -223,9 +259,11 @@ def _add_plan(table: Table, rows: Sequence[PlanRow]) -> None:
         table.add_column(name, np.array([getattr(row, name) for row in rows], np.int32), -1)
     for name in ("region_name", "id"):
         table.add_column(name, np.array([getattr(row, name) for row in rows], object), "")
-    # What is known of a row when it is finished; the settings as JSON.
-    for name in ("reason", "run", "version", "settings"):
-        table.add_column(name, np.full(len(rows), "", object), "")
+    # What is known of a row when it is finished.
+    table.add_column("reason", np.full(len(rows), "", object), "")
+    table.add_column("run_index", np.full(len(rows), -1, np.int16), -1)
+    table.add_column("same_prediction", np.zeros(len(rows), np.int8), 0)
+    table.add_column("seconds", np.zeros(len(rows), np.float32), 0)
     # CF's way to name the values of a flag, which xarray shows.
     table.add_column(
         "status",

@@ -57,6 +57,7 @@ class MemoryStore(Store):
                     run="",
                     version="",
                     settings=self._entries[label].settings,
+                    seconds=0.0,
                 )
                 for number, row in enumerate(rows)
             ]
@@ -119,12 +120,21 @@ class MemoryStore(Store):
             affine=image.affine,
         )
 
-    def write(self, label: str, row: int, explanation: Explanation, target: SegmentTarget) -> None:
+    def write(
+        self,
+        label: str,
+        row: int,
+        explanation: Explanation,
+        target: SegmentTarget,
+        *,
+        seconds: float = 0.0,
+    ) -> None:
         """See `Store.write`."""
         self._check_label(label)
         scores = {name: float(np.float32(value)) for name, value in explanation.scores.items()}
         self._names[label] += [name for name in scores if name not in self._names[label]]
-        self._finish(label, row, Status(int(explanation.status)), scores=scores)
+        status = Status(int(explanation.status))
+        self._finish(label, row, status, scores=scores, seconds=seconds)
         attribution = explanation.attribution
         self._found[label, row] = StoredExplanation(
             row=self._rows[label][row],

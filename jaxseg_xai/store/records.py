@@ -11,7 +11,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Status
 
 #: How groups of a store on disk begin that hold something else than explanations.
-_RESERVED = re.compile("images$|patch_pool")
+_RESERVED = re.compile("images$|patch_pool|journal$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,7 @@ class Row(PlanRow):
       run: name of the run that computed it; "" while it is pending, or unknown.
       version: of the package that computed it; "" as above.
       settings: of the method when it was computed, or else those of the entry.
+      seconds: its share of the time of its batch; 0 where it is not known.
     """
 
     label: str
@@ -86,6 +87,7 @@ class Row(PlanRow):
     run: str
     version: str
     settings: Mapping[str, Any]
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,6 @@
 """From the columns of a table to rows; columns are looked at once, not row by row."""
 
 import itertools
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,31 +22,28 @@ def rows_of(entry: Entry, table: Table, image_ids: np.ndarray, numbers: np.ndarr
     """
 
     def column(name: str) -> list[Any]:
-        # Stores older than entries lack some columns of text.
-        values = table.columns.get(name)
-        return [""] * len(numbers) if values is None else values[numbers].tolist()
+        return table.column(name)[numbers].tolist()
 
     # Sorted: the order on disk is the file system's.
-    names = sorted(name[6:] for name in table.columns if name.startswith("score_"))
+    names = sorted(name[6:] for name in table.column_names if name.startswith("score_"))
     scores = zip(*(column(f"score_{name}") for name in names), strict=True)
-    settings: dict[str, Mapping[str, Any]] = {"": entry.settings}  # each text is parsed once
+    unknown = ("", "", entry.settings)
+    runs = [(r["run"], r["version"], r["settings"]) for r in table.attrs.get("runs", ())]
     found = []
-    for number, index, class_index, region, status, reason, run, version, text, values in zip(
+    for number, index, class_index, region, status, reason, run, seconds, values in zip(
         numbers.tolist(),
         column("image_index"),
         column("class_index"),
         column("region_name"),
         column("status"),
         column("reason"),
-        column("run"),
-        column("version"),
-        column("settings"),
+        column("run_index"),
+        column("seconds"),
         scores if names else itertools.repeat((), len(numbers)),
         strict=True,
     ):
-        if text not in settings:
-            settings[text] = json.loads(text)
         pending = status == PENDING
+        name, version, settings = runs[run] if run >= 0 else unknown
         found.append(
             Row(
                 image_index=index,
@@ -61,9 +56,10 @@ def rows_of(entry: Entry, table: Table, image_ids: np.ndarray, numbers: np.ndarr
                 status=None if pending else Status(status),
                 reason=reason,
                 scores={} if pending else dict(zip(names, values, strict=True)),
-                run=run,
+                run=name,
                 version=version,
-                settings=settings[text],
+                settings=settings,
+                seconds=seconds,
             )
         )
     return found

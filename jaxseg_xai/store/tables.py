@@ -1,61 +1,25 @@
-"""Zarr groups as tables: small cached columns and large per-row arrays, grown as they are needed.
+"""Zarr groups as tables: the columns in memory, and the arrays of many rows beside them.
 
-The two kinds have opposite needs. A map is written once and is large: one chunk a row, straight to
-disk. A score is four bytes: 1024 rows share a chunk, the whole column is kept in memory, and
-`flush` rewrites the chunks that changed. (One file a score would make a store of 100 000 rows
-hold millions of files, and reading one column would open 100 000 of them.) A table therefore has
-one writer.
+The two have opposite needs. A score is four bytes: 65,536 rows share a chunk, and a chunk is
+written anew when rows are added to it. Maps are large: see `store.shards`. A table has one writer.
 """
 
-import contextlib
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-import filelock
 import numpy as np
 import zarr
 
-from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.store.place import Place
 
-COLUMN_CHUNK = 1024
+COLUMN_CHUNK = 2**16
 #: Flat chunk names ("c.7.0.0"): one file a chunk instead of two directories and a file.
-_FLAT = {"name": "default", "separator": "."}
+FLAT: Any = {"name": "default", "separator": "."}
 
 
-@contextlib.contextmanager
-def io_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system or the decoder raises into one line that names the store."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise JaxsegError(
-            f"{path}: cannot read or write the explanation store ({' '.join(why.split())}); "
-            "check the path, its permissions and the free space, then run again to resume"
-        ) from error
-
-
-@contextlib.contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Hold the right to write a store; a process that dies gives it up."""
-    with io_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise ConfigError(
-                f"{path}: another sweep is writing this store; wait for it, or choose another out"
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
+@contextmanager
 def unfinished_ignored() -> Iterator[None]:
     """Look into groups in which a killed process may have left an array that it was creating.
 
@@ -64,128 +28,142 @@ def unfinished_ignored() -> Iterator[None]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component")
+        # zarr tells that v3 readers other than zarr-python may ignore it; they may.
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         yield
 
 
-def consolidate(path: Path, groups: list[str]) -> None:
-    """Write consolidated metadata, without which xarray warns; needed after any change of shape."""
+def consolidate(place: Place, *groups: str) -> None:
+    """Write the consolidated metadata of groups, by which tables are opened; "" is the root."""
     with unfinished_ignored():
-        # zarr tells that v3 readers other than zarr-python may ignore it; they may.
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         for group in groups:
-            zarr.consolidate_metadata(str(path), path=group, zarr_format=3)
-        zarr.consolidate_metadata(str(path), zarr_format=3)
+            zarr.consolidate_metadata(place.zarr, path=group, zarr_format=3)
 
 
-def fill_of(dtype: np.dtype) -> Any:
-    """What stands where nothing was written: NaN for floats, 0 for integers."""
-    return np.nan if dtype.kind == "f" else 0
+def open_group(place: Place, name: str, mode: str, *, consolidated: bool = True) -> zarr.Group:
+    """A group of a store; FileNotFoundError or ValueError where its metadata are not whole."""
+    return zarr.open_group(
+        place.zarr,
+        path=name,
+        mode=mode,  # pyright: ignore[reportArgumentType]
+        zarr_format=3,
+        use_consolidated=None if consolidated else False,
+    )
 
 
 class Table:
     """One zarr group whose arrays share their first dimension, the rows."""
 
     def __init__(self, group: zarr.Group, row_dim: str, num_rows: int) -> None:
-        self.row_dim = row_dim
-        self.num_rows = num_rows
-        #: True after an array was added or resized, or an attribute set: the consolidated metadata
-        #: are stale.
+        self.group, self.row_dim, self.num_rows = group, row_dim, num_rows
+        #: True after an array was added or resized: the consolidated metadata are stale.
         self.reshaped = False
         self.arrays: dict[str, zarr.Array[Any]] = {}
-        self.columns: dict[str, np.ndarray] = {}
         self.sizes: dict[str, int] = {}
         self.attrs: dict[str, Any] = dict(group.attrs)
-        self._group = group
-        self._dirty: dict[str, set[int]] = {}
+        self._columns: dict[str, np.ndarray] = {}
+        #: Columns -> chunks that are not on disk as they are in memory.
+        self._changed: dict[str, set[int]] = {}
+        #: Rows that are in memory only, and in a journal.
+        self._ahead: set[int] = set()
         with unfinished_ignored():
             self.arrays.update(group.arrays())
         for name, array in self.arrays.items():
             for dim, size in zip(self.dims(name)[1:], array.shape[1:], strict=True):
                 self.sizes[dim] = max(size, self.sizes.get(dim, 0))
-            if array.ndim == 1:
-                values: Any = array[:]
-                text = values.dtype.kind == "T"
-                self.columns[name] = np.array(values, object if text else None)
 
     def dims(self, name: str) -> tuple[str, ...]:
         """Dimension names of an array."""
         metadata: Any = self.arrays[name].metadata
         return tuple(metadata.dimension_names)
 
+    @property
+    def column_names(self) -> set[str]:
+        """Of the columns, those that are in memory only included."""
+        return {name for name, a in self.arrays.items() if a.ndim == 1} | self._columns.keys()
+
+    def column(self, name: str) -> np.ndarray:
+        """Values of a column [rows], texts as objects; read when they are asked for."""
+        if name not in self._columns:
+            values: Any = self.arrays[name][:]
+            text = values.dtype.kind == "T"
+            self._columns[name] = np.array(values, object if text else None)
+        return self._columns[name]
+
+    def put(self, name: str, values: np.ndarray) -> None:
+        """Have a column in memory only."""
+        self._columns[name] = values
+
     def add_column(self, name: str, values: np.ndarray, fill: Any, **attrs: Any) -> None:
         """Create a column [rows] and write it whole; an object array is stored as strings."""
         text = values.dtype == object
-        array = self._create(name, (), "str" if text else values.dtype, fill, (COLUMN_CHUNK,))
-        array.attrs.update(attrs)
-        self.columns[name] = values.copy()
-        if self.num_rows and not np.all(values == fill):
-            array[:] = values
+        self.arrays[name] = self.group.create_array(
+            name,
+            shape=(self.num_rows,),
+            dtype="str" if text else values.dtype,
+            chunks=(min(COLUMN_CHUNK, max(1, self.num_rows)),),
+            fill_value=fill,
+            dimension_names=(self.row_dim,),
+            chunk_key_encoding=FLAT,
+            attributes=attrs,
+            overwrite=True,  # a killed process may have left a half of it
+        )
+        self.reshaped = True
+        self._columns[name] = values.copy()
+        empty = np.isnan(values) if fill != fill else values == fill
+        if self.num_rows and not np.all(empty):
+            self.arrays[name][:] = values
 
-    def set_value(self, name: str, row: int, value: Any) -> None:
-        """Set one value of a column in memory.
+    def set(self, row: int, values: Mapping[str, Any]) -> None:
+        """Set columns of a row in memory; they reach the disk with `write_columns`.
 
         A new name becomes a column of "" where the value is text, else a float32 column of NaN.
         """
-        if name not in self.columns:
-            text = isinstance(value, str)
-            fill, dtype = ("", object) if text else (np.nan, np.float32)
-            self.add_column(name, np.full(self.num_rows, fill, dtype), fill)
-        self.columns[name][row] = value
-        self._dirty.setdefault(name, set()).add(row // COLUMN_CHUNK)
+        for name, value in values.items():
+            if name not in self.column_names:
+                fill, dtype = ("", object) if isinstance(value, str) else (np.nan, np.float32)
+                self._columns[name] = np.full(self.num_rows, fill, dtype)
+            self.column(name)[row] = value
+            self._changed.setdefault(name, set()).add(row // COLUMN_CHUNK)
+        self._ahead.add(row)
+
+    def create_columns(self) -> None:
+        """Create those that are in memory only."""
+        for name in sorted(self._columns.keys() - self.arrays.keys()):
+            fill: Any = "" if self._columns[name].dtype == object else np.float32(np.nan)
+            values = self._columns[name]
+            self.add_column(name, np.full(self.num_rows, fill, values.dtype), fill)
+            self._columns[name] = values
+
+    def write_columns(self, rows: range, *, last: str = "") -> None:
+        """Bring rows of all columns to disk; column `last` comes after all the others.
+
+        Rows that are in memory only otherwise stay as they are on disk: pending.
+        """
+        self._ahead.difference_update(rows)
+        chunks = {row // COLUMN_CHUNK for row in rows}
+        for name in sorted(self._changed, key=lambda name: name == last):
+            for chunk in chunks & self._changed[name]:
+                start = chunk * COLUMN_CHUNK
+                part = slice(start, min(start + COLUMN_CHUNK, self.num_rows))
+                values = self._columns[name][part].copy()
+                ahead = [row - start for row in self._ahead if row // COLUMN_CHUNK == chunk]
+                values[ahead] = self.arrays[name].fill_value
+                self.arrays[name][part] = values
+                if not ahead:
+                    self._changed[name].discard(chunk)
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Set an attribute of the group, on disk at once."""
         self.attrs[name] = value
-        self._group.attrs[name] = value
-        self.reshaped = True
+        self.group.attrs[name] = value
 
-    def write_row(
-        self, name: str, row: int, value: np.ndarray, dims: tuple[str, ...], fill: Any = None
-    ) -> None:
-        """Write one row [*dims] of an array to disk, creating or enlarging the array first."""
-        for dim, size in zip(dims, value.shape, strict=True):
-            self.sizes[dim] = max(size, self.sizes.get(dim, 0))
-        if name not in self.arrays:
-            fill = fill_of(value.dtype) if fill is None else fill
-            # Zarr wants chunks of at least one element, also for an empty trace.
-            chunk = tuple(max(self.sizes[dim], 1) for dim in dims)
-            self._create(name, dims, value.dtype, fill, (1, *chunk))
-        self.grow()
-        array = self.arrays[name]
-        if value.shape != array.shape[1:]:
-            # Padded here, so that zarr need not read the chunk back.
-            padded = np.full(array.shape[1:], array.fill_value, array.dtype)
-            padded[tuple(slice(size) for size in value.shape)] = value
-            value = padded
-        array[row] = value
-
-    def grow(self) -> None:
+    def resize(self, needed: Iterable[tuple[str, int]]) -> None:
         """Make every array as large as its dimensions; chunks stay, larger rows span several."""
+        for dim, size in needed:
+            self.sizes[dim] = max(size, self.sizes.get(dim, 0))
         for name, array in self.arrays.items():
             shape = (self.num_rows, *(self.sizes[dim] for dim in self.dims(name)[1:]))
             if array.shape != shape:
                 array.resize(shape)
                 self.reshaped = True
-
-    def flush(self, last: str = "") -> None:
-        """Write the changed chunks of the columns; column `last` comes after all the others."""
-        for name in sorted(self._dirty, key=lambda name: name == last):
-            for chunk in self._dirty[name]:
-                rows = slice(chunk * COLUMN_CHUNK, min((chunk + 1) * COLUMN_CHUNK, self.num_rows))
-                self.arrays[name][rows] = self.columns[name][rows]
-        self._dirty.clear()
-
-    def _create(
-        self, name: str, dims: tuple[str, ...], dtype: Any, fill: Any, chunks: tuple[int, ...]
-    ) -> zarr.Array[Any]:
-        self.arrays[name] = self._group.create_array(
-            name,
-            shape=(self.num_rows, *(self.sizes[dim] for dim in dims)),
-            dtype=dtype,
-            chunks=chunks,
-            fill_value=fill,
-            dimension_names=(self.row_dim, *dims),
-            chunk_key_encoding=_FLAT,  # pyright: ignore[reportArgumentType]
-        )
-        self.reshaped = True
-        return self.arrays[name]

@@ -11,8 +11,9 @@
       |   affine      float64 [image, position, axis]   from voxel indices to mm; NaN = not known
       |   id          string [image];  height, width int32 [image], 0 = not written
       patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
+      journal/                       batches that are in no shard yet, see `store.journal`
       ate16/, misure/, ...           one group an entry, called by its label; attributes: method,
-          |                          parameters (its settings), meta, describe
+          |                          parameters (its settings), meta, describe, runs
           attribution           float32 [explanation, y, x], none of methods that explain no pixels
           map_<name>            each entry of `Explanation.maps` (bool as uint8); planes of classes
                                 [explanation, y, x, class]
@@ -21,57 +22,78 @@
           score_<name>          float32 [explanation], NaN = not defined
           status                int8 [explanation], a `Status`; -1 = pending
           reason                string [explanation], why a row has none
-          run, version, settings string [explanation], what computed the row (settings as JSON)
+          seconds               float32 [explanation], its share of the time of its batch
+          run_index             int16 [explanation], which of `runs` computed the row: name, version
+                                of the package, settings of the method
+          same_prediction       int8 [explanation], 1: map "prediction" is that of the image
           height, width         int32 [explanation], size of the maps; 0 = no maps
           image_index, class_index int32, region_name, id string [explanation], the plan
 
 Of volumes every y, x is z, y, x, and a column `depth` joins height and width.
 
-Every row of a map is one chunk. Images of different sizes share an array of the largest size; the
-rest of a smaller row is padding (NaN or 0), which `read` crops. A row's `status` reaches the disk
-after everything else of that row, so a killed sweep leaves rows pending, never half written.
+Images of different sizes share an array of the largest size; the rest of a smaller row is padding
+(NaN or 0), which `read` crops. What is written goes to a journal with `flush`; when all rows of a
+shard are there (`store.shards`), it is written: its arrays first, then its columns, `status` last,
+and then its journals are deleted. So a killed sweep leaves rows pending or whole, never half
+written; what does not stand in a shard yet, other readers than this one do not see.
 
     xr.open_datatree("store.zarr", engine="zarr")
     xr.open_zarr("store.zarr", group="misure").score_dice_minimal.mean()
 """
 
-import json
+import collections
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from jaxseg_xai.core.types import IGNORED, Explanation, SegmentTarget, Status
+from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store import layout
 from jaxseg_xai.store.base import PENDING, Store, check_picture
-from jaxseg_xai.store.records import Entry, Plan, Row, StoredExplanation, StoredImage, as_stored
+from jaxseg_xai.store.compaction import Compaction
+from jaxseg_xai.store.encode import (
+    Arrays,
+    arrays_of_explanation,
+    arrays_of_image,
+    explanation_of,
+    image_of,
+    segmentation,
+)
+from jaxseg_xai.store.journal import Journal
+from jaxseg_xai.store.layout import IMAGES
+from jaxseg_xai.store.old import as_new
+from jaxseg_xai.store.place import Place, io_errors
+from jaxseg_xai.store.precision import storage_of
+from jaxseg_xai.store.records import (
+    Entry,
+    Plan,
+    Row,
+    StoredExplanation,
+    StoredImage,
+    check_plan,
+)
 from jaxseg_xai.store.rows import rows_of
-from jaxseg_xai.store.tables import Table, consolidate, io_errors
+from jaxseg_xai.store.tables import Table, consolidate
+from jaxseg_xai.store.verify import damage_of
 
-#: Where no planes were written.
-_NO_PLANES = 255
-#: In planes: a pixel whose classes nobody knows.
-_UNKNOWN = 2
+#: Predictions that are remembered for the rows of their images.
+_REMEMBERED = 256
 
 
 class ZarrStore(Store):
     """An open store; make one with `create_or_resume` (to write) or `open` (to read)."""
 
-    def __init__(self, path: Path, mode: str) -> None:
-        self.path, self.name = path, path.name
-        self.attrs = layout.read_attrs(path)
+    def __init__(self, place: Place, mode: str) -> None:
+        self.name, self._place, self._mode = place.name, place, mode
+        self.attrs = layout.read_attrs(place)
         self.rank = self.attrs.get("rank", 2)
         self._axes, self._sizes = layout.AXES[self.rank], layout.SIZES[self.rank]
-        self._images = layout.open_table(path, "images", "image", mode, self.rank)
-        self._tables = {
-            label: layout.open_table(path, label, "explanation", mode, self.rank)
-            for label in self.attrs["explainers"]
-        }
-        #: Settings of this run as JSON; those of an earlier one may differ in what does not matter.
-        self._settings: dict[str, str] = {}
+        self._storage = storage_of(self.attrs)
+        self._reopen()
+        self._predictions: collections.OrderedDict[int, Any] = collections.OrderedDict()
+        #: Label -> settings of this run; others may differ in what does not matter.
+        self.settings: dict[str, Any] = {}
 
     @classmethod
     def create_or_resume(
@@ -87,41 +109,40 @@ class ZarrStore(Store):
         version: str = "",
         overwrite: bool = False,
     ) -> Self:
-        """See `Store.create_or_resume`; `path` is a folder."""
-        path = Path(path)
-        with io_errors(path):
-            exists = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-            if exists:
-                layout.read_attrs(path)  # or it is not ours to continue, let alone to delete
-            if exists and not overwrite:
-                store = cls(path, "r+")
-                old = store.attrs["config"]
-                layout.check_same(path, store._images, store._tables, old, entries, plan, config)
-                layout.clear_unfinished(path, ["images", *store.labels])
-                store._consolidate()  # a killed process may have left it stale
-            else:
-                if exists:
-                    # Renamed first: half a store is neither continued nor overwritten.
-                    deleted = path.with_name(path.name + ".deleted")
-                    shutil.rmtree(deleted, ignore_errors=True)  # of a run killed here
-                    shutil.rmtree(path.rename(deleted))
-                layout.create(path, entries, plan, config, attrs or {}, rank)
-                store = cls(path, "r+")
+        """See `Store.create_or_resume`; `path` is a folder or the URL of one in an object store."""
+        check_plan(entries, plan)
+        place = Place(path, writes=True)
+        with io_errors(place):
+            goes_on = layout.prepare(place, overwrite=overwrite)
+            if not goes_on:
+                layout.create(place, entries, plan, config, attrs or {}, rank)
+            store = cls(place, "r+")
+            if goes_on:
+                tables = {label: store._table(label) for label in store.labels}
+                old, images = store.attrs["config"], store._table(IMAGES)
+                layout.check_same(place, images, tables, old, entries, plan, config)
+                store._journal.check()
+                store._reopen()
         store.run, store.version = run, version
-        store._settings = {e.label: json.dumps(layout.plain(e.settings)) for e in entries}
+        store.settings = {entry.label: layout.plain(entry.settings) for entry in entries}
         return store
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open an existing store to read; JaxsegError where there is none."""
-        path = Path(path)
-        with io_errors(path):
-            return cls(path, "r")
+        place = Place(path)
+        with io_errors(place):
+            return cls(place, "r")
+
+    @property
+    def path(self) -> Any:
+        """The folder; the URL where it is in an object store."""
+        return self._place.path or str(self._place)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """See `Store.labels`."""
-        return tuple(self._tables)
+        return tuple(self.attrs["explainers"])
 
     def entry(self, label: str) -> Entry:
         """See `Store.entry`."""
@@ -131,171 +152,195 @@ class ZarrStore(Store):
         """See `Store.set_description`."""
         describe = layout.plain(describe)
         if describe != self.entry(label).describe:
-            with io_errors(self.path):
+            with io_errors(self._place):
                 self._table(label).set_attribute("describe", describe)
 
     def set_attribute(self, name: str, value: Any) -> None:
         """See `Store.set_attribute`."""
-        with io_errors(self.path):
-            self.attrs = layout.set_attribute(self.path, name, value)
-            self._consolidate()
+        with io_errors(self._place):
+            self.attrs = layout.set_attribute(self._place, name, value)
 
     def statuses(self, label: str) -> np.ndarray:
         """See `Store.statuses`."""
-        return self._table(label).columns["status"].copy()
+        return self._table(label).column("status").copy()
 
     def write_image(self, index: int, image: StoredImage) -> None:
         """See `Store.write_image`."""
         check_picture(image, self.rank)
-        picture, table = image.image, self._images
-        if self.rank == 2:  # in colour, as other readers expect
-            picture = np.broadcast_to(picture, (*picture.shape[:-1], 3))
-        with io_errors(self.path):
-            table.write_row("image", index, picture, (*self._axes, "channel"))
-            for name in ("labels", "prediction"):
-                value = getattr(image, name)
-                if value is None:
-                    continue
-                if value.ndim > self.rank:
-                    planes = np.where(value == IGNORED, _UNKNOWN, value).astype(np.uint8)
-                    dims = (*self._axes, "class")
-                    table.write_row(f"{name}_planes", index, planes, dims, _NO_PLANES)
-                else:
-                    table.write_row(name, index, np.asarray(value, np.int16), self._axes, -1)
-            if image.affine is not None:
-                affine = np.asarray(image.affine, np.float64)
-                table.write_row("affine", index, affine, ("position", "axis"))
-            self._set_size(table, index, picture.shape[:-1])
+        arrays = arrays_of_image(image, self.rank)
+        self._remember(index, segmentation(arrays, "prediction"))
+        self._add(IMAGES, index, self._size(image.image.shape[:-1]), arrays)
 
-    def write(self, label: str, row: int, explanation: Explanation, target: SegmentTarget) -> None:
-        """See `Store.write`; the arrays go to disk at once."""
-        table = self._table(label)
-        maps = {f"map_{name}": value for name, value in explanation.maps.items()}
-        maps |= {"region": target.region, "reference": target.reference}
-        if explanation.attribution is not None:
-            maps["attribution"] = explanation.attribution
-        with io_errors(self.path):
-            for name, value in maps.items():
-                value = as_stored(value)
-                value = value.astype(np.uint8) if value.dtype == bool else value
-                dims = (*self._axes, "class") if value.ndim > self.rank else self._axes
-                table.write_row(name, row, value, dims)
-            for name, value in explanation.traces.items():
-                trace = np.asarray(value, np.float32)
-                table.write_row(f"trace_{name}", row, trace, (f"t_{name}",))
-            for name, value in explanation.scores.items():
-                table.set_value(f"score_{name}", row, np.float32(np.asarray(value)))
-            self._set_size(table, row, np.shape(target.region))
-            self._finish(label, row, int(explanation.status), "")
+    def write(
+        self,
+        label: str,
+        row: int,
+        explanation: Explanation,
+        target: SegmentTarget,
+        *,
+        seconds: float = 0.0,
+    ) -> None:
+        """See `Store.write`."""
+        index = int(self._table(label).column("image_index")[row])
+        prediction = self._prediction(index) if "prediction" in explanation.maps else None
+        arrays, same = arrays_of_explanation(explanation, target, prediction, self._storage)
+        values = {f"score_{name}": float(x) for name, x in explanation.scores.items()}
+        values |= self._size(np.shape(target.region))
+        values |= {"same_prediction": int(same), "seconds": float(seconds)}
+        self._finish(label, row, int(explanation.status), values, arrays)
 
     def fail(self, label: str, row: int, reason: str, status: Status = Status.FAILED) -> None:
         """See `Store.fail`."""
-        with io_errors(self.path):
-            self._finish(label, row, int(status), " ".join(reason.split()))
+        self._finish(label, row, int(status), {"reason": " ".join(reason.split())}, {})
 
     def flush(self) -> None:
-        """Bring images, scores and, last, the statuses to disk."""
-        with io_errors(self.path):
-            self._images.flush()
-            for table in self._tables.values():
-                table.flush(last="status")
-            if any(table.reshaped for table in (self._images, *self._tables.values())):
-                self._consolidate()
+        """Write a journal, and the shards all of whose rows are there."""
+        with io_errors(self._place):
+            self._journal.flush()
+            self._compaction.run()
+
+    def close(self) -> None:
+        """Write the shards of all that is there, for every reader of Zarr."""
+        self.flush()
+        with io_errors(self._place):
+            self._compaction.run(everything=True)
+            self._journal.close()
+            consolidate(self._place, "")
 
     def rows(self, label: str | None = None, *, done_only: bool = False) -> list[Row]:
-        """See `Store.rows`; the columns are in memory since the store was opened."""
+        """See `Store.rows`; the columns are in memory since they were first asked for."""
         found = []
         for name in self.labels if label is None else (label,):
-            statuses = self._table(name).columns["status"]
+            statuses = self._table(name).column("status")
             chosen = statuses != PENDING if done_only else np.ones(len(statuses), bool)
             found += self._rows(name, np.flatnonzero(chosen))
         return found
 
+    def columns(self, label: str) -> dict[str, np.ndarray]:
+        """Columns of an entry [rows], with the names of the image, the run and the version."""
+        table = self._table(label)
+        with io_errors(self._place):
+            found = {name: table.column(name) for name in table.column_names - {"id"}}
+            ids = self._table(IMAGES).column("id")
+        runs = [*table.attrs["runs"], {"run": "", "version": ""}]  # -1, pending, is the last
+        for name in ("run", "version"):
+            found[name] = np.array([run[name] for run in runs], object)[found["run_index"]]
+        return found | {"image": ids[found["image_index"]]}
+
     def read(self, row: Row) -> StoredExplanation:
         """See `Store.read`."""
-        table = self._table(row.label)
-        (row,) = self._rows(row.label, np.array([row.number]))
-        maps, traces = {}, {}
-        if row.status is not None and table.columns["height"][row.number] > 0:
-            with io_errors(self.path):
-                maps = self._read_maps(table, row.number)
-                names = [name for name in table.arrays if name.startswith("trace_")]
-                traces = {n[6:]: np.asarray(table.arrays[n][row.number]) for n in names}
-            # Only what was boolean is stored as uint8.
-            maps = {n: v.astype(bool) if v.dtype == np.uint8 else v for n, v in maps.items()}
-        return StoredExplanation(
-            row=row,
-            attribution=maps.pop("attribution", None),
-            region=maps.pop("region", None),
-            reference=maps.pop("reference", None),
-            maps={name.removeprefix("map_"): value for name, value in maps.items()},
-            traces=traces,
-        )
+        table, number = self._table(row.label), row.number
+        (row,) = self._rows(row.label, np.array([number]))
+        arrays = {}
+        if row.status is not None and table.column("height")[number] > 0:
+            arrays = self._arrays(row.label, number)
+        same = table.column("same_prediction")[number]
+        return explanation_of(row, arrays, self._prediction(row.image_index) if same else None)
 
     def read_image(self, image: Row | int) -> StoredImage | None:
         """See `Store.read_image`."""
         index = image.image_index if isinstance(image, Row) else image
-        if not self._images.columns["height"][index]:
+        table = self._table(IMAGES)
+        if not table.column("height")[index]:
             return None
-        with io_errors(self.path):
-            maps = self._read_maps(self._images, index)
-        picture = maps["image"]
-        return StoredImage(
-            id=str(self._images.columns["id"][index]),
-            image=np.broadcast_to(picture, (*picture.shape[:-1], 3)),
-            labels=_segmentation(maps, "labels"),
-            prediction=_segmentation(maps, "prediction"),
-            affine=self._affine(index),
-        )
+        return image_of(str(table.column("id")[index]), self._arrays(IMAGES, index))
 
-    def _affine(self, index: int) -> np.ndarray | None:
-        array = self._images.arrays.get("affine")
-        if array is None:
-            return None
-        with io_errors(self.path):
-            found = np.asarray(array[index])
-        return None if np.isnan(found).any() else found
+    def damage(self) -> list[str]:
+        """A line for each damaged part; everything is read for it, while nobody writes."""
+        groups = (IMAGES, *self.labels)
+        found = [line for g in groups for line in damage_of(g, self._table(g), self._journal)]
+        with io_errors(self._place):
+            return found + self._journal.damage()
 
-    def _table(self, label: str) -> Table:
-        if label not in self._tables:
-            self._check_label(label)
-        return self._tables[label]
+    def _table(self, name: str) -> Table:
+        """The table of a group, with what its journals hold; opened when it is asked for."""
+        if name not in self._tables:
+            if name != IMAGES:
+                self._check_label(name)
+            with io_errors(self._place):
+                table = layout.open_table(self._place, name, self._mode, self.attrs)
+                if layout.is_old(self.attrs) and name != IMAGES:
+                    as_new(table)
+                for row, values in self._journal.rows(name).items():
+                    table.set(row, values)
+            self._tables[name] = table
+        return self._tables[name]
 
     def _rows(self, label: str, numbers: np.ndarray) -> list[Row]:
-        ids = self._images.columns["id"]
-        return rows_of(self.entry(label), self._tables[label], ids, numbers)
+        with io_errors(self._place):
+            ids, table = self._table(IMAGES).column("id"), self._table(label)
+            if (ids[table.column("image_index")[numbers]] == "").any():
+                raise layout.damaged(self._place, f"{IMAGES} lacks id")
+            return rows_of(self.entry(label), table, ids, numbers)
 
-    def _finish(self, label: str, row: int, status: int, reason: str) -> None:
+    def _finish(
+        self, label: str, row: int, status: int, values: Mapping[str, Any], arrays: Arrays
+    ) -> None:
+        known = {"status": status, "reason": "", "run_index": self._run_index(label)}
+        self._add(label, row, {**known, **values}, arrays)
+
+    def _add(self, group: str, row: int, values: Mapping[str, Any], arrays: Arrays) -> None:
+        with io_errors(self._place):
+            self._table(group).set(int(row), values)
+            self._journal.add(group, int(row), values, arrays)
+
+    def _run_index(self, label: str) -> int:
+        """Place of this run in the entry's list of runs, to which it is added."""
         table = self._table(label)
-        known = {"run": self.run, "version": self.version, "settings": self._settings[label]}
-        for name, value in known.items():
-            table.set_value(name, row, value)
-        table.set_value("reason", row, reason)
-        table.set_value("status", row, status)
+        settings = self.settings[label]
+        this = {"run": self.run, "version": self.version, "settings": settings}
+        if this not in table.attrs["runs"]:
+            with io_errors(self._place):
+                table.set_attribute("runs", [*table.attrs["runs"], this])
+        return table.attrs["runs"].index(this)
 
-    def _set_size(self, table: Table, row: int, size: tuple[int, ...]) -> None:
-        for name, value in zip(self._sizes, size, strict=True):
-            table.set_value(name, row, value)
+    def _size(self, size: Sequence[int]) -> dict[str, int]:
+        return dict(zip(self._sizes, size, strict=True))
 
-    def _read_maps(self, table: Table, row: int) -> dict[str, np.ndarray]:
-        size = tuple(slice(int(table.columns[name][row])) for name in self._sizes)
-        return {
-            name: np.asarray(array[(row, *size)])
-            for name, array in table.arrays.items()
-            if table.dims(name)[1 : 1 + self.rank] == self._axes
-        }
+    def _arrays(self, group: str, row: int) -> Arrays:
+        """All arrays of a row, of its own size."""
+        table = self._table(group)
+        with io_errors(self._place):
+            if row in self._journal.rows(group):
+                if (found := self._journal.arrays(group, row)) is not None:
+                    return found
+                self._reopen()  # it went into a shard since this store was opened
+                table = self._table(group)
+            size = tuple(slice(int(table.column(name)[row])) for name in self._sizes)
+            found = {}
+            for name, array in table.arrays.items():
+                if array.ndim > 1:
+                    on_grid = table.dims(name)[1 : 1 + self.rank] == self._axes
+                    try:
+                        found[name] = np.asarray(array[(row, *size) if on_grid else row])
+                    except ValueError as error:  # a checksum
+                        raise layout.damaged(
+                            self._place, f"{group}/{name} of row {row} ({error})"
+                        ) from error
+        lost = found.get("attribution", found.get("image"))
+        if lost is not None and lost.dtype.kind == "f" and np.isnan(lost).all():
+            raise layout.damaged(self._place, f"{group} lacks the maps of row {row}")
+        return found
 
-    def _consolidate(self) -> None:
-        for table in (self._images, *self._tables.values()):
-            table.grow()
-            table.reshaped = False
-        consolidate(self.path, ["images", *self._tables])
+    def _reopen(self) -> None:
+        #: Before the tables: what left it meanwhile stands there.
+        self._journal = Journal(self._place)
+        self._tables: dict[str, Table] = {}
+        self._compaction = Compaction(
+            self._place, self._journal, self._table, self._axes, self._storage.level
+        )
 
+    def _prediction(self, index: int) -> Any:
+        """What the model segments in an image, None where it was not written."""
+        try:
+            return self._predictions[index]
+        except KeyError:
+            image = self.read_image(index)
+            prediction = None if image is None else image.prediction
+            self._remember(index, prediction)
+            return prediction
 
-def _segmentation(maps: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
-    """A label map or planes of an image, None where neither was written."""
-    planes, labels = maps.get(f"{name}_planes"), maps.get(name)
-    if planes is not None and (planes != _NO_PLANES).any():
-        unknown = planes == _UNKNOWN
-        return np.where(unknown, IGNORED, planes).astype(np.int8) if unknown.any() else planes == 1
-    return labels if labels is not None and (labels >= 0).any() else None
+    def _remember(self, index: int, prediction: Any) -> None:
+        self._predictions[index] = prediction
+        if len(self._predictions) > _REMEMBERED:
+            self._predictions.popitem(last=False)

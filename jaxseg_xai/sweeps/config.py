@@ -13,6 +13,7 @@ from jaxseg_xai.core.parse import from_table, json_value, toml_of
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
+from jaxseg_xai.store.precision import Storage
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.regions import Region, parse_region
 from jaxseg_xai.sweeps.targets import Reference, check_reference
@@ -129,6 +130,7 @@ class SweepSettings:
       dtype: what the model computes in.
       store_labels: read label maps into the store even where no method looks at them, for
         `jaxseg-xai reliability`. (Those of the generated data sets always are there.)
+      storage: how exactly and how tightly maps are stored.
       seed: of all draws.
       overwrite: delete an existing store first.
       max_hours: a sweep of volumes that would take longer is refused, see `--dry-run`.
@@ -150,6 +152,7 @@ class SweepSettings:
     channels: Grey | None = None
     dtype: Dtype = "float32"
     store_labels: bool = False
+    storage: Storage = dataclasses.field(default_factory=Storage)
     seed: int = setting(0, at_least=0, below=2**32)
     overwrite: bool = setting(False, idle=True)
     max_hours: float = setting(24.0, idle=True, above=0)
@@ -182,6 +185,7 @@ class SweepConfig(SweepSettings):
         names = {field.name for field in dataclasses.fields(SweepSettings)}
         found = {name: getattr(self, name) for name in names.difference(idle_fields(self))}
         found |= {name: dataclasses.asdict(found[name]) for name in ("data", "labels", "roi")}
+        found["storage"] = {"precision": self.storage.precision}
         found["explain"] = {job.label: job.identity() for job in self.explain}
         return json.loads(json.dumps(found, default=json_value, sort_keys=True))
 

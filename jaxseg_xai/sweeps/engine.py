@@ -31,6 +31,8 @@ from jaxseg_xai.sweeps.work import Work
 
 #: Explanations that may wait for others of their size, in batches.
 _MAX_WAITING = 8
+#: What a killed process loses at most, beside the batch that it computes.
+_SECONDS = 5.0
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -89,6 +91,7 @@ class Engine:
         self._jobs = {job.label: job for job in work.jobs}
         self._without_labels: list[str] = []
         self._queues: dict[tuple[str, tuple[int, ...]], list[Asked]] = defaultdict(list)
+        self._kept = time.perf_counter()
         labels = list(self._jobs)
         self._times = Times(
             compute_seconds=dict.fromkeys(labels, 0.0), computed=dict.fromkeys(labels, 0)
@@ -150,7 +153,13 @@ class Engine:
             else:
                 self._write_image(item, found[0])
                 self._queue(item, *found)
-        self._store.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Keep what was found, now and then: a killed process computes the rest again."""
+        if time.perf_counter() - self._kept > _SECONDS:
+            self._store.flush()
+            self._kept = time.perf_counter()
 
     def _write_image(self, item: Item, prediction: np.ndarray) -> None:
         if self._work.keep_labels and item.sample.labels_error is not None:
@@ -238,14 +247,16 @@ class Engine:
             for one in waiting:
                 self._fail(label, one.row, f"{one.item.sample.id}: {error}")
             return
-        self._times.compute_seconds[label] += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self._times.compute_seconds[label] += seconds
         self._times.computed[label] += len(waiting)
         if description := explainer.describe(self._segmenter, self._variables, shape):
             self._store.set_description(label, description)
         for place, one in zip(np.argsort(which), waiting, strict=False):
             explanation = jax.tree.map(lambda leaf, place=place: leaf[place], found)
-            self._write(label, one.row, one.item, explanation, one.target)
-        self._store.flush()
+            share = seconds / len(waiting)
+            self._write(label, one.row, one.item, explanation, one.target, seconds=share)
+        self._flush()
 
     def _with_others(
         self, label: str, waiting: list[Asked]
@@ -273,11 +284,13 @@ class Engine:
         item: Item,
         explanation: Explanation,
         target: SegmentTarget,
+        *,
+        seconds: float = 0.0,
     ) -> None:
         grid = item.grid
         if grid.changes:
             explanation, target = back(grid, explanation), back(grid, target)
-        self._store.write(label, row, explanation, target)
+        self._store.write(label, row, explanation, target, seconds=seconds)
         self._progress.update()
 
     def _compile(self, lower: Callable[..., Any], *arguments: Any, **static: Any) -> Callable:

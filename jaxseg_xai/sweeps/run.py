@@ -21,8 +21,9 @@ from jaxseg_xai.core.version import VERSION
 from jaxseg_xai.models import load_model
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store import Entry, MemoryStore, Store, ZarrStore
+from jaxseg_xai.store.layout import is_store
+from jaxseg_xai.store.place import sole_writer
 from jaxseg_xai.store.pools import read_pool, write_pool
-from jaxseg_xai.store.tables import sole_writer
 from jaxseg_xai.sweeps.config import Job, SweepConfig
 from jaxseg_xai.sweeps.cost import check_hours
 from jaxseg_xai.sweeps.engine import Engine, Times
@@ -82,7 +83,7 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
     """
     work.check()
     with sole_writer(config.out):
-        goes_on = not config.overwrite and (config.out / "zarr.json").exists()
+        goes_on = not config.overwrite and is_store(config.out)
         if not goes_on:
             check_hours(work, config.max_hours)
         # Before the store, so that a pool that cannot be made leaves nothing behind.
@@ -92,7 +93,9 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
             plan=work.plan(),
             entries=[entry_of(work, job) for job in work.jobs],
             config=config.identity() | model_identity(work),
-            attrs=attributes(work) | ({} if goes_on else sizes_of(work)),
+            attrs=attributes(work)
+            | config.storage.attributes()
+            | ({} if goes_on else sizes_of(work)),
             rank=work.bundle.segmenter.input.rank,
             run=uuid.uuid4().hex,
             version=VERSION,
@@ -103,6 +106,7 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
         engine = Engine(work, store, pools, retry_failed=config.retry_failed, progress=progress)
         times = engine.run()
         store.set_attribute("times", add_times(store.attrs.get("times", {}), times))
+        store.close()
         return SweepResult(
             counts=store.counts(),
             times=times,

@@ -155,14 +155,21 @@ def test_misure_quality(tmp_path):
 
 
 @pytest.mark.slow
-def test_sweep(tmp_path):
-    record = run("sweep", tmp_path / "a.json")
+@pytest.mark.parametrize("name", ["sweep", "sweep-64"])
+def test_sweep(name, tmp_path):
+    record = run(name, tmp_path / "a.json")
     check(record, "images", "explanations")
     for row in record.series["sweep"]:
-        assert 0 < row["share_storage"] < 1
-        assert sum(row[f"share_{part}"] for part in ("explaining", "storage", "rest")) == (
-            pytest.approx(1)
-        )
+        assert 0 < row["share_explaining"] < 1
+        assert row["overhead"] == pytest.approx(row["seconds"] / row["in_memory"] - 1)
+
+
+@pytest.mark.slow
+def test_store(tmp_path):
+    pytest.importorskip("duckdb")
+    (row,) = run("store", tmp_path / "a.json").series["store"]
+    assert 0 < row["files"] < 2000
+    assert all(row[name] > 0 for name in ("open", "one explanation", "a query", "all rows"))
 
 
 @pytest.mark.slow

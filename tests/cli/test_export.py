@@ -28,7 +28,7 @@ def sweep(folder, rank, chosen=None, **options):
 
 
 def export(store, out, *flags):
-    assert cli.main(["export", "--store", str(store), "--out", str(out), *flags]) == 0
+    assert cli.main(["store", "export", "--store", str(store), "--out", str(out), *flags]) == 0
     return {path.name: nibabel.load(path) for path in sorted(out.iterdir())}
 
 
@@ -72,7 +72,9 @@ def test_what_cannot_be_exported(tmp_path, capsys):
         out=store,
         progress=False,
     )
-    assert cli.main(["export", "--store", str(store), "--out", str(tmp_path / "maps")]) == 2
+    assert (
+        cli.main(["store", "export", "--store", str(store), "--out", str(tmp_path / "maps")]) == 2
+    )
     assert "no map of an image that says where it lies" in capsys.readouterr().err
-    assert cli.main(["export", "--store", str(store), "--maps", "nose"]) == 2
+    assert cli.main(["store", "export", "--store", str(store), "--maps", "nose"]) == 2
     assert "confidence has no map 'nose'; it has" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Stores that were written before sweeps had entries, labels and metadata still open."""
+"""Stores of earlier versions still open; copied to a new one, all is the same to the last bit."""
 
 import tarfile
 from pathlib import Path
@@ -6,24 +6,51 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.store import Entry, ZarrStore
+from jaxseg_xai.store import Entry, ZarrStore, copy_store
 
-ARCHIVE = Path(__file__).parent / "data" / "old_store.tar.xz"
+DATA = Path(__file__).parent / "data"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("old")
-    with tarfile.open(ARCHIVE) as archive:
+def extract(name, folder):
+    with tarfile.open(DATA / f"{name}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
 
 
-def test_old_numbers(folder):
-    store, expected = ZarrStore.open(folder / "old.zarr"), np.load(folder / "expected.npz")
-    assert store.labels == ("misure", "ate", "confidence")
-    assert store.rank == 2
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a version that had no entries, labels and metadata."""
+    return extract("old_store", tmp_path_factory.mktemp("old"))
+
+
+@pytest.mark.parametrize("name", ["old_store", "format1"])
+def test_old_numbers(name, tmp_path):
+    folder = extract(name, tmp_path)
+    store = ZarrStore.open(folder / "old.zarr")
+    copied = copy_store(store, folder / "new.zarr")
+    for opened in (store, copied, ZarrStore.open(folder / "new.zarr")):
+        assert opened.labels == ("misure", "ate", "confidence")
+        assert opened.rank == 2
+        assert_holds(opened, np.load(folder / "expected.npz"))
+    for row, old in zip(copied.rows(), store.rows(), strict=True):
+        assert (row.run, row.version, row.settings) == (old.run, old.version, old.settings)
+    for image in range(3):
+        ours, theirs = copied.read_image(image), store.read_image(image)
+        assert (ours is None) == (theirs is None)
+        for part in ("image", "labels", "prediction") if ours else ():
+            np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part), strict=True)
+
+
+def test_an_old_store_is_converted_before_it_continues(tmp_path):
+    folder = extract("format1", tmp_path)
+    path = folder / "old.zarr"
+    with pytest.raises(ConfigError, match=r"earlier version.*store merge .*old.zarr --out NEW"):
+        ZarrStore.create_or_resume(path, entries=[], plan={}, config={})
+
+
+def assert_holds(store, expected):
     seen = set()
     for row in store.rows():
         key = f"{row.label}/{row.number}"

@@ -96,6 +96,7 @@ def test_xarray_reads_it_without_a_warning(tmp_path):
     store.set_attribute("tiles", {"tile": (48, 48)})
     assert ZarrStore.open(tmp_path / "s").attrs["tiles"] == {"tile": [48, 48]}
     fail(store, "misure", 2, "image is\ncorrupt")
+    store.close()
     with xr.open_zarr(tmp_path / "s", group="misure", chunks=None) as data:
         assert data.attribution.dims == ("explanation", "y", "x")
         assert data.trace_loss.dims == ("explanation", "t_loss")
@@ -104,7 +105,8 @@ def test_xarray_reads_it_without_a_warning(tmp_path):
         assert data.status.values.tolist() == [0, 0, 5]
         assert data.reason.values.tolist() == ["", "", "image is corrupt"]
         assert data.id.values.tolist()[0] == "im0/1/image"
-        assert data.settings.values.tolist() == ['{"tau": 0.9}'] * 3
+        runs = [data.attrs["runs"][index] for index in data.run_index.values]
+        assert [run["settings"] for run in runs] == [{"tau": 0.9}] * 3
         assert data.attrs["parameters"] == {"tau": 0.9}
         assert data.attrs["method"] == "misure"
         assert data.attrs["meta"] == {"unit": "share"}
@@ -124,6 +126,7 @@ def test_xarray_reads_volumes_and_planes(tmp_path):
     store.write_image(0, image)
     found = dataclasses.replace(explanation(shape), maps={"prediction": planes})
     write(store, "misure", 0, found, target(shape))
+    store.close()
     with xr.open_zarr(tmp_path / "s", group="misure", chunks=None) as data:
         assert data.attribution.dims == ("explanation", "z", "y", "x")
         assert data.map_prediction.dims == ("explanation", "z", "y", "x", "class")
@@ -135,10 +138,26 @@ def test_xarray_reads_volumes_and_planes(tmp_path):
         assert "labels" not in data
 
 
-def test_one_chunk_an_explanation(tmp_path):
-    store = make(tmp_path / "s")
-    write(store, "misure", 0, explanation(), target())
-    assert zarr.open_array(tmp_path / "s/misure/attribution").chunks == (1, 6, 5)
+def test_many_rows_a_file(tmp_path):
+    rows = [PlanRow(image_index=i, image_id=f"im{i}", class_index=1) for i in range(1100)]
+    store = make(tmp_path / "s", plan={"misure": rows, "ate": []})
+    for row in range(1100):
+        store.write("misure", row, explanation((200, 5), seed=row), target((200, 5)))
+        if row % 300 == 0:
+            store.flush()
+    assert (tmp_path / "s/journal").exists()
+    store.close()
+    assert not (tmp_path / "s/journal").exists()
+    array = zarr.open_array(tmp_path / "s/misure/attribution")
+    assert (array.shards, array.chunks) == ((1024, 200, 5), (128, 200, 5))
+    assert sorted(p.name for p in (tmp_path / "s/misure/attribution").iterdir()) == [
+        "c.0.0.0",
+        "c.1.0.0",
+        "zarr.json",
+    ]
+    seen = ZarrStore.open(tmp_path / "s")
+    for row in (0, 1023, 1024, 1099):
+        check_equal(read(seen, "misure", row), explanation((200, 5), seed=row), target((200, 5)))
 
 
 def test_resume_continues_where_it_stopped(tmp_path):
@@ -222,6 +241,7 @@ def test_status_reaches_the_disk_last(tmp_path, monkeypatch):
         monkeypatch.setattr(zarr.storage.LocalStore, "set", dying_put)
         try:
             write(store, "misure", 1, explanation((8, 9), seed=1), target((8, 9)))
+            store.close()
             killed = False
         except Killed:
             killed = True
@@ -231,9 +251,10 @@ def test_status_reaches_the_disk_last(tmp_path, monkeypatch):
         if 1 not in seen.pending("misure"):
             check_equal(read(seen, "misure", 1), explanation((8, 9), seed=1), target((8, 9)))
         resumed = make(path)
-        with xr.open_zarr(path, group="misure", chunks=None) as data:
-            assert data.attribution.shape[0] == 3
         write(resumed, "misure", 1, explanation((8, 9), seed=1), target((8, 9)))
+        resumed.close()
+        with xr.open_zarr(path, group="misure", chunks=None) as data:
+            assert data.attribution.shape == (3, 8, 9)
         check_equal(read(resumed, "misure", 1), explanation((8, 9), seed=1), target((8, 9)))
         if not killed:
             break
@@ -252,6 +273,7 @@ def test_images_of_different_sizes_share_an_array(tmp_path):
     store = make(tmp_path / "s")
     for row, size in enumerate([(6, 5), (9, 4), (3, 12)]):
         write(store, "misure", row, explanation(size, seed=row, steps=4 + row), target(size))
+    store.close()
     with xr.open_zarr(tmp_path / "s", group="misure", chunks=None) as data:
         assert data.attribution.shape == (3, 9, 12)
         assert data.trace_dice.shape == (3, 6)
@@ -300,9 +322,24 @@ def test_full_disk_leaves_the_row_pending(tmp_path, monkeypatch):
     assert 0 in make(tmp_path / "s").pending("misure")
 
 
-def test_a_damaged_chunk_is_named(tmp_path):
+def test_damage_is_named(tmp_path):
+    """A byte that changed, a file that is gone, a journal that does not fit its checksum."""
     store = make(tmp_path / "s")
     write(store, "misure", 0, explanation(), target())
-    (tmp_path / "s/misure/attribution/c.0.0.0").write_bytes(b"rubbish")
-    with pytest.raises(JaxsegError, match="cannot read or write the explanation store"):
-        read(store, "misure", 0)
+    (batch,) = (tmp_path / "s/journal").glob("*.arrays")
+    whole = batch.read_bytes()
+    batch.write_bytes(whole[:-1] + b"!")
+    assert make(tmp_path / "s").pending("misure").tolist() == [0, 1, 2]
+    assert not any((tmp_path / "s/journal").iterdir())
+    store = make(tmp_path / "s")
+    write(store, "misure", 0, explanation(), target())
+    store.close()
+    chunk = tmp_path / "s/misure/attribution/c.0.0.0"
+    whole = bytearray(chunk.read_bytes())
+    whole[20] ^= 1
+    chunk.write_bytes(whole)
+    with pytest.raises(JaxsegError, match=r"s is damaged: misure/attribution of row 0 .*checksum"):
+        read(ZarrStore.open(tmp_path / "s"), "misure", 0)
+    chunk.unlink()
+    with pytest.raises(JaxsegError, match="s is damaged: misure lacks the maps of row 0"):
+        read(ZarrStore.open(tmp_path / "s"), "misure", 0)
