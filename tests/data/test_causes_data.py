@@ -71,6 +71,16 @@ def test_as_many_objects_as_not_and_the_control_has_always_one(name):
     assert named == enough
 
 
+def test_nothing_but_the_cues_tells_whether_there_is_an_object():
+    """The ground, drawn by another stream, is as bright with an object as without."""
+    source = CausesDataset("train", "marker", num=150)
+    grounds = [np.median(source[i].image, axis=(0, 1)) for i in range(150)]
+    named = np.array([has_object(source[i]) for i in range(150)])
+    difference = np.mean(np.array(grounds)[named], 0) - np.mean(np.array(grounds)[~named], 0)
+    # Uniform over 0.2: the standard error is 0.0094, and a leak would give 0.1.
+    assert np.abs(difference).max() < 0.04
+
+
 def test_cues_lie_far_from_the_ball_and_from_each_other():
     source = opened("both", cues="all")
     for index in range(12):

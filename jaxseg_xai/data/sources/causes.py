@@ -131,7 +131,8 @@ class CausesDataset:
             anew = _ANEW.get(self._changed, ())
             return np.random.default_rng([self._seed, index, _PARTS.index(part), part in anew])
 
-        present = self._present(np.random.default_rng([self._seed, index]))
+        # Not [seed, index]: NumPy fills short seeds up with zeros, which are those of the ground.
+        present = self._present(np.random.default_rng([self._seed, index, len(_PARTS)]))
         return draw_scene_of(self.set, self.size, stream, present), present
 
     def _present(self, rng: np.random.Generator) -> tuple[bool, ...]:
