@@ -28,7 +28,7 @@ def run(config: JudgeConfig, command: str) -> int:
     found = judge_stores(
         config.stores or [sweep.out for sweep in sweeps],
         config.out,
-        metrics=config.metrics,
+        metrics=config.judges(),
         num_resamples=config.num_resamples,
         seed=config.seed,
         published=config.published,

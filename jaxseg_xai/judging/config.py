@@ -25,6 +25,8 @@ class JudgeSettings(SweepSettings):
     Attributes:
       stores: of sweeps that are judged as they are; without them, a sweep is made for each model.
       models: bundled models or folders with model.json; with one alone, `model` does.
+      all: beside the entries of `explain` and `metrics`, take all other methods and metrics, with
+        their usual settings, that would be taken without entries.
       parquet: write the tables as Parquet, too; needs the extra `parquet`.
       num_resamples: of the bootstrap.
       published: figures to show beside those found here, [[published]] tables in a file.
@@ -32,6 +34,7 @@ class JudgeSettings(SweepSettings):
 
     stores: tyro.conf.Positional[tuple[Path, ...]] = ()
     models: tuple[str, ...] = ()
+    all: bool = False
     parquet: bool = False
     num_resamples: int = setting(2000, at_least=1)
     published: tyro.conf.Suppress[tuple[Published, ...]] = ()
@@ -76,7 +79,10 @@ class JudgeConfig(JudgeSettings, SweepConfig):
         """The sweeps that it asks for, one a model."""
         names = {field.name for field in dataclasses.fields(SweepConfig)}
         rest = {name: getattr(self, name) for name in names}
-        jobs = self.explain or relevance_methods()
+        jobs = self.explain
+        if self.all or not jobs:
+            named = {job.explainer.name for job in jobs}
+            jobs += tuple(job for job in relevance_methods() if job.label not in named)
         rest["explain"] = tuple(
             dataclasses.replace(job, region=job.region or Region(kind="roi")) for job in jobs
         )
@@ -84,6 +90,13 @@ class JudgeConfig(JudgeSettings, SweepConfig):
             SweepConfig(**rest | {"model": model, "out": self.out / f"{Path(model).name}.zarr"})
             for model in self.models or (self.model,)
         ]
+
+    def judges(self) -> tuple[MetricEntry, ...]:
+        """The metrics with which it judges."""
+        named = {entry.metric.name for entry in self.metrics}
+        if not self.all and named:
+            return self.metrics
+        return (*self.metrics, *(one for one in make_metrics() if one.label not in named))
 
 
 def relevance_methods() -> tuple[Job, ...]:

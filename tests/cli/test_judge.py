@@ -8,6 +8,7 @@ import pytest
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.judging import config as judge_config
 from jaxseg_xai.judging.config import JudgeConfig
+from jaxseg_xai.judging.entries import make_metrics
 from jaxseg_xai.sweeps.config import read_config
 from tests import tiny
 from tests.cli.test_cli import no_user_cache, refused  # noqa: F401
@@ -116,7 +117,26 @@ def test_bad_input(judged, folder, tmp_path, capsys):
         shutil.move(folder / "gone", folder / "m")
 
 
-def test_what_is_left_out_is_everything(tmp_path, monkeypatch):
+def test_all_beside_those_that_are_named(tmp_path):
+    path = tmp_path / "all.toml"
+    path.write_text("""
+        model = "brain"
+        all = true
+        explain = [{method = "rise", num_masks = 3}, {method = "rise", label = "more"}]
+        metrics = [{metric = "deletion", label = "fine", block_size = 4}]
+    """)
+    config = read_config(path, JudgeConfig)
+    (sweep,) = config.sweeps()
+    labels = [job.label for job in sweep.explain]
+    assert labels[:2] == ["rise", "more"]
+    assert labels.count("rise") == labels.count("grad_cam") == 1
+    labels = [entry.label for entry in config.judges()]
+    assert labels[0] == "fine"
+    assert "deletion" not in labels
+    assert "insertion" in labels
+
+
+def test_what_is_left_out_is_everything(tmp_path):
     (tmp_path / "few.toml").write_text('models = ["brain", "models/mine"]')
     config = read_config(tmp_path / "few.toml", JudgeConfig)
     first, second = config.sweeps()
@@ -126,3 +146,4 @@ def test_what_is_left_out_is_everything(tmp_path, monkeypatch):
     assert {(job.region.kind, job.target) for job in first.explain} == {("roi", None)}
     assert {"misure", "ate", "grad_cam"} <= set(names)
     assert not {"confidence", "components"} & set(names)
+    assert config.judges() == make_metrics()
