@@ -33,7 +33,7 @@ class OffTargetLeakage(CurveMetric):
       share: the part of the blocks up to which the mean goes.
 
     References:
-      `definitions` of this project; DEA, arXiv 2603.22624, asks for it beside deletion.
+      Ours; DEA, arXiv 2603.22624, asks for such a measure beside deletion.
     """
 
     name: ClassVar[str] = "off_target_leakage"

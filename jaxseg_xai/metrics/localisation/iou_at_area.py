@@ -23,7 +23,8 @@ class IouAtArea(Metric):
     like the segmentation. No forward pass.
 
     References:
-      `definitions` of this project; as localisation by thresholds in Zhou et al., arXiv 1512.04150.
+      Zhou et al., CAM, arXiv 1512.04150, section 3.2, with regions in the place of boxes and the
+      threshold that gives them the area of G.
     """
 
     name: ClassVar[str] = "iou_at_area"

@@ -39,7 +39,7 @@ class RoundingStability(Metric):
       level: where a region begins, as a share of the largest relevance.
 
     References:
-      `definitions` of this project; the same as repeated runs of one method in arXiv 1806.08049.
+      Ours. Of larger changes: Alvarez-Melis and Jaakkola, arXiv 1806.08049.
     """
 
     name: ClassVar[str] = "rounding_stability"
