@@ -56,6 +56,8 @@ OUTCOMES = Registry(
         "soft_dice": "jaxseg_xai.outcomes.soft_dice:SoftDice",
         "mean_probability": "jaxseg_xai.outcomes.mean_probability:MeanProbability",
         "summed_logits": "jaxseg_xai.outcomes.summed_logits:SummedLogits",
+        "true_positives": "jaxseg_xai.outcomes.true_positives:TruePositives",
+        "false_positives": "jaxseg_xai.outcomes.false_positives:FalsePositives",
     },
     base=("value", "unit", "words", "differentiable", "soft", "counts_beside"),
 )

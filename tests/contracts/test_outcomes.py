@@ -115,6 +115,8 @@ def test_hard_and_soft_are_those_of_the_segment_and_the_probability(rank, activa
             "soft_dice": 200 * (p * truth).sum() / (p.sum() + truth.sum()),
             "mean_probability": 100 * p[truth].mean(),
             "summed_logits": logits[..., class_index][truth].sum(),
+            "true_positives": 100 * segment[truth].mean(),
+            "false_positives": 100 * segment[np.asarray(target.region) & ~truth].mean(),
         }
         for name, value in expected.items():
             found = get_outcome(name).value(output, jnp.asarray(logits), target)

@@ -72,6 +72,15 @@ def test_summed_logits_by_hand(rank):
 
 
 @RANKS
+def test_true_and_false_positives_by_hand(rank):
+    # In the region one pixel is segmented and one is not.
+    for reference, expected in ((True, (50, 0)), (False, (0, 50))):
+        target = target_of(rank, reference=reference)
+        found = [value(f"{kind}_positives", LOGITS[rank], target) for kind in ("true", "false")]
+        assert found == list(expected)
+
+
+@RANKS
 def test_classes_that_overlap_do_not_compete(rank):
     # Both classes in the first pixel, none in the second; the argmax would say otherwise.
     logits = LOGITS[rank].at[..., 0].set(jnp.array([5.0, -2.0, 0.0]))
