@@ -38,6 +38,9 @@ class Inputs:
         patch for each of its fields.
       pool: what methods that draw by themselves draw from, or None.
       blocks: of the ATE, bool [N, rows, columns], the only ones to look at; None: all.
+      masks: of methods that mask, what these are made of, or None. Of RISE the cells bool
+        [N, n, grid, grid] and the shifts int32 [N, n, 2] of n masks; of KernelSHAP the first
+        coalition of every pair of P blocks bool [N, pairs, P], and which can matter bool [N, P].
       every: of so many channels of a layer, the peers of components take the first.
     """
 
@@ -47,11 +50,12 @@ class Inputs:
     draws: Any = None
     pool: PatchPool | None = None
     blocks: Array = None
+    masks: Any = None
     every: int = 1
 
     def some(self, which: slice) -> "Inputs":
         """Those of some images."""
-        draws, names = self.draws, ("images", "targets", "others", "blocks")
+        draws, names = self.draws, ("images", "targets", "others", "blocks", "masks")
         return self.replace(
             **{name: some(getattr(self, name), which) for name in names},
             draws=draws and Draws(draws.patches, draws.screen[which], draws.full[which]),

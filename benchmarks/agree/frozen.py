@@ -15,7 +15,13 @@ from jax.sharding import Mesh
 from benchmarks.agree.ate import Ates
 from benchmarks.agree.components import Components
 from benchmarks.agree.kind import Kind, Ours, check, logits_of
-from benchmarks.agree.maps import ATE_GRADIENT, CONFIDENCE, GRAD_CAM, INTEGRATED_GRADIENTS
+from benchmarks.agree.maps import (
+    ATE_GRADIENT,
+    CONFIDENCE,
+    GRAD_CAM,
+    INTEGRATED_GRADIENTS,
+    PERTURBATION,
+)
 from benchmarks.agree.misure import Misures
 from benchmarks.agree.verdict import Bound, Validation, all_of, judge
 from benchmarks.arrays import Arrays, Inputs, pool_of_nobody
@@ -39,6 +45,8 @@ KINDS: dict[str, Kind] = {
     "grad_cam": GRAD_CAM,
     "integrated_gradients": INTEGRATED_GRADIENTS,
     "confidence": CONFIDENCE,
+    "rise": PERTURBATION,
+    "kernel_shap": PERTURBATION,
 }
 #: Logits, as a share of the largest: float32 rounds at 6e-8 and bfloat16 at 4e-3, through some
 #: twenty layers that each add up hundreds of products.

@@ -67,9 +67,13 @@ components                  components --quick --peer tuned
 misure-512                  misure-512 --quick --peer tuned
 sweep                       sweep --quick
 occlusion                   occlusion --peer tuned
+rise                        rise --peer tuned
+kernel-shap-region          kernel-shap-region --peer tuned
 grad-cam                    grad-cam --peer tuned
 integrated-gradients        integrated-gradients --peer tuned
 confidence                  confidence --peer tuned
+rise-region                 rise-region --peer tuned
+kernel-shap                 kernel-shap --peer tuned
 misure-quality              misure-quality --quick
 ate-screen                  ate-screen --quick
 scaling                     scaling --quick

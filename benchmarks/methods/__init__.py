@@ -7,6 +7,7 @@ from benchmarks.methods.base import Case
 from benchmarks.methods.components import COMPONENTS
 from benchmarks.methods.forward import FORWARD
 from benchmarks.methods.maps import CONFIDENCE, GRAD_CAM, INTEGRATED_GRADIENTS
+from benchmarks.methods.masks import KERNEL_SHAP, KERNEL_SHAP_REGION, RISE, RISE_REGION
 from benchmarks.methods.misure import MISURE, MISURE_512
 from benchmarks.methods.misure_tables import LANES, QUALITY
 from benchmarks.methods.scaling import SCALING
@@ -20,6 +21,7 @@ _ALL: tuple[Case, ...] = (
     *(ATE, ATE_512, ATE_WIDE, OCCLUSION, SCREEN, REGIONS, WINDOWS),
     COMPONENTS,
     *(MISURE, MISURE_512, LANES, QUALITY),
+    *(RISE, RISE_REGION, KERNEL_SHAP, KERNEL_SHAP_REGION),
     *(GRAD_CAM, INTEGRATED_GRADIENTS, CONFIDENCE),
     *(SWEEP, SWEEP_64, STORE),
     SIZES,

@@ -64,6 +64,14 @@ WITH_PEERS = {
         lambda record: record.peer_sample["original"].scale == 2,
     ),
     "confidence": ({"explanations", "forwards"}, lambda record: not record.peer_sample),
+    "rise-region": (
+        {"explanations", "masks"},
+        lambda record: record.peer_sample["original"].scale == 2,
+    ),
+    "kernel-shap": (
+        {"explanations", "masks"},
+        lambda record: record.peer_sample["original"].scale == 2,
+    ),
     "components": (
         {"explanations", "interventions"},
         lambda record: record.peer_sample["original"].scale > 1,

@@ -1,0 +1,88 @@
+"""RISE and KernelSHAP of a segment in PyTorch, with the masks that ours draws.
+
+The outcome is the hard Dice, in points; hidden pixels are 0.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.arrays import Arrays, Inputs, stack
+from benchmarks.peers.pdcr import outcomes_of, truth_of
+from benchmarks.peers.running import ways
+from benchmarks.peers.unet import TorchUNet
+from jaxseg_xai.explainers.perturbation.kernel_shap import KernelShap
+from jaxseg_xai.explainers.perturbation.rise import Rise
+
+
+@torch.inference_mode()
+def _explain(model: TorchUNet, x, inputs: Inputs, settings: Any, size: int) -> Arrays:
+    """One image, so many masks of it at a time."""
+    if settings.outcome != "dice" or settings.baseline != "zero":
+        raise ValueError("the peers know the outcome dice and the baseline zero")
+    truth, method = truth_of(inputs, x.device), _METHODS[type(settings)]
+    base = outcomes_of(model(x), truth)
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+
+    def outcomes(masks: torch.Tensor) -> torch.Tensor:
+        """Of masks [m, H, W]."""
+        masked = (x * masks[:, None]).contiguous(memory_format=layout)
+        return outcomes_of(model(masked), truth)
+
+    found = method(outcomes, float(base), inputs, settings, x, size)
+    return stack([{"attribution": found.cpu().numpy(), "segment": inputs.targets.segment[0]}])
+
+
+def _rise(outcomes, base: float, inputs: Inputs, settings: Rise, x, size: int) -> torch.Tensor:
+    """As the authors' code: cells scaled up by bilinear interpolation, and cut out at a shift."""
+    cells, shifts = (torch.from_numpy(np.asarray(part[0])).to(x.device) for part in inputs.masks)
+    height, width = x.shape[2:]
+    whole = [-(-side // settings.grid) * (settings.grid + 1) for side in (height, width)]
+    weighted, shown = (torch.zeros(height, width, device=x.device) for _ in range(2))
+    for some, places in zip(cells.split(size), shifts.split(size), strict=True):
+        large = functional.interpolate(
+            some[:, None].float(), whole, mode="bilinear", align_corners=False
+        )[:, 0]
+        masks = torch.stack(
+            [
+                mask[row : row + height, column : column + width]
+                for mask, (row, column) in zip(large, places.tolist(), strict=True)
+            ]
+        )
+        weighted += torch.tensordot(outcomes(masks), masks, dims=1)
+        shown += masks.sum(0)
+    return torch.where(shown > 0, weighted / shown, 0.0)
+
+
+def _kernel_shap(
+    outcomes, base: float, inputs: Inputs, settings: KernelShap, x, size: int
+) -> torch.Tensor:
+    """Pairs of coalitions of blocks, and least squares in float64."""
+    height, width = x.shape[2:]
+    first, matters = (torch.from_numpy(np.asarray(part[0])).to(x.device) for part in inputs.masks)
+    shown = torch.stack([first, matters & ~first], 1).flatten(0, 1)
+    shown = torch.cat([torch.zeros_like(shown[:1]), shown])
+    side, columns = settings.block_size, -(-width // settings.block_size)
+
+    def painted(values: torch.Tensor) -> torch.Tensor:
+        blocks = values.reshape(len(values), -1, columns)
+        whole = blocks.repeat_interleave(side, 1).repeat_interleave(side, 2)
+        return whole[:, :height, :width]
+
+    found = torch.cat([outcomes(painted(some).to(x.dtype)) for some in shown.split(size)]).double()
+    hidden, pairs = found[0], found[1:].reshape(-1, 2)
+    y = pairs[:, 0] - pairs[:, 1]
+    z = (first.double() - (matters & ~first).double())[:, matters]
+    inverse = torch.linalg.inv(z.T @ z)
+    free, rows = inverse @ (z.T @ y), inverse.sum(1)
+    values = torch.zeros(len(matters), dtype=torch.float64, device=x.device)
+    values[matters] = free + rows * (base - hidden - free.sum()) / rows.sum()
+    return painted(values[None])[0].float()
+
+
+_METHODS = {Rise: _rise, KernelShap: _kernel_shap}
+
+#: One mask at a time, as the published codes loop over them; many of one image together.
+original, tuned = ways(_explain, tuned={"num_images": 1})
