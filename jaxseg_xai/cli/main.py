@@ -20,6 +20,7 @@ from jaxseg_xai.cli.command import (
     Command,
 )
 from jaxseg_xai.cli.streams import reliable_streams
+from jaxseg_xai.cli.terminate import EXIT_RESUME, Terminated, resumable
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.version import VERSION
 from jaxseg_xai.devices.mesh import use_cpu_cores
@@ -78,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
     0: done. 1: done, but some images failed (the store says which and why). 2: bad input, in one
-    line on standard error. 70: a bug, with a traceback. 130: interrupted; the same command
-    continues.
+    line on standard error. 70: a bug, with a traceback. 75: told to end (SIGTERM), and 130:
+    interrupted; the same command continues.
     """
     with reliable_streams():
         return _caught(list(sys.argv[1:] if arguments is None else arguments))
@@ -106,6 +107,9 @@ def _caught(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return EXIT_BAD_INPUT
+    except Terminated:
+        print("jaxseg-xai: told to end; the same command continues", file=sys.stderr)
+        return EXIT_RESUME
     except KeyboardInterrupt:
         print("jaxseg-xai: interrupted; the same command continues", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -148,7 +152,8 @@ def _run(arguments: list[str]) -> int:
     jax.config.update("jax_enable_x64", False)  # whatever JAX_ENABLE_X64 says: it is for other work
     _check_devices()
     _keep_compiled_programs()
-    return command.run(config, shlex.join(["jaxseg-xai", *arguments]))
+    with resumable():
+        return command.run(config, shlex.join(["jaxseg-xai", *arguments]))
 
 
 def _check_devices() -> None:
