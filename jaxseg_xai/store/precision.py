@@ -49,8 +49,8 @@ def storage_of(attrs: Mapping[str, Any]) -> Storage:
 def rounded(values: np.ndarray) -> np.ndarray:
     """Float32 values with the 11 binary digits of float16, rounded to the nearest.
 
-    >>> rounded(np.array([1 / 3, 1e-30], np.float32)).tolist()
-    [0.333251953125, 9.999...e-31]
+    >>> rounded(np.array([1 / 3], np.float32)).tolist()
+    [0.333251953125]
     """
     bits = values.astype(np.float32, copy=False).view(np.uint32)
     last = (bits >> _DROPPED) & 1
