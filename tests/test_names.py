@@ -26,6 +26,7 @@ OTHER_MEANINGS = {
     ("dicom", "data/dicom_files.py"),  # the extra
     ("tfds", "data/sources/tfds_builders.py"),  # the extra
     ("confidence", "report/case_page.py"),  # the setting
+    ("confidence", "explainers/misure/stable.py"),  # how many searches keep a pixel
     ("ate", "explainers/parts/layout.py"),  # the effects themselves
     ("ate", "explainers/parts/table.py"),
     ("ate", "report/parts.py"),

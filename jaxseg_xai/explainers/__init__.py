@@ -10,6 +10,7 @@ EXPLAINERS = Registry(
     {
         "misure": "jaxseg_xai.explainers.misure.search:Misure",
         "misure_paper": "jaxseg_xai.explainers.misure.paper:MisurePaper",
+        "stable_misure": "jaxseg_xai.explainers.misure.stable:StableMisure",
         "ate": "jaxseg_xai.explainers.ate.ate:Ate",
         "ate_gradient": "jaxseg_xai.explainers.ate.gradient:AteGradient",
         "components": "jaxseg_xai.explainers.parts.components:ComponentAte",

@@ -19,6 +19,9 @@ class Cheap(NamedTuple):
 
 METHODS = {
     "misure": Cheap({"num_iterations": 3, "max_dilations": 2, "element_size": 3}),
+    "stable_misure": Cheap(
+        {"num_starts": 2, "num_iterations": 3, "max_dilations": 2, "element_size": 3}
+    ),
     "misure_paper": Cheap({"num_iterations": 3, "max_dilations": 2, "element_size": 3}),
     "ate": Cheap({"block_size": 2, "num_patches": 3, "num_screen": 1}, random=True),
     "ate_gradient": Cheap({"block_size": 2, "num_fields": 2}, random=True),

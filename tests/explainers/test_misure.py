@@ -9,17 +9,21 @@ import pytest
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check
-from jaxseg_xai.core.types import Status
+from jaxseg_xai.core.types import SegmentTarget, Status
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import explain
 from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.explainers.misure.search import _RATIOS, Misure, _spread
+from jaxseg_xai.explainers.misure.stable import StableMisure
+from jaxseg_xai.explainers.misure.stages import Found, Job, MaskedModel
 from jaxseg_xai.ops.dice import hard_dice
 from tests.compiled import kernels_of_users
 from tests.explainers import models
 from tests.explainers.test_misure_paper import SHAPE, blob, make_batch, run
+from tests.support import segmenter_of
 
 SMALL = Misure(num_iterations=30, max_dilations=6)
+STABLE = StableMisure(num_iterations=30, max_dilations=6, num_starts=2, share=0.0)
 LEVEL = 0.4
 
 
@@ -240,3 +244,43 @@ def test_the_levels_are_spread_by_the_r_sequence(rank):
     last = tuple(np.array(spread.shape) - 1)
     assert spread[last] == pytest.approx(np.dot(last, ratios) % 1, abs=1e-6)
     assert len(np.unique(spread)) == spread.size
+
+
+@pytest.mark.parametrize(
+    ("share", "fewest", "expected"),
+    [
+        (0, 1, [1.0, 0.6, 0.3, 0.7]),  # what any of them keeps
+        (0.5, 1, [0.9, 0.2, 0.0, 0.0]),  # what two of them do
+        (0.5, 2, [1.0, 0.6, 0.3, 0.7]),  # which is not enough
+        (0.5, 4, [1.0, 0.2, 0.0, 0.0]),  # nothing is: the smallest region
+    ],
+)
+def test_of_several_searches_is_kept_what_many_of_them_keep(share, fewest, expected):
+    """The model of this job finds the class in the first pixel, if enough are shown."""
+    segment = np.array([[True, False, False, False]])
+    target = SegmentTarget(class_index=1, region=np.ones((1, 4), bool), reference=segment)
+    job = Job(np.zeros((1, 4, 1)), target, np.zeros((1, 4), np.int32), jnp.int32(0))
+
+    def logits(mask):
+        return models.two_classes(jnp.where(segment & (jnp.sum(mask) >= fewest), 1.0, -1.0))
+
+    level = jnp.array([[[0.9, 0.6, 0.0, 0.0]], [[0.8, 0.1, 0.3, 0.7]], [[1.0, 0.2, 0.0, 0.0]]])
+    mask = (level > 0.5).astype(jnp.float32)
+    counts = {"iterations": jnp.array([5.0, 6.0, 7.0])}
+    each = Found(level, mask, jnp.array([True] * 3), counts, {}, {})
+    model = MaskedModel(logits, segmenter_of(models.bright_pixels).output)
+    found = StableMisure(num_starts=3, share=share).together(model, job, each)
+    np.testing.assert_allclose(found.attribution[0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(found.mask, np.array(found.attribution) > 0.5)
+    np.testing.assert_allclose(found.maps["confidence"][0], [1, 1 / 3, 0, 1 / 3], rtol=1e-6)
+    assert found.scores["iterations"] == 18
+    assert found.scores["confidence"] == pytest.approx(5 / 9 if expected[1] > 0.5 else 1)
+
+
+def test_other_starts_find_other_regions_and_together_they_are_sufficient():
+    found = run(models.blurred_brightness, blob(1), LEVEL, STABLE)
+    region, confidence = (np.asarray(found.maps[x]) for x in ("minimal_region", "confidence"))
+    assert found.scores["dice_minimal"] >= STABLE.tau
+    assert set(np.unique(confidence)) == {0, 0.5, 1}
+    np.testing.assert_array_equal(region, confidence > 0)
+    assert found.scores["confidence"] == pytest.approx(confidence[region].mean(), rel=1e-5)

@@ -156,7 +156,7 @@ def test_a_coarse_mask_is_smooth_and_covers_the_image_in_pixels():
     assert explained.attribution.shape == SHAPE
     target = target_of(problem_of(models.bright_pixels), blob(1))
     job = Job(blob(1), target, np.where(target.segment, 0, 99), jnp.int32(0))
-    assert coarse.start(job).mask.shape == (8, 10)
+    assert coarse.start(job, 0).mask.shape == (8, 10)
 
 
 def make_batch(count, predict=models.blurred_brightness, level=0.35):

@@ -129,7 +129,7 @@ def test_a_coarse_mask_has_three_axes(batch):
     coarse = dataclasses.replace(PAPER, mask_stride=4)
     target = jax.tree.map(lambda leaf: leaf[0], batch.targets)
     job = Job(batch.images[0], target, np.where(target.segment, 0, 99), jnp.int32(0))
-    state = coarse.start(job)
+    state = coarse.start(job, 0)
     assert state.mask.shape == (3, 5, 4)
     in_pixels = coarse.found(job, state).mask
     np.testing.assert_array_equal(in_pixels > 0, target.segment)

@@ -126,7 +126,12 @@ class MisureBase(Explainer):
         examples = (batch.images, batch.targets, batch.valid, batch.sizes)
         return shard_examples(part, mesh)((self, problem.variables), examples)
 
-    def start(self, job: Job) -> Any:
+    @property
+    def num_searches(self) -> int:
+        """One search a job."""
+        return 1
+
+    def start(self, job: Job, number: jax.Array) -> Any:
         """See `Stage2.start`."""
         raise NotImplementedError
 
@@ -141,6 +146,11 @@ class MisureBase(Explainer):
     def found(self, job: Job, state: Any) -> Found:
         """See `Stage2.found`."""
         raise NotImplementedError
+
+    def together(self, model: MaskedModel, job: Job, found: Found) -> Found:
+        """See `Stage2.together`; what the only search has found."""
+        del model, job
+        return jax.tree.map(lambda leaf: leaf[0], found)
 
     def measure(
         self, model: MaskedModel, job: Job, mask: jax.Array, logits: jax.Array

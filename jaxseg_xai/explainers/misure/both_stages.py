@@ -96,34 +96,38 @@ def explain_jobs(
 def _minimal_regions(
     search: Stage2, output: Any, view: View, jobs: Job, wanted: jax.Array, num_lanes: int
 ) -> tuple[Found, LaneUse]:
-    """Stage 2 of the wanted jobs, all seen through one view."""
+    """Stage 2 of the wanted jobs, all seen through one view; leaves [B, num_searches, ...]."""
+    count = search.num_searches
 
     def start(number: jax.Array) -> tuple[Job, Any, Any]:
-        job = jax.tree.map(lambda leaf: leaf[number], jobs)
-        return job, view.locate(job.sufficient, job.target.region), search.start(job)
+        job = jax.tree.map(lambda leaf: leaf[number // count], jobs)
+        location = view.locate(job.sufficient, job.target.region)
+        return job, location, search.start(job, number % count)
 
     def step(lane: tuple[Job, Any, Any]) -> tuple[Job, Any, Any]:
         job, location, state = lane
         model = MaskedModel(functools.partial(view.logits, location, job.image), output)
         return job, location, search.step(model, job, state)
 
-    return run_lanes(
+    found, use = run_lanes(
         start,
         step,
         lambda lane: search.is_done(lane[2]),
         lambda lane: search.found(lane[0], lane[2]),
-        wanted,
+        jnp.repeat(wanted, count),
         num_lanes=num_lanes,
     )
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), found), use
 
 
 def _measure(
     search: Stage2, output: Any, view: View, job: Job, trace: jax.Array, found: Found
 ) -> Parts:
     """Look once more at what the model makes of the mask, and measure."""
-    segment, mask, attribution = job.target.segment, found.mask, found.attribution
     location = view.locate(job.sufficient, job.target.region)
     model = MaskedModel(functools.partial(view.logits, location, job.image), output)
+    found = search.together(model, job, found)
+    segment, mask, attribution = job.target.segment, found.mask, found.attribution
     logits = model.logits(mask)
     area, explained = jnp.sum(segment, dtype=jnp.float32), jnp.any(segment)
     ring = job.sufficient & ~segment
@@ -149,6 +153,7 @@ def _measure(
             "sufficient_region": job.sufficient,
             "minimal_region": mask > 0.5,
             "masked_prediction": output.prediction(logits),
+            **found.maps,
         },
         traces={"dice": trace, **found.traces},
         # A huge weight overflows, and clipping would hide it in the mask. (Without a segment there

@@ -87,8 +87,9 @@ class MisurePaper(MisureBase):
     cut: float = setting(0.0, at_least=0, at_most=1)
     mask_stride: int = setting(1, static=True, at_least=1)
 
-    def start(self, job: Job) -> PaperState:
+    def start(self, job: Job, number: jax.Array) -> PaperState:
         """The mask that stage 2 starts from."""
+        del number
         mask = jnp.where(job.target.segment, 1.0, jnp.where(job.sufficient, 0.5, 0.0))
         if self.mask_stride > 1:
             shape = [-(-side // self.mask_stride) for side in mask.shape]
@@ -118,7 +119,7 @@ class MisurePaper(MisureBase):
         mask = jnp.where(mask >= self.cut, mask, 0.0)
         finite = jnp.all(jnp.isfinite(state.losses))
         scores = {"iterations": state.steps.astype(jnp.float32)}
-        return Found(mask, mask, finite, scores, {"loss": state.losses})
+        return Found(mask, mask, finite, scores, {"loss": state.losses}, {})
 
     def measure(
         self, model: MaskedModel, job: Job, mask: jax.Array, logits: jax.Array

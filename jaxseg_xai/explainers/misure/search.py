@@ -123,9 +123,12 @@ class Misure(MisureBase):
                 "(patience) no level could cross 0.5; make one of them larger"
             )
 
-    def start(self, job: Job) -> MisureState:
-        """All of M_SR, its pixels at levels of their own so that they do not all go at once."""
-        spread = _spread(job.layers.shape)
+    def start(self, job: Job, number: jax.Array) -> MisureState:
+        """All of M_SR, its pixels at levels of their own so that they do not all go at once.
+
+        Which of two neighbours goes first is arbitrary, and other in each of several starts.
+        """
+        spread = (_spread(job.layers.shape) + number / self.num_searches) % 1
         near = 1 - (job.layers - spread) / jnp.maximum(job.num_dilations, 1)
         ring = _RIM + (_NEXT - _RIM) * near
         inside = _INSIDE + (1 - _INSIDE) * spread
@@ -154,7 +157,7 @@ class Misure(MisureBase):
         size = jnp.maximum(jnp.sum(job.sufficient), 1)
 
         def objective(level: jax.Array) -> tuple[jax.Array, jax.Array]:
-            hard = _region(level).astype(jnp.float32)
+            hard = region_of(level).astype(jnp.float32)
             region = level + jax.lax.stop_gradient(hard - level)
             logits = model.logits(region)
             miss, _ = soft_misses(model.output, logits, job.target)
@@ -163,7 +166,7 @@ class Misure(MisureBase):
 
         (loss, dice), gradient = jax.value_and_grad(objective, has_aux=True)(state.level)
         gradient *= job.sufficient
-        area = jnp.sum(_region(state.level), dtype=jnp.float32)
+        area = jnp.sum(region_of(state.level), dtype=jnp.float32)
         enough = dice >= self.tau
         better = enough & (area <= state.best_area)
         best = jnp.where(better, state.level, state.best)
@@ -207,13 +210,14 @@ class Misure(MisureBase):
         """The smallest sufficient region."""
         return Found(
             attribution=state.best,
-            mask=_region(state.best).astype(jnp.float32),
+            mask=region_of(state.best).astype(jnp.float32),
             finite=state.finite,
             scores={
                 "iterations": state.steps.astype(jnp.float32),
                 "multiplier": state.multiplier,
             },
             traces={"dice_search": state.dice, "area_search": state.area},
+            maps={},
         )
 
     def measure(
@@ -225,7 +229,8 @@ class Misure(MisureBase):
         return {"loss_foreground": miss_c, "loss_background": miss_0}
 
 
-def _region(level: jax.Array) -> jax.Array:
+def region_of(level: jax.Array) -> jax.Array:
+    """The region of a level, bool."""
     return level > 0.5
 
 

@@ -63,6 +63,7 @@ class Found(NamedTuple):
       finite: bool [], whether every loss was.
       scores: name -> float32 [].
       traces: name -> float32 [num_iterations], NaN-padded.
+      maps: name -> [*S], beside those that all forms have.
     """
 
     attribution: jax.Array
@@ -70,6 +71,7 @@ class Found(NamedTuple):
     finite: jax.Array
     scores: dict[str, jax.Array]
     traces: dict[str, jax.Array]
+    maps: dict[str, jax.Array]
 
 
 class Stage2(Protocol):
@@ -90,8 +92,13 @@ class Stage2(Protocol):
         """Side of the structuring element."""
         ...
 
-    def start(self, job: Job) -> Any:
-        """The state before the first step."""
+    @property
+    def num_searches(self) -> int:
+        """Searches of every job."""
+        ...
+
+    def start(self, job: Job, number: jax.Array) -> Any:
+        """The state before the first step of the search of a number, from 0."""
         ...
 
     def step(self, model: MaskedModel, job: Job, state: Any) -> Any:
@@ -104,6 +111,10 @@ class Stage2(Protocol):
 
     def found(self, job: Job, state: Any) -> Found:
         """What is kept of a search that has ended."""
+        ...
+
+    def together(self, model: MaskedModel, job: Job, found: Found) -> Found:
+        """What is kept of all searches of a job, leaves [num_searches, ...]."""
         ...
 
     def measure(
