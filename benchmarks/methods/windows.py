@@ -1,7 +1,7 @@
 """The ATE of any architecture in windows, and with the whole model for every intervention."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -34,8 +34,7 @@ _SECONDS = 8.0
 class _WholeAte(Ate):
     """Every changed image goes through the whole model."""
 
-    def engine(self, rank: int) -> type[Engine]:
-        return WholeEngine
+    engine: ClassVar[type[Engine]] = WholeEngine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -70,8 +70,8 @@ def _cells(bundle: Bundle, found: Summary) -> tuple[str, ...]:
         _times(found.size),
         f"{found.flops / 1e9:.2f}",
         str(found.output_stride or ""),
-        "all" if found.receptive_field == found.size else _times(found.receptive_field or ()),
-        f"{found.saving:.1f}" if found.saving else "",
+        "all" if found.receptive_field == found.size else _times(found.receptive_field),
+        f"{found.saving:.1f}",
     )
 
 

@@ -16,6 +16,7 @@ class PlanConfig:
 
     Attributes:
       model: name of a bundled model (see `jaxseg-xai models`), or a folder with `model.json`.
+      depth: of the volume, where the model takes volumes.
       height: of the image in pixels.
       width: of the image in pixels.
       block_size: side of the blocks that are intervened on.
@@ -26,6 +27,7 @@ class PlanConfig:
     """
 
     model: str = "brain"
+    depth: int = setting(256, at_least=1)
     height: int = setting(256, at_least=1)
     width: int = setting(256, at_least=1)
     block_size: int = setting(8, at_least=1)
@@ -39,18 +41,19 @@ def plan_text(config: PlanConfig) -> str:
     check(config)
     bundle = load_model(config.model, pad=config.pad)
     spec = bundle.segmenter.input
-    height, width = (n + -n % spec.multiple_of for n in (config.height, config.width))
-    if spec.pad == "refuse" and (height, width) != (config.height, config.width):
+    size = (config.depth, config.height, config.width)[-spec.rank :]
+    taken = tuple(n + -n % spec.multiple_of for n in size)
+    if spec.pad == "refuse" and taken != size:
         raise ConfigError(
-            f"{config.height}x{config.width} is not a multiple of the model's stride "
+            f"{'x'.join(map(str, size))} is not a multiple of the model's stride "
             f"{spec.multiple_of}; set pad to edge, reflect or constant"
         )
     plan = make_plan(
         bundle.segmenter,
         bundle.variables,
-        (height, width, spec.channels),
-        block=(config.block_size, config.block_size),
-        region=(config.region_side, config.region_side),
+        (*taken, spec.channels),
+        block=(config.block_size,) * spec.rank,
+        region=(config.region_side,) * spec.rank,
         num_patches=config.num_patches,
     )
     return str(plan)

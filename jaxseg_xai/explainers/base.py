@@ -220,6 +220,19 @@ class Explainer:
         del shape
         return None
 
+    def window_share(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> float:
+        """FLOPs of one of the passes of `num_passes` over those of a whole one, in (0, 1].
+
+        1, as here, where none are computed in windows.
+
+        Args:
+          segmenter: the model.
+          variables: its weights, or their shapes.
+          shape: (*S, C) of the image.
+        """
+        del segmenter, variables, shape
+        return 1.0
+
     def check_model(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
         """Raise `JaxsegError` for settings that do not fit the model, before anything is computed.
 

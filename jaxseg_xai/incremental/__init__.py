@@ -1,10 +1,10 @@
 """Interventions for a fraction of a forward pass: only what can change and matters is computed.
 
-A model is traced to a flat list of equations (`trace`); a rule for each (`rules`) says which input
-pixels an output window reads; the planner finds, for every value, the window that a block can
-change and the one that the region can see (`planner`), and `evaluate` computes the smaller of the
-two over the activations of the unperturbed image. All sizes are fixed, only positions move: one
-compiled program serves every block, patch, region and image.
+A model of images or of volumes is traced to a flat list of equations (`trace`); a rule for each
+(`rules`) says which input pixels an output window reads; the planner finds, for every value, the
+window that a block can change and the one that the region can see (`planner`), and `evaluate`
+computes the smaller of the two over the activations of the unperturbed image. All sizes are fixed,
+only positions move: one compiled program serves every block, patch, region and image.
 
 Prior art: Krypton (Nakandala, Kumar and Papakonstantinou, SIGMOD 2019) re-evaluates what an
 occluding patch changes in image classifiers; here that is met from the other side by what a region
@@ -21,11 +21,10 @@ from jaxseg_xai.incremental.evaluate import (
     prepare,
 )
 from jaxseg_xai.incremental.plan import Plan
-from jaxseg_xai.incremental.planner import WINDOW_RANK, make_plan
+from jaxseg_xai.incremental.planner import make_plan
 from jaxseg_xai.incremental.table import PlanTable
 
 __all__ = [
-    "WINDOW_RANK",
     "CroppedPredict",
     "Place",
     "Placed",

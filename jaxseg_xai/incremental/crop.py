@@ -1,6 +1,7 @@
 """A model on images that are black but for one window: only what the window can change."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,16 +12,16 @@ from jax import lax
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Array, Predict
 from jaxseg_xai.incremental.evaluate import Place, Placed, Prepared, evaluate, prepare, put
-from jaxseg_xai.incremental.plan import AXES, Plan
+from jaxseg_xai.incremental.plan import Plan
 from jaxseg_xai.incremental.planner import make_plan
-from jaxseg_xai.incremental.positions import covering
+from jaxseg_xai.incremental.positions import check_rank, covering, sides_of
 
 
 class Spot(NamedTuple):
     """A position of the window, as near to a box as there is one.
 
     Attributes:
-      block: int32 [2], row and column of the position.
+      block: int32 [rank], the position along each axis.
       fits: bool [], whether the window there holds the box.
     """
 
@@ -38,17 +39,17 @@ class CroppedPredict:
 
     Attributes:
       plan: what is computed; `str(plan)` tells layer by layer, and what has no windows, and why.
-      step: (rows, columns) between positions of the window.
+      step: pixels along each axis between positions of the window.
       local: whether only the logits under the window come out.
     """
 
     plan: Plan
-    step: tuple[int, int]
+    step: tuple[int, ...]
     local: bool
 
     @property
-    def window(self) -> tuple[int, int]:
-        """(height, width) of the window."""
+    def window(self) -> tuple[int, ...]:
+        """Sides of the window."""
         return self.plan.block
 
     @property
@@ -63,8 +64,8 @@ class CroppedPredict:
 
     @property
     def share(self) -> float:
-        """`flops / dense_flops`: about 1 where the model mixes all positions, or has no FLOPs."""
-        return self.flops / self.dense_flops if self.dense_flops else 1.0
+        """`Plan.share` of the window's plan."""
+        return self.plan.share
 
     @property
     def derivatives(self) -> frozenset[str]:
@@ -85,35 +86,36 @@ class CroppedPredict:
         where the box ends at the border. An empty box fits anywhere.
 
         Args:
-          low: int [2], first row and column of the box.
-          high: int [2], one past its last.
+          low: int [rank], first pixel of the box along each axis.
+          high: int [rank], one past its last.
         """
         sizes = zip(self.plan.image_shape, self.window, self.step, low, high, strict=False)
-        rows, columns = (covering(*each) for each in sizes)
+        found = [covering(*each) for each in sizes]
         # The compiler would find the position anew wherever it is used.
-        block = lax.optimization_barrier(jnp.stack([rows.block, columns.block]))
-        return Spot(block, rows.fits & columns.fits)
+        block = lax.optimization_barrier(jnp.stack([along.block for along in found]))
+        return Spot(block, functools.reduce(jnp.logical_and, [along.fits for along in found]))
 
     def start(self, block: Array) -> jax.Array:
-        """First row and column of the window, int32 [2] in pixels."""
-        starts = (jnp.asarray(self.plan.block_starts[axis], jnp.int32) for axis in AXES)
+        """First pixel of the window along each axis, int32 [rank]."""
+        starts = (jnp.asarray(self.plan.block_starts[axis], jnp.int32) for axis in self.plan.axes)
         return jnp.stack([start[block[d]] for d, start in enumerate(starts)])
 
     def cut(self, image: Array, block: Array) -> jax.Array:
-        """The window [h, w, ...] of a map [H, W, ...]."""
-        row, column = self.start(block)
-        image = lax.dynamic_slice_in_dim(jnp.asarray(image), row, self.window[0], 0)
-        return lax.dynamic_slice_in_dim(image, column, self.window[1], 1)
+        """The window [*w, ...] of a map [*S, ...]."""
+        found, start = jnp.asarray(image), self.start(block)
+        for d, side in enumerate(self.window):
+            found = lax.dynamic_slice_in_dim(found, start[d], side, d)
+        return found
 
     def put(self, prepared: Prepared, block: Array) -> Placed:
         """What the model reads around the window at a position; make it once, before loops.
 
         Args:
           prepared: from `prepare`.
-          block: int32 [2], position of the window, from `spot`.
+          block: int32 [rank], position of the window, from `spot`.
         """
         block = jnp.asarray(block, jnp.int32)
-        corner = self.start(block) if self.local else jnp.zeros(2, jnp.int32)
+        corner = self.start(block) if self.local else jnp.zeros(len(self.window), jnp.int32)
         return put(self.plan, prepared, Place(block, corner))
 
     def logits(self, prepared: Prepared, placed: Placed, window: Array) -> jax.Array:
@@ -122,10 +124,10 @@ class CroppedPredict:
         Args:
           prepared: from `prepare`.
           placed: from `put`.
-          window: [h, w, C], its pixels.
+          window: [*w, C], its pixels.
 
         Returns:
-          float32 [H, W, K]; if `local`, only those under the window, [h, w, K].
+          float32 [*S, K]; if `local`, only those under the window, [*w, K].
         """
         return evaluate(self.plan, prepared, placed, jnp.asarray(window)[None])[0]
 
@@ -137,10 +139,10 @@ class CroppedPredict:
 def crop_predict(
     predict: Predict,
     variables: Any,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     *,
-    window: tuple[int, int],
-    step: tuple[int, int],
+    window: tuple[int, ...],
+    step: tuple[int, ...],
     local: bool = False,
     dtype: Any = np.float32,
 ) -> CroppedPredict:
@@ -149,21 +151,23 @@ def crop_predict(
     Args:
       predict: the model.
       variables: its weights, or their shapes.
-      image_shape: (H, W, C).
-      window: (height, width), no larger than the image.
-      step: (rows, columns) from one position of the window to the next; the last one ends at the
-        border. Sizes and steps that are multiples of the model's stride are fastest, for the
+      image_shape: (H, W, C), or (D, H, W, C) of volumes.
+      window: its sides, no larger than the image's.
+      step: pixels along each axis from one position of the window to the next; the last one ends at
+        the border. Sizes and steps that are multiples of the model's stride are fastest, for the
         windows of its layers then keep their distance.
       local: compute only the logits under the window: cheaper where others do not matter.
       dtype: of images.
 
     Raises:
-      ConfigError: a window or step that is less than 1, a window larger than the image, or a step
-        larger than the window.
+      ConfigError: a window or step that is less than 1, a window larger than the image, a step
+        larger than the window, or not a number for every axis.
       ModelError: the model cannot be traced for images of this shape.
     """
-    sizes = zip(("height", "width"), window, step, image_shape, strict=False)
-    for name, side, each, whole in sizes:
+    rank = len(image_shape) - 1
+    for name, given in (("window", window), ("step", step)):
+        check_rank(name, given, rank)
+    for name, side, each, whole in zip(sides_of(rank), window, step, image_shape, strict=False):
         if not 1 <= side <= whole:
             raise ConfigError(
                 f"the window's {name} is {side}; it must be between 1 and the image's {whole}"
@@ -179,7 +183,7 @@ def crop_predict(
         image_shape,
         block=window,
         block_step=step,
-        region=None if local else image_shape[:2],
+        region=None if local else image_shape[:-1],
         num_patches=1,
         dtype=dtype,
     )

@@ -26,7 +26,7 @@ class Prepared(NamedTuple):
     """What all interventions on one image share.
 
     Attributes:
-      logits: float32 [H, W, K] of the unperturbed image.
+      logits: float32 [*S, K] of the unperturbed image.
       sources: activations that frames are filled up from, with their borders.
       weights: operands made from the weights alone.
     """
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(plan: Plan, variables: Any, image: jax.Array) -> Prepared:
-    """Run the model on the image [H, W, C] and keep what interventions read."""
+    """Run the model on the image [*S, C] and keep what interventions read."""
     values = plan.base.run(variables, image[None])
     number = dict(zip(plan.program.numbers(), plan.base.numbers(), strict=True))
     sources = {
@@ -76,10 +76,10 @@ def intervene(plan: Plan, prepared: Prepared, place: Place, patches: jax.Array) 
       plan: from `make_plan`.
       prepared: from `prepare`, of the image.
       place: of the block and the region.
-      patches: [P, bh, bw, C], P interventions on the same block.
+      patches: [P, *b, C], P interventions on the same block of sides b.
 
     Returns:
-      [P, h, w, K] logits in the box, as if the model had run on every changed image.
+      [P, *r, K] logits in the box of sides r, as if the model had run on every changed image.
     """
     return evaluate(plan, prepared, put(plan, prepared, place), patches)
 
@@ -103,7 +103,7 @@ def evaluate(plan: Plan, prepared: Prepared, placed: Placed, patches: jax.Array)
         found = step.rule.apply(operands, reader.spans(step.window), spans)
         local.update(zip(step.equation.outputs, found, strict=True))
     found = reader.read(logits, local[logits], plan.windows[logits], last, next(around))
-    for d in (1, 2):
+    for d in range(1, len(plan.image_shape)):
         if not plan.follows_image(d):
             found = lax.dynamic_slice_in_dim(found, place.region[d - 1], plan.region[d - 1], d)
     return found

@@ -10,7 +10,8 @@ from jaxseg_xai.incremental.rules import Dims, Rule
 from jaxseg_xai.incremental.table import PlanTable, make_table
 from jaxseg_xai.program.trace import Equation, Program
 
-AXES = ("y", "x")
+#: Axes that have windows: those of an image [H, W, C], and of a volume [D, H, W, C].
+AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
 #: Share of a forward pass's FLOPs from which windows do not pay for what is moved around them.
 _WHOLE = 0.9
 
@@ -62,10 +63,10 @@ class Plan:
     Attributes:
       program: the model for `num_patches` images at once.
       base: the model for one image; the same equations.
-      image_shape: (H, W, C).
-      block: (height, width) of a block.
+      image_shape: (*S, C).
+      block: sides of a block.
       block_starts: axis -> int [positions], first pixels of the blocks.
-      region: (height, width) of the box whose logits come out.
+      region: sides of the box whose logits come out.
       region_starts: axis -> int [positions], first pixels of the box.
       region_follows: "region" if the box can be at any of them, "block" if it is where that is.
       anchored: whether windows keep their distance from the block where they can.
@@ -79,10 +80,10 @@ class Plan:
 
     program: Program
     base: Program
-    image_shape: tuple[int, int, int]
-    block: tuple[int, int]
+    image_shape: tuple[int, ...]
+    block: tuple[int, ...]
     block_starts: Mapping[str, np.ndarray]
-    region: tuple[int, int]
+    region: tuple[int, ...]
     region_starts: Mapping[str, np.ndarray]
     region_follows: str
     anchored: bool
@@ -93,6 +94,11 @@ class Plan:
     needs: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
     @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of S, in order."""
+        return AXES[len(self.image_shape) - 1]
+
+    @property
     def flops(self) -> int:
         """Of one intervention, convolutions and matrix products only."""
         return sum(step.flops for step in self.steps)
@@ -101,6 +107,11 @@ class Plan:
     def dense_flops(self) -> int:
         """Of one forward pass, convolutions and matrix products only."""
         return sum(step.dense_flops for step in self.steps)
+
+    @property
+    def share(self) -> float:
+        """`flops / dense_flops`: about 1 where the model mixes all positions, or has no FLOPs."""
+        return self.flops / self.dense_flops if self.dense_flops else 1.0
 
     @property
     def num_patches(self) -> int:
@@ -152,12 +163,13 @@ class Plan:
 
     def follows_image(self, d: int) -> bool:
         """Whether dimension d of the logits has windows of the image's axis in that place."""
-        return d in (1, 2) and self.dims[self.program.logits][d] == AXES[d - 1]
+        axis = self.dims[self.program.logits][d]
+        return axis is not None and axis == (None, *self.axes, None)[d]
 
     @property
     def block_windows(self) -> Windows:
         """Where patches go; the last may end past the border."""
-        sides = zip(AXES, self.block, strict=True)
+        sides = zip(self.axes, self.block, strict=True)
         return {axis: Window("block", self.block_starts[axis], side) for axis, side in sides}
 
     def table(self) -> PlanTable:

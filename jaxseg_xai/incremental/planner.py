@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg_xai.core.errors import ModelError
 from jaxseg_xai.core.types import Predict
 from jaxseg_xai.incremental import intervals
 from jaxseg_xai.incremental.anchors import Anchors
@@ -19,19 +18,17 @@ from jaxseg_xai.program.trace import Atom, Equation, Program, trace
 
 #: Share of an axis from which all of it is read for pixels that are far apart.
 _MOSTLY = 0.75
-#: Axes of the images that have windows; whoever plans asks, and computes others whole.
-WINDOW_RANK = 2
 
 
 def make_plan(
     predict: Predict,
     variables: Any,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     *,
-    block: tuple[int, int],
-    region: tuple[int, int] | None,
+    block: tuple[int, ...],
+    region: tuple[int, ...] | None,
     num_patches: int,
-    block_step: tuple[int, int] | None = None,
+    block_step: tuple[int, ...] | None = None,
     dtype: Any = np.float32,
 ) -> Plan:
     """Plan interventions on the blocks of an image, seen through a box.
@@ -44,27 +41,25 @@ def make_plan(
     Args:
       predict: the model.
       variables: its weights, or their shapes.
-      image_shape: (H, W, C).
-      block: (height, width) of the blocks.
-      region: (height, width) of the box in the output that matters, at any position; None: what
-        lies under the block (which needs a `block_step`).
+      image_shape: (H, W, C), or (D, H, W, C) of volumes.
+      block: sides of the blocks, one for every axis of space.
+      region: sides of the box in the output that matters, at any position; None: what lies under
+        the block (which needs a `block_step`).
       num_patches: interventions on one block that are evaluated at once.
-      block_step: (rows, columns) from one block to the next, at most the block's size; the last
-        blocks end at the border. Default: a grid of blocks side by side, the last ones cut off.
+      block_step: pixels along each axis from one block to the next, at most the block's size; the
+        last blocks end at the border. Default: a grid of blocks side by side, the last ones cut
+        off.
       dtype: of images.
 
     Raises:
-      ConfigError: a size that is less than 1 or more than the image's; a step that is less than 1
-        or more than the block's.
-      ModelError: the images are not two-dimensional; the model cannot be traced for images of this
-        shape, or its output is no logits [B, H, W, K] that depend on them.
+      ConfigError: neither an image nor a volume; a size that is less than 1 or more than the
+        image's, or a step that is less than 1 or more than the block's, or not one for every axis.
+      ModelError: the model cannot be traced for images of this shape, or its output is no logits
+        [B, *S, K] that depend on them.
     """
-    if len(image_shape) != WINDOW_RANK + 1:
-        raise ModelError(
-            f"images {image_shape}: windows are two-dimensional; volumes are computed whole"
-        )
     check_sizes(image_shape, block, region or block, num_patches)
     check_step(block, block_step, region)
+    axes = AXES[len(block)]
 
     def traced(count: int, whole: bool = False) -> Program:
         return trace(predict, variables, (count, *image_shape), dtype, whole=whole)
@@ -79,10 +74,10 @@ def make_plan(
     if any(_structure(other) != _structure(base) for other in (program, several)):
         why = "the model computes something else for one image than for several"
         program, base, several = (traced(count, whole=True) for count in (num_patches, 1, 2))
-    steps = block_step or (None, None)
+    steps = block_step or (None,) * len(axes)
     blocks = {
         axis: block_starts(n, side, step)
-        for axis, n, side, step in zip(AXES, image_shape, block, steps, strict=False)
+        for axis, n, side, step in zip(axes, image_shape, block, steps, strict=False)
     }
     return _Planner(program, base, several, image_shape, block, blocks, region, why).plan()
 
@@ -100,10 +95,10 @@ class _Planner:
         program: Program,
         base: Program,
         several: Program,
-        image_shape: tuple[int, int, int],
-        block: tuple[int, int],
+        image_shape: tuple[int, ...],
+        block: tuple[int, ...],
         blocks: Mapping[str, np.ndarray],
-        region: tuple[int, int] | None,
+        region: tuple[int, ...] | None,
         why_whole: str,
     ) -> None:
         self.program, self.base, self.image_shape = program, base, image_shape
@@ -115,18 +110,19 @@ class _Planner:
             )
             if _merges_batch(base.shapes[one].shape, several.shapes[more].shape)
         }
-        sizes = list(zip(AXES, image_shape, block, self.region, strict=False))
+        self.axes = tuple(blocks)
+        sizes = list(zip(self.axes, image_shape, block, self.region, strict=False))
         self.blocks, self.follows = blocks, "region" if region else "block"
         everywhere = {a: np.arange(n - side + 1) for a, n, _, side in sizes}
         self.regions = everywhere if region else blocks
-        self.dims: dict[int, Dims] = {program.image: (None, "y", "x", None)}
+        self.dims: dict[int, Dims] = {program.image: (None, *self.axes, None)}
         self.dirty: dict[int, dict[str, Intervals]] = {program.image: {}}
         for axis, n, side, _ in sizes:
             start = self.blocks[axis]
             self.dirty[program.image][axis] = Intervals(start, np.minimum(start + side, n))
         self.anchors: Anchors | None = None
         # Then all windows follow the block.
-        if region is None or tuple(region) == tuple(image_shape[:2]):
+        if region is None or tuple(region) == tuple(image_shape[:-1]):
             self.anchors = Anchors(program.image, self.blocks)
         self.needed: dict[int, dict[str, Intervals]] = {}
         self.rules: list[tuple[Equation, Rule]] = []
@@ -152,7 +148,7 @@ class _Planner:
             dims=self.dims,
             windows=windows,
             steps=tuple(self._step(*entry, windows) for entry in self.rules),
-            reaches={axis: self._reaches(axis) for axis in AXES},
+            reaches={axis: self._reaches(axis) for axis in self.axes},
             needs={
                 axis: (needed.lo, needed.hi)
                 for axis, needed in self.needed.get(self.program.image, {}).items()
@@ -175,14 +171,14 @@ class _Planner:
         operands = tuple(self._operand(atom) for atom in equation.inputs)
         shapes = [self.program.shapes[out].shape for out in equation.outputs]
         if self.why_whole:
-            return dense(equation, operands, shapes, self.why_whole)
+            return dense(equation, operands, shapes, self.axes, self.why_whole)
         if not self.merged.intersection(equation.outputs):
-            return rule_of(equation, operands, shapes)
+            return rule_of(equation, operands, shapes, self.axes)
         # Cached activations have a batch of one, which must be a dimension of its own.
         why = (
             ["it merges the batch with other dimensions"] if any(o.axes() for o in operands) else []
         )
-        rule = dense(equation, operands, shapes, *why)
+        rule = dense(equation, operands, shapes, self.axes, *why)
         return Rule(**{**vars(rule), "dims": tuple((None,) * len(shape) for shape in shapes)})
 
     def _forward(self, equation: Equation) -> None:
@@ -216,7 +212,7 @@ class _Planner:
         for d, axis in enumerate(self.dims[logits]):
             if axis is None:
                 continue
-            if d in (1, 2) and AXES[d - 1] == axis:
+            if axis == (None, *self.axes, None)[d]:
                 start = self.regions[axis]
                 self.needed[logits][axis] = Intervals(start, start + self.region[d - 1])
             else:  # another axis of the logits: all of it, and the box is cut out at the end

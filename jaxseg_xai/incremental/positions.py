@@ -1,5 +1,6 @@
 """Where blocks may be: sizes, first pixels, and which block covers an interval."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -50,35 +51,60 @@ def covering(size: int, side: int, step: int, lo: Array, hi: Array) -> Covering:
 
 
 def check_sizes(
-    image_shape: tuple[int, ...], block: tuple[int, int], region: tuple[int, int], num_patches: int
+    image_shape: tuple[int, ...], block: tuple[int, ...], region: tuple[int, ...], num_patches: int
 ) -> None:
     """Raise `ConfigError` for sizes that no plan can have."""
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ConfigError(f"image_shape is {image_shape}; it must be (height, width, channels)")
+    shape = image_shape[:-1]
+    if len(shape) not in (2, 3) or min(image_shape) < 1:
+        raise ConfigError(
+            f"image_shape is {image_shape}; it must be (height, width, channels), or (depth, "
+            "height, width, channels) of volumes"
+        )
     if num_patches < 1:
         raise ConfigError(f"num_patches is {num_patches}; it must be at least 1")
-    height, width = image_shape[:2]
     for name, size in (("block", block), ("region", region)):
+        check_rank(name, size, len(shape))
         if min(size) < 1:
-            raise ConfigError(f"the {name} is {size[0]}x{size[1]}; its sides must be at least 1")
-        if size[0] > height or size[1] > width:
+            raise ConfigError(f"the {name} is {times(size)}; its sides must be at least 1")
+        if any(side > n for side, n in zip(size, shape, strict=True)):
             raise ConfigError(
-                f"the {name} of {size[0]}x{size[1]} pixels is larger than the image of "
-                f"{height}x{width}; make it smaller, or the image larger"
+                f"the {name} of {times(size)} pixels is larger than the image of {times(shape)}; "
+                "make it smaller, or the image larger"
             )
 
 
+def check_rank(name: str, sizes: tuple[int, ...], rank: int) -> None:
+    """Raise `ConfigError` where there is not one number for every axis."""
+    if len(sizes) != rank:
+        raise ConfigError(
+            f"the {name} is {sizes}; the image has {rank} axes, give it a number for each"
+        )
+
+
 def check_step(
-    block: tuple[int, int], step: tuple[int, int] | None, region: tuple[int, int] | None
+    block: tuple[int, ...], step: tuple[int, ...] | None, region: tuple[int, ...] | None
 ) -> None:
     """Raise `ConfigError` for steps that leave gaps, or cut off a block that is the region."""
     if step is None and region is None:
         raise ConfigError(
             "with the block as the region, give a block_step: no block is cut off then"
         )
-    for name, side, each in zip(("height", "width"), block, step or (), strict=False):
+    if step is None:
+        return
+    check_rank("block_step", step, len(block))
+    for name, side, each in zip(sides_of(len(block)), block, step, strict=True):
         if not 1 <= each <= side:
             raise ConfigError(
                 f"block_step is {each} along the {name}; it must be between 1 and the block's "
                 f"{side} pixels"
             )
+
+
+def sides_of(rank: int) -> tuple[str, ...]:
+    """What a person calls the sides of an image, or of a volume."""
+    return ("depth", "height", "width")[-rank:]
+
+
+def times(sizes: Sequence[int]) -> str:
+    """Sizes for people: 16x16."""
+    return "x".join(map(str, sizes))

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxseg_xai.core.types import Array
-from jaxseg_xai.incremental.plan import AXES, Plan, Window, Windows
+from jaxseg_xai.incremental.plan import Plan, Window, Windows
 from jaxseg_xai.incremental.reads import (
     Read,
     covers,
@@ -33,8 +33,8 @@ class Place(NamedTuple):
     """Where an intervention is.
 
     Attributes:
-      block: int32 [2], row and column of the block among the positions that blocks have.
-      region: int32 [2], first row and column of the box in pixels.
+      block: int32 [rank], position of the block along each axis among those that blocks have.
+      region: int32 [rank], first pixel of the box along each axis.
     """
 
     block: jax.Array
@@ -52,7 +52,7 @@ class Reader:
     def __init__(self, plan: Plan, place: Place) -> None:
         self.plan = plan
         self.position = {
-            of: {axis: position[d] for d, axis in enumerate(AXES)}
+            of: {axis: position[d] for d, axis in enumerate(plan.axes)}
             for of, position in (("block", place.block), ("region", place.region))
         }
         # Programs have thousands of windows, but they begin at few different places.

@@ -1,5 +1,6 @@
 """What the steps of a plan read of each other's windows, and of the unperturbed image."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -88,6 +89,19 @@ def margins_of(plan: Plan) -> Mapping[tuple[int, float], dict[str, tuple[int, in
                 max(hi, int(start.max()) + extent - size),
             )
     return found
+
+
+def kept_bytes(plan: Plan) -> int:
+    """Of the activations of the unperturbed image that are kept, with their borders."""
+    total = 0
+    for (value, _), margins in margins_of(plan).items():
+        shape = plan.program.shapes[value]
+        sizes = [
+            n + sum(margins.get(axis or "", ()))
+            for axis, n in zip(plan.dims[value], shape.shape, strict=True)
+        ]
+        total += math.prod(sizes) * shape.dtype.itemsize // plan.num_patches
+    return total
 
 
 def filler_of(outside: float, dtype: Any) -> jax.Array:

@@ -5,6 +5,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from jaxseg_xai.incremental.positions import times
 from jaxseg_xai.program.costs import uncounted_in
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class PlanRow:
     Attributes:
       layer: path of its weights; empty where it has none.
       operation: what it does.
-      size: (height, width) of its whole output; None where it has no image axes left.
-      window: (height, width) of what is computed of it.
+      size: sides of its whole output; None where it has no image axes left.
+      window: sides of what is computed of it.
       follows: what each side of the window follows: "block", "region", or "all" of the output.
       dense_flops: of a forward pass.
       flops: of an intervention.
@@ -102,11 +103,11 @@ def make_table(plan: "Plan") -> PlanTable:
     uncounted: collections.Counter[str] = collections.Counter()
     for step in plan.steps:
         uncounted.update(uncounted_in(step.equation.primitive.name, step.equation.params))
-    height, width, channels = plan.image_shape
+    image, block, region = map(times, (plan.image_shape, plan.block, plan.region))
     return PlanTable(
         title=(
-            f"Image {height}x{width}x{channels}, blocks {plan.block[0]}x{plan.block[1]}, region "
-            f"{plan.region[0]}x{plan.region[1]}, {plan.num_patches} interventions at a time"
+            f"Image {image}, blocks {block}, region {region}, "
+            f"{plan.num_patches} interventions at a time"
         ),
         rows=tuple(row for row in (_row(plan, step) for step in plan.steps) if row),
         dense_flops=plan.dense_flops,
@@ -123,7 +124,7 @@ def _row(plan: "Plan", step: "Step") -> PlanRow | None:
     out = step.equation.outputs[0]
     sizes = zip(plan.dims[out], plan.program.shapes[out].shape, strict=True)
     whole = {axis: size for axis, size in sizes if axis}
-    windows = {axis: step.window[axis] for axis in sorted(whole, reverse=True)}  # y, x
+    windows = {axis: step.window[axis] for axis in sorted(whole, reverse=True)}  # z, y, x
     name = str(step.equation.primitive.name)
     return PlanRow(
         layer=step.equation.name.removesuffix("/kernel").removesuffix("/weight"),
@@ -153,7 +154,7 @@ def _note(plan: "Plan", step: "Step") -> str:
     )
 
 
-_WORDS = {"x": "columns", "y": "rows"}
+_WORDS = {"x": "columns", "y": "rows", "z": "slices"}
 
 
 def _cells(row: PlanRow) -> tuple[str, ...]:
@@ -162,8 +163,8 @@ def _cells(row: PlanRow) -> tuple[str, ...]:
     return (
         row.layer or "-",
         row.operation,
-        "x".join(map(str, row.size or ())) or "-",
-        "x".join(map(str, row.window or ())) or "-",
+        times(row.size or ()) or "-",
+        times(row.window or ()) or "-",
         ", ".join(follows) or "all",
         _mega(row.flops) if row.dense_flops else "",
         _mega(row.dense_flops) if row.dense_flops else "",

@@ -10,7 +10,6 @@ from flax import nnx
 
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.incremental.plan import Plan
-from jaxseg_xai.incremental.planner import WINDOW_RANK
 from jaxseg_xai.models.bundle import Bundle, ModelCard, bundle_of
 from jaxseg_xai.models.registry import MODELS
 from jaxseg_xai.program.costs import flops_of
@@ -28,18 +27,17 @@ class Summary:
       flops: of a forward pass of one image; convolutions and matrix products, two a product.
       output_stride: pixels of the image per pixel of the layer that class activation maps look at,
         along the first axis; None where the model names none.
-      receptive_field: (rows, columns) of pixels that can change the logits of the central pixel;
-        None of a volume.
+      receptive_field: how many pixels along each axis can change the logits of the central pixel.
       saving: FLOPs of a forward pass over those of an intervention on one block that is computed in
-        windows, as `jaxseg-xai plan` lists them; None of a volume, which is computed whole.
+        windows, as `jaxseg-xai plan` lists them.
     """
 
     num_parameters: int
     size: tuple[int, ...]
     flops: int
     output_stride: int | None
-    receptive_field: tuple[int, ...] | None
-    saving: float | None
+    receptive_field: tuple[int, ...]
+    saving: float
 
 
 def untrained(name: str) -> Bundle:
@@ -70,14 +68,13 @@ def summarise(bundle: Bundle, side: int, *, block_size: int, region_side: int) -
     segmenter, spec = bundle.segmenter, bundle.segmenter.input
     size = spec.fixed_size or (side + -side % spec.multiple_of,) * spec.rank
     program = trace(segmenter, bundle.variables, (1, *size, spec.channels), np.float32)
-    planned = spec.rank == WINDOW_RANK
     return Summary(
         num_parameters=num_parameters(bundle.variables),
         size=size,
         flops=_flops(program),
         output_stride=_stride(program, segmenter.sites.cam_layer),
-        receptive_field=_receptive_field(_plan(bundle, size, 1, 1)) if planned else None,
-        saving=_plan(bundle, size, block_size, region_side).table().ratio if planned else None,
+        receptive_field=_receptive_field(_plan(bundle, size, 1, 1)),
+        saving=_plan(bundle, size, block_size, region_side).table().ratio,
     )
 
 
@@ -88,13 +85,12 @@ def num_parameters(variables: Any) -> int:
 
 
 def _plan(bundle: Bundle, size: tuple[int, ...], block_side: int, region_side: int) -> Plan:
-    height, width = size
     return make_plan(
         bundle.segmenter,
         bundle.variables,
-        (height, width, bundle.segmenter.input.channels),
-        block=(block_side, block_side),
-        region=(region_side, region_side),
+        (*size, bundle.segmenter.input.channels),
+        block=(block_side,) * len(size),
+        region=(region_side,) * len(size),
         num_patches=1,
     )
 

@@ -9,8 +9,11 @@ from jax import lax
 from jaxseg_xai.core.types import Array
 from jaxseg_xai.ops.layers import conv_general_dilated
 
-#: [B, H, W, C] with [h, w, C, O], as `lax` writes it.
-_NUMBERS = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+#: [B, *S, C] with [*k, C, O], as `lax` writes it, of images and of volumes.
+_NUMBERS = (
+    ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)),
+    ((0, 4, 1, 2, 3), (4, 3, 0, 1, 2), (0, 4, 1, 2, 3)),
+)
 
 
 def convolve(
@@ -44,6 +47,6 @@ def convolve(
 
 
 def _is_ours(params: Mapping[str, Any]) -> bool:
-    """Whether the library's form may take it: images, in the order of axes that it knows."""
+    """Whether the library's form may take it: axes in the order that it knows."""
     numbers = tuple(params["dimension_numbers"])
-    return numbers == _NUMBERS and params["batch_group_count"] == 1
+    return numbers in _NUMBERS and params["batch_group_count"] == 1

@@ -16,6 +16,9 @@ from jaxseg_xai.sweeps.items import Item
 from jaxseg_xai.sweeps.targets import Reference, make_target
 from jaxseg_xai.sweeps.work import Work
 
+#: Sides of boxes around regions of volumes; each makes a program of its own.
+_BOX_SIDES = tuple(side << k for k in range(8) for side in (8, 12))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -120,3 +123,15 @@ def on_tile(work: Work, asked: Asked, grid: Grid, block_side: int) -> Asked:
     )
     item = Item(position=asked.item.position, sample=sample, image=image, grid=tile)
     return Asked(row=asked.row, item=item, target=target)
+
+
+def box_side(region: np.ndarray) -> int | None:
+    """Side of a cube that holds a region of a volume bool [D, H, W]: 8, 12, 16, 24, 32, ...
+
+    None of the region of an image: compiling another program takes longer than it would save
+    there, and where the cube would be as large as the volume.
+    """
+    if region.ndim != 3 or not region.any():
+        return None
+    longest = int(np.ptp(np.argwhere(region), axis=0).max()) + 1
+    return next((side for side in _BOX_SIDES if longest <= side < max(region.shape)), None)

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
@@ -17,6 +18,8 @@ from jaxseg_xai.sweeps.work import Work
 
 #: So few passes are made without asking: one would have to take minutes.
 _FEW = 1000
+#: Speed of windows, in FLOPs a second, over that of whole passes, at least.
+_SPEED_OF_WINDOWS = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,20 +28,24 @@ class Cost:
 
     Attributes:
       passes: forward passes at most, of all its explanations; a gradient counts as three.
-      seconds: of one pass, all devices at work.
+      seconds: of one whole pass, all devices at work.
+      share: of the FLOPs of a whole pass that are computed, in windows; 1 of whole passes.
     """
 
     passes: int
     seconds: float
+    share: float
 
     @property
     def hours(self) -> float:
         """Of all passes."""
-        return self.passes * self.seconds / 3600
+        share = min(1.0, self.share / _SPEED_OF_WINDOWS)
+        return self.passes * self.seconds * share / 3600
 
     def __str__(self) -> str:
         passes = f"at most {self.passes:,} forward passes of {self.seconds:.2g} s"
-        return f"{passes}, {self.hours:.3g} hours"
+        windows = f", of each {self.share:.2g} of the work in windows" if self.share < 1 else ""
+        return f"{passes}{windows}, {self.hours:.3g} hours"
 
 
 def passes_of(work: Work) -> dict[str, int]:
@@ -55,8 +62,15 @@ def cost_of(work: Work, passes: Mapping[str, int]) -> dict[str, Cost]:
     """Label -> what it costs; the model is run once for that."""
     if not passes:
         return {}
-    seconds = _seconds_of_a_pass(work)
-    return {label: Cost(passes=number, seconds=seconds) for label, number in passes.items()}
+    seconds, shape = _seconds_of_a_pass(work), work.image_shape or ()
+    model = (work.bundle.segmenter, work.bundle.variables)
+    explainers = {job.label: work.explainer_of(job) for job in work.jobs}
+    with jax.enable_x64(False):
+        shares = {label: explainers[label].window_share(*model, shape) for label in passes}
+    return {
+        label: Cost(passes=number, seconds=seconds, share=shares[label])
+        for label, number in passes.items()
+    }
 
 
 def check_hours(work: Work, max_hours: float) -> None:
@@ -76,8 +90,8 @@ def check_hours(work: Work, max_hours: float) -> None:
         label, most = max(costs.items(), key=lambda pair: pair[1].hours)
         raise ConfigError(
             f"the sweep would take {hours:.3g} hours, more than max_hours = {max_hours:g} "
-            f"({label}: {most}); choose a larger block_size, perturbation mean, fewer "
-            "interventions or images (data.limit), or raise max_hours"
+            f"({label}: {most}); choose a smaller region (roi.side), a larger block_size, "
+            "perturbation mean, fewer interventions or images (data.limit), or raise max_hours"
         )
 
 

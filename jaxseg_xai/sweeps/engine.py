@@ -22,12 +22,16 @@ from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import image_id, make_key
 from jaxseg_xai.store import Store, StoredImage
-from jaxseg_xai.sweeps.asked import Asked, ask, reference_in
+from jaxseg_xai.sweeps.asked import Asked, ask, box_side, reference_in
 from jaxseg_xai.sweeps.items import Item, read_ahead
 from jaxseg_xai.sweeps.predictor import Predictor
 from jaxseg_xai.sweeps.results import back, nothing_found
 from jaxseg_xai.sweeps.tiles import Tile
 from jaxseg_xai.sweeps.work import Work
+
+#: What the examples of a batch have in common: label, shape of the image, and side of a box around
+#: the region where one is known.
+_Key = tuple[str, tuple[int, ...], int | None]
 
 #: Explanations that may wait for others of their size, in batches.
 _MAX_WAITING = 8
@@ -90,7 +94,8 @@ class Engine:
         self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
         self._jobs = {job.label: job for job in work.jobs}
         self._without_labels: list[str] = []
-        self._queues: dict[tuple[str, tuple[int, ...]], list[Asked]] = defaultdict(list)
+        self._queues: dict[_Key, list[Asked]] = defaultdict(list)
+        self._shares: dict[_Key, float] = {}  # of a whole pass, in boxes
         self._kept = time.perf_counter()
         labels = list(self._jobs)
         self._times = Times(
@@ -205,7 +210,8 @@ class Engine:
                     nothing = nothing_found(class_index, prediction, size, status, pixels=pixels)
                     self._write(label, row, item, *nothing)
                     continue
-                key = (label, asked.item.image.shape)
+                shape = asked.item.image.shape
+                key = (label, shape, self._box_side(label, shape, asked.target))
                 self._queues[key].append(asked)
                 if len(self._queues[key]) == self._size:
                     self._compute(key)
@@ -213,10 +219,24 @@ class Engine:
         while sum(map(len, self._queues.values())) > _MAX_WAITING * self._size:
             self._compute(max(self._queues, key=lambda key: len(self._queues[key])))
 
-    def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
+    def _box_side(self, label: str, shape: tuple[int, ...], target: SegmentTarget) -> int | None:
+        """Side of a box around the region, where it makes a pass cheaper; None where not."""
+        explainer, side = self._explainers[label], box_side(np.asarray(target.region))
+        if side is None or explainer.in_box(side) is explainer:
+            return None
+        key = (label, shape, side)
+        if key not in self._shares:
+            with jax.enable_x64(False):
+                share = explainer.in_box(side).window_share(self._segmenter, self._variables, shape)
+            self._shares[key] = share
+        return side if self._shares[key] < 1 else None
+
+    def _compute(self, key: _Key) -> None:
         """Explain what is queued, filled up to the one batch size there is."""
-        waiting, (label, shape) = self._queues.pop(key), key
+        waiting, (label, shape, side) = self._queues.pop(key), key
         explainer, problem = self._explainers[label], self._problems[label]
+        if side is not None:
+            explainer = explainer.in_box(side)
         others: list[np.ndarray] = []
         if "others" in explainer.needs:
             waiting, others = self._with_others(label, waiting)

@@ -13,7 +13,6 @@ from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.incremental import make_plan
-from jaxseg_xai.incremental.planner import WINDOW_RANK
 from jaxseg_xai.models.sliding import SlidingWindow
 
 #: Pixels of the largest images that go through a model whole, where a sweep does not say.
@@ -174,16 +173,13 @@ def largest_tile(spec: InputSpec, max_pixels: int) -> tuple[int, ...]:
 
 def _margin(segmenter: Segmenter, variables: Any, size: tuple[int, ...]) -> tuple[int, ...] | None:
     """`Tiling.margin`; None also where a quarter of the tile would not be left between margins."""
-    if len(size) != WINDOW_RANK:
-        return None
-    height, width = size
     with jax.enable_x64(False):
         plan = make_plan(
             segmenter,
             variables,
-            (height, width, segmenter.input.channels),
-            block=(1, 1),
-            region=(1, 1),
+            (*size, segmenter.input.channels),
+            block=(1,) * len(size),
+            region=(1,) * len(size),
             num_patches=1,
         )
     found = []

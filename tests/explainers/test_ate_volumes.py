@@ -1,4 +1,4 @@
-"""The ATE and its gradient form on volumes, which are computed whole."""
+"""The ATE and its gradient form on volumes, and windows against the whole model."""
 
 import dataclasses
 
@@ -16,6 +16,8 @@ from jaxseg_xai.explainers.ate.engine import Work
 from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.explainers.ate.whole import WholeEngine
 from jaxseg_xai.explainers.ate.windowed import WindowedEngine
+from jaxseg_xai.explainers.perturbation.occlusion import Occlusion
+from jaxseg_xai.explainers.perturbation.rise import Rise
 from jaxseg_xai.outcomes import get_outcome
 from tests.explainers import models
 from tests.explainers.ate_inputs import (
@@ -94,10 +96,20 @@ def test_regions_boxes_and_rounds():
     np.testing.assert_allclose(near.attribution[:, 1], wanted.attribution[:, 1], atol=1e-4)
 
 
-def test_the_whole_engine_agrees_with_the_windows(monkeypatch):
-    problem = make_problem(models.blurred_brightness)
-    batch = make_batch(np.stack([image(0), image(1)]))
-    windowed = run(problem, batch)
+@pytest.mark.parametrize(
+    ("problem", "batch", "explainer"),
+    [
+        (
+            make_problem(models.blurred_brightness),
+            make_batch(np.stack([image(0), image(1)])),
+            SMALL,
+        ),
+        (PROBLEM, volume_batch(), EXPLAINER),
+    ],
+    ids=["images", "volumes"],
+)
+def test_the_whole_engine_agrees_with_the_windows(monkeypatch, problem, batch, explainer):
+    windowed = run(problem, batch, explainer)
     built = []
 
     def build(*arguments):
@@ -106,9 +118,20 @@ def test_the_whole_engine_agrees_with_the_windows(monkeypatch):
 
     monkeypatch.setattr(WindowedEngine, "build", build)
     # Another setting, so that the program is not the one of the windows.
-    whole = run(problem, batch, dataclasses.replace(SMALL, batch_size=4))
+    whole = run(problem, batch, dataclasses.replace(explainer, batch_size=4))
     assert built
     chex.assert_trees_all_close(whole, windowed, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "explainer", [Occlusion(block_size=4), Rise(num_masks=6, outcome="soft_dice")]
+)
+def test_parts_of_volumes_that_are_hidden(explainer):
+    batch = volume_batch()
+    near, whole = (run(PROBLEM, batch, e) for e in (explainer.in_box(4), explainer))
+    assert near.status.tolist() == [Status.OK, Status.OK]
+    assert np.ptp(whole.attribution) > 0.1
+    chex.assert_trees_all_close(near, whole, atol=1e-3)
 
 
 def whole_mean(variables, images):

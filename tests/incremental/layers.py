@@ -1,4 +1,4 @@
-"""Layers to build random networks from: each takes [B, H, W, C] and keeps C."""
+"""Layers to build random networks from: each takes [B, *S, C] and keeps C."""
 
 import jax
 import jax.numpy as jnp
@@ -17,24 +17,28 @@ from jaxseg_xai.ops.layers import (
 )
 
 C = 4
+NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 
 def kernel(rng, *shape):
     return (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32)
 
 
-def conv(size=(3, 3), *, padding="SAME", groups=1, layout="NHWC", **options):
+def conv(size=(3, 3), *, padding="SAME", groups=1, layout=None, **options):
+    ones, (usual, filters, _) = (1,) * len(size), NUMBERS[len(size)]
+    layout = layout or usual
+
     def make(rng):
-        numbers = (layout, "HWIO", layout)
+        numbers = (layout, filters, layout)
 
         def apply(w, x):
             return lax.conv_general_dilated(
                 x,
                 w,
-                options.get("strides", (1, 1)),
+                options.get("strides", ones),
                 padding,
-                lhs_dilation=options.get("spread", (1, 1)),
-                rhs_dilation=options.get("dilation", (1, 1)),
+                lhs_dilation=options.get("spread", ones),
+                rhs_dilation=options.get("dilation", ones),
                 feature_group_count=groups,
                 dimension_numbers=numbers,
             )
@@ -65,8 +69,8 @@ def pool(kind, window, strides, padding, **options):
 
 def resize(factor, method, **options):
     def apply(x):
-        b, h, w, c = x.shape
-        return jax.image.resize(x, (b, round(h * factor), round(w * factor), c), method, **options)
+        size = [round(n * factor) for n in x.shape[1:-1]]
+        return jax.image.resize(x, (len(x), *size, x.shape[-1]), method, **options)
 
     return plain(apply)
 
@@ -75,11 +79,12 @@ def padded(mode, *widths, size=3):
     def make(rng):
         def apply(w, x):
             x = jnp.pad(x, ((0, 0), *widths, (0, 0)), mode=mode)
+            ones = (1,) * len(widths)
             return lax.conv_general_dilated(
-                x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                x, w, ones, "VALID", dimension_numbers=NUMBERS[len(widths)]
             )
 
-        return kernel(rng, size, size, C, C), apply
+        return kernel(rng, *(size,) * len(widths), C, C), apply
 
     return make
 
@@ -333,4 +338,70 @@ WHOLE = {
     "tiled": (plain(lambda x: jnp.tile(x, (1, 2, 1, 1))), "repetitions of the whole image"),
     "transposed-image": (plain(lambda x: x.swapaxes(1, 2)), None),
     "matmul-rows": (plain(lambda x: x @ x.swapaxes(2, 3) @ x / 20), "every position with every"),
+}
+
+
+def axial_means(x):
+    """Each slice less its mean: rows and columns are mixed, slices are not."""
+    return x - x.mean((2, 3), keepdims=True)
+
+
+def slice_by_slice(rng):
+    """A convolution of images, with the slices in the batch."""
+    w, apply = conv()(rng)
+    return w, lambda w, x: apply(w, x.reshape(-1, *x.shape[2:])).reshape(x.shape)
+
+
+def attention_of_voxels(rng):
+    def apply(w, x):
+        tokens = x.reshape(len(x), -1, x.shape[-1])
+        return x + _attend(w, tokens).reshape(x.shape)
+
+    return kernel(rng, 3, C, C), apply
+
+
+#: Of volumes, windowed throughout; those in a list follow each other.
+VOLUME_WINDOWED = {
+    "steps": [
+        conv((3, 1, 3), strides=(1, 2, 1)),
+        conv((2, 3, 2), strides=(2, 2, 1), padding=((1, 1), (2, 0), (0, 1))),
+        transposed((2, 2, 2), (2, 2, 2), "VALID"),
+        transposed((3, 2, 4), (1, 2, 2), "SAME"),
+    ],
+    "dilated": [
+        conv((3, 3, 3), dilation=(1, 2, 3)),
+        conv((3, 2, 3), dilation=(9, 1, 8), padding=((9, 9), (0, 1), (8, 8))),
+        conv((3, 3, 3), groups=2, spread=(2, 1, 1), padding=((1, 2), (1, 1), (1, 1))),
+    ],
+    "pooled": [
+        pool(nnx.max_pool, (2, 3, 2), (2, 2, 1), "SAME"),
+        pool(nnx.avg_pool, (1, 2, 3), (1, 1, 2), "SAME", count_include_pad=False),
+        plain(lambda x: jnp.repeat(jnp.repeat(jnp.repeat(x, 2, 1), 2, 2), 2, 3)),
+        plain(lambda x: max_pool_2(x[:, : x.shape[1] // 2 * 2])),
+        plain(lambda x: resize_linear(x, [2 * n for n in x.shape[1:-1]], align_corners=True)),
+    ],
+    "resized": [
+        resize(2, "linear"),
+        plain(lambda x: resize_linear(x, [n + 3 for n in x.shape[1:-1]])),
+        resize(0.5, "nearest"),
+        conv((3, 3, 3), layout="NDHWC"),
+        padded("edge", (1, 2), (0, 1), (2, 0)),
+        padded("reflect", (1, 1), (2, 0), (1, 0)),
+    ],
+    "in place": [
+        batch_norm,
+        flax_layer(nnx.LayerNorm, C),
+        flax_layer(nnx.Linear, C, C),
+        plain(lambda x: jnp.tanh(x.transpose(3, 1, 0, 4, 2)).transpose(2, 1, 4, 0, 3)),
+        plain(lambda x: x[:, ::-1, 1:, ::-1]),
+        plain(top_and_sorted),
+    ],
+}
+
+#: Of volumes, with some part that is computed whole: what the plan says about it.
+VOLUME_WHOLE = {
+    "instance-norm": (norm((1, 2, 3)), "over all columns and rows and slices"),
+    "axial-means": (plain(axial_means), "over all columns and rows"),
+    "slice-by-slice": (slice_by_slice, "merges the batch"),
+    "attention": (attention_of_voxels, "a reshape that mixes the image's axes"),
 }

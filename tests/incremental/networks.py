@@ -1,6 +1,7 @@
 """Random networks of these layers, and the comparison of a plan with the dense result."""
 
 import contextlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -31,64 +32,69 @@ QUICK = _options(
 )
 
 
-def fitted(x, height, width, how):
+def fitted(x, size, how):
     """A map of any size brought to the image's."""
-    b, h, w, c = x.shape
     if how == "crop":
-        x = jnp.repeat(jnp.repeat(x, -(-height // h), 1), -(-width // w), 2)[:, :height, :width]
-        return jnp.pad(x, ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0)))
-    return jax.image.resize(x, (b, height, width, c), how)
+        for d, side in enumerate(size, 1):
+            x = jnp.repeat(x, -(-side // x.shape[d]), d)
+        x = x[:, *map(slice, size)]
+        missing = [side - n for side, n in zip(size, x.shape[1:], strict=False)]
+        return jnp.pad(x, ((0, 0), *((0, n) for n in missing), (0, 0)))
+    return jax.image.resize(x, (len(x), *size, x.shape[-1]), how)
 
 
-def network(seed, kinds, *, channels=2, how="nearest", skip=None):
+def network(seed, kinds, *, rank=2, channels=2, how="nearest", skip=None):
     """(predict, variables): stem, the layers with ReLUs between, back to the image's size, head.
 
     Args:
       seed: of the weights.
       kinds: makers of layers.
+      rank: 2, or 3 of volumes.
       channels: of the image.
       how: "crop", or a method of `jax.image.resize`.
       skip: None, "add" or "concat" of the stem's output.
     """
     rng = np.random.default_rng(seed)
     made = [kind(rng) for kind in kinds]
-    stem = layers.kernel(rng, 3, 3, channels, layers.C)
-    head = layers.kernel(rng, 3, 3, layers.C * (2 if skip == "concat" else 1), K)
-    numbers = ("NHWC", "HWIO", "NHWC")
+    size, ones = (3,) * rank, (1,) * rank
+    stem = layers.kernel(rng, *size, channels, layers.C)
+    head = layers.kernel(rng, *size, layers.C * (2 if skip == "concat" else 1), K)
+    numbers = layers.NUMBERS[rank]
 
     def predict(variables, images):
         stem, weights, head = variables
-        first = jax.lax.conv_general_dilated(
-            images, stem, (1, 1), "SAME", dimension_numbers=numbers
-        )
+        first = jax.lax.conv_general_dilated(images, stem, ones, "SAME", dimension_numbers=numbers)
         x = first
         for w, (_, apply) in zip(weights, made, strict=True):
             x = apply(w, jax.nn.relu(x) + 0.1 * x)
-        if x.shape[1:3] != images.shape[1:3]:
-            x = fitted(x, *images.shape[1:3], how)
+        if x.shape[1:-1] != images.shape[1:-1]:
+            x = fitted(x, images.shape[1:-1], how)
         if skip == "add":
             x = x + first
         if skip == "concat":
             x = jnp.concatenate([first, x], -1)
-        return jax.lax.conv_general_dilated(x, head, (1, 1), "SAME", dimension_numbers=numbers)
+        return jax.lax.conv_general_dilated(x, head, ones, "SAME", dimension_numbers=numbers)
 
     return predict, (stem, [w for w, _ in made], head)
 
 
 def unet(config, dtype="float32"):
-    """(segmenter, variables) of a U-Net with random weights."""
+    """(segmenter, variables) of a U-Net of images or volumes with random weights."""
     rng, spec = np.random.default_rng(0), config.input_spec()
     # Only its shapes: compiling Flax's initialisers takes seconds.
     bundle = as_model(
         nnx.eval_shape(lambda: config.build(nnx.Rngs(0))),
         class_names=[f"class {k}" for k in range(max(2, config.num_logits))],
+        rank=spec.rank,
         channels=spec.channels,
         multiple_of=spec.multiple_of,
         dtype=dtype,
     )
-    return bundle.segmenter, jax.tree.map(
-        lambda leaf: abs(layers.kernel(rng, *leaf.shape)) - 0.05, bundle.variables
-    )
+
+    def weight(leaf):  # variances are positive
+        return abs(layers.kernel(rng, *leaf.shape)) + (0.1 if leaf.ndim == 1 else -0.05)
+
+    return bundle.segmenter, jax.tree.map(weight, bundle.variables)
 
 
 def padding(predict, stride, mode):
@@ -103,25 +109,31 @@ def padding(predict, stride, mode):
 
 
 def places_of(plan, seed, count=10):
-    """Corners and random places: (blocks, regions), int32 [n, 2] each."""
+    """All corners and random places: (blocks, regions), int32 [n, rank] each."""
     rng = np.random.default_rng(seed)
     grid = np.array([reaches.shape for reaches in plan.reaches.values()])  # [axis, block or region]
-    ends = np.array([[0, 0], [1, 1], [0, 1], [1, 0]])
-    blocks = np.concatenate([ends * (grid[:, 0] - 1), rng.integers(grid[:, 0], size=(count, 2))])
-    regions = np.concatenate([ends * (grid[:, 1] - 1), rng.integers(grid[:, 1], size=(count, 2))])
+    ends = np.array(list(itertools.product((0, 1), repeat=len(grid))))
+    blocks, regions = (
+        np.concatenate([ends * (of - 1), rng.integers(of, size=(count, len(grid)))])
+        for of in grid.T
+    )
     regions[-3:] = regions[[0, 3, 2]]
     return blocks.astype(np.int32), regions.astype(np.int32)
 
 
 def changed_images(image, patches, blocks, block):
-    """[n, P, H, W, C]: the image with each patch in each block, cut off at the border."""
-    height, width, _ = image.shape
-    found = np.tile(image, (len(blocks), len(patches), 1, 1, 1))
-    for k, (row, column) in enumerate(blocks):
-        y, x = row * block[0], column * block[1]
-        part = found[k, :, y : y + block[0], x : x + block[1]]
-        part[...] = patches[:, : height - y, : width - x][:, : block[0], : block[1]]
+    """[n, P, *S, C]: the image with each patch in each block, cut off at the border."""
+    found = np.tile(image, (len(blocks), len(patches), *(1,) * image.ndim))
+    for k, position in enumerate(blocks):
+        here = box_at(position * block, block)
+        part = found[k][here]
+        part[...] = patches[:, *map(slice, part.shape[1:-1])]
     return found
+
+
+def box_at(corner, sides):
+    """Index of a box in [P, *S, C]."""
+    return (slice(None), *(slice(a, a + n) for a, n in zip(corner, sides, strict=True)))
 
 
 def compare(predict, variables, shape, block, region, *, seed=0, mapped="vmap"):
@@ -151,8 +163,8 @@ def compare(predict, variables, shape, block, region, *, seed=0, mapped="vmap"):
     scale, worst = np.ptp(wanted), 0.0
     assert np.isfinite(wanted).all()
     assert scale > 0
-    for k, (y, x) in enumerate(regions):
-        box = np.s_[:, y : y + region[0], x : x + region[1]]
+    for k, corner in enumerate(regions):
+        box = box_at(corner, region)
         assert found[k].shape == wanted[k][box].shape
         worst = np.maximum(worst, np.abs(found[k] - wanted[k][box]).max() / scale)
         reached = all(r[blocks[k][d], regions[k][d]] for d, r in enumerate(plan.reaches.values()))

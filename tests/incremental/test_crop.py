@@ -39,16 +39,16 @@ def unet(norm="batch", upsample="bilinear", depth=2, pad=None):
 
 def positions_of(crop, most=12):
     """Corners, and others at random."""
-    rows, columns = (len(crop.plan.block_starts[axis]) for axis in "yx")
-    every = np.array(list(itertools.product(range(rows), range(columns))), np.int32)
-    corners = [0, columns - 1, len(every) - columns, len(every) - 1]
+    counts = [len(starts) for starts in crop.plan.block_starts.values()]
+    every = np.array(list(itertools.product(*map(range, counts))), np.int32)
+    corners = np.flatnonzero(np.all((every == 0) | (every == np.array(counts) - 1), axis=1))
     rest = np.setdiff1d(np.arange(len(every)), corners)
-    return every[[*corners, *np.random.default_rng(0).permutation(rest)[: most - 4]]]
+    return every[[*corners, *np.random.default_rng(0).permutation(rest)[: most - len(corners)]]]
 
 
 def black_but(crop, block, window):
-    row, column = crop.start(block)
-    return lax.dynamic_update_slice(jnp.zeros(crop.plan.image_shape), window, (row, column, 0))
+    black = jnp.zeros(crop.plan.image_shape)
+    return lax.dynamic_update_slice(black, window, (*crop.start(block), 0))
 
 
 def compare(predict, variables, shape, window, step, local=False):
@@ -56,7 +56,7 @@ def compare(predict, variables, shape, window, step, local=False):
     crop = crop_predict(predict, variables, shape, window=window, step=step, local=local)
     blocks, rng = positions_of(crop), np.random.default_rng(0)
     windows = rng.uniform(-1, 1, size=(len(blocks), *window, shape[-1])).astype(np.float32)
-    weights = rng.normal(size=(*shape[:2], 1)).astype(np.float32)
+    weights = rng.normal(size=(*shape[:-1], 1)).astype(np.float32)
 
     def cropped(variables, block, window):
         prepared = crop.prepare(variables)
@@ -146,6 +146,16 @@ def test_sizes(shape, window, step, options):
     crop, of_logits, of_gradient = compare(predict, variables, shape, window, step)
     assert max(of_logits, of_gradient) < TOLERANCE
     assert (crop.plan.flops == crop.plan.dense_flops) == (window == shape[:2])
+
+
+@pytest.mark.parametrize("local", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_volumes(local):
+    kinds = [layers.VOLUME_WINDOWED["pooled"][0], layers.transposed((2,) * 3, (2,) * 3, "VALID")]
+    predict, variables = networks.network(0, kinds, rank=3, skip="concat")
+    sizes = {"shape": (12, 8, 9, 2), "window": (4, 4, 3), "step": (2, 4, 3)}
+    crop, *errors = compare(predict, variables, **sizes, local=local)
+    assert max(errors) < TOLERANCE
+    assert crop.share < 0.7
 
 
 @pytest.mark.parametrize(

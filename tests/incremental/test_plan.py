@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
 from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.incremental import Place, intervene, make_plan, prepare
+from jaxseg_xai.incremental.reads import kept_bytes
 from jaxseg_xai.models import as_model
+from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
 from tests.incremental import layers, networks
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
@@ -156,6 +159,9 @@ def test_weights_may_be_shapes_and_change_afterwards():
         ),
         ({"step": (4, 0)}, "block_step is 0 along the width"),
         ({"shape": (0, 16, 2)}, "image_shape is (0, 16, 2)"),
+        ({"shape": (16, 2)}, "image_shape is (16, 2); it must be (height, width, channels), or"),
+        ({"shape": (8, 16, 16, 2)}, "the block is (4, 4); the image has 3 axes"),
+        ({"step": (4,)}, "the block_step is (4,); the image has 2 axes"),
         ({"shape": (1, 1, 2)}, "larger than the image of 1x1"),
     ],
 )
@@ -194,9 +200,29 @@ def test_models_that_cannot_be_planned(predict, words):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_volumes_have_no_windows():
-    with pytest.raises(ModelError, match="windows are two-dimensional; volumes are computed whole"):
-        plan_of(lambda variables, x: jnp.sin(x), (8, 16, 16, 2))
+#: (side of the volume, of the block, of the region): how many times fewer FLOPs at least.
+VOLUMES = {(96, 16, 24): 12, (128, 16, 32): 20, (192, 16, 32): 65}
+
+
+@pytest.mark.parametrize(("sides", "least"), VOLUMES.items())
+def test_volumes_are_planned_by_their_shapes_alone(sides, least):
+    widths = (16, 32, 64, 128, 256)
+    config = UNet3DConfig(encoder_channels=widths, decoder_channels=widths[-2::-1], norm="batch")
+    spec = config.input_spec()
+    model = as_model(
+        nnx.eval_shape(lambda: config.build(nnx.Rngs(0))),
+        class_names=["background", "organ"],
+        rank=3,
+        channels=1,
+        multiple_of=spec.multiple_of,
+    )
+    size, block, region = ((side,) * 3 for side in sides)
+    plan = plan_of(
+        model.segmenter, (*size, 1), variables=model.variables, block=block, region=region
+    )
+    assert plan.table().ratio >= least
+    assert kept_bytes(plan) < 2**30 * (sides[0] / 128) ** 3
+    assert str(plan).startswith(f"Image {sides[0]}x{sides[0]}x{sides[0]}x1, blocks 16x16x16, ")
 
 
 def test_what_the_description_says_comes_through():

@@ -1,5 +1,7 @@
 """`jaxseg-xai plan`."""
 
+import json
+
 import pytest
 
 from jaxseg_xai.cli import main as cli
@@ -27,6 +29,22 @@ def test_plan_of_a_bundled_model(capsys):
 def test_plan_of_a_size_that_needs_padding(capsys):
     assert plan("--height", "33", "--pad", "edge") == 0
     assert "Image 48x256x3" in capsys.readouterr().out
+
+
+def test_plan_of_a_volume(tmp_path, monkeypatch, capsys):
+    (tmp_path / "nets.py").write_text(
+        "import jax\n\n\ndef model(x):\n    return jax.numpy.concatenate([x, -x], -1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    about = {"callable": "nets:model", "class_names": ["dark", "organ"]}
+    about |= {"input": {"rank": 3, "channels": 1, "multiple_of": 4}}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    sizes = ("--depth", "12", "--height", "16", "--width", "8", "--block-size", "4")
+    flags = ("plan", "--model", str(tmp_path), *sizes, "--region-side", "8")
+    assert cli.main(flags) == 0
+    assert "Image 12x16x8x1, blocks 4x4x4, region 8x8x8, 10 " in capsys.readouterr().out
+    assert cli.main([*flags, "--depth", "13"]) == 2
+    assert "13x16x8 is not a multiple of the model's stride 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

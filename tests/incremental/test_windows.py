@@ -5,6 +5,7 @@ import pytest
 
 from jaxseg_xai.models import as_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
 from tests.incremental import layers, networks
 
 #: Of the range of the logits; float32 resolves 6e-8, a few layers add up.
@@ -132,3 +133,95 @@ def test_a_function_without_layers():
     plan, worst = networks.compare(identity.segmenter, (), (9, 8, 2), (2, 3), (4, 4))
     assert worst == 0
     assert np.isnan(plan.table().ratio)
+
+
+@pytest.mark.parametrize(
+    ("k", "name"), list(enumerate(layers.VOLUME_WINDOWED)), ids=list(layers.VOLUME_WINDOWED)
+)
+def test_volumes_have_windows(k, name):
+    options, mapped = variety(k)
+    kinds = layers.VOLUME_WINDOWED[name]
+    predict, variables = networks.network(k, kinds, rank=3, **options)
+    plan, worst = networks.compare(
+        predict, variables, (9, 12, 10, 2), (2, 3, 2), (3, 2, 4), seed=k, mapped=mapped
+    )
+    assert worst < TOLERANCE
+    assert not any(step.rule.why_dense for step in plan.steps)
+    assert not [row.note for row in plan.table().rows if row.note]
+
+
+@pytest.mark.parametrize(
+    ("k", "name"), list(enumerate(layers.VOLUME_WHOLE)), ids=list(layers.VOLUME_WHOLE)
+)
+def test_volumes_with_layers_that_mix_voxels(k, name):
+    make, why = layers.VOLUME_WHOLE[name]
+    predict, variables = networks.network(k, [make], rank=3, channels=1)
+    plan, worst = networks.compare(predict, variables, (8, 7, 9, 1), (2, 2, 3), (3, 2, 2), seed=k)
+    assert worst < TOLERANCE
+    assert why in " ".join(row.note for row in plan.table().rows)
+    # What comes after it has windows again.
+    assert plan.table().rows[-1].window == (3, 2, 2)
+    assert plan.flops < plan.dense_flops
+
+
+def few(*values):
+    """The first as a test, the others as slow ones."""
+    return [
+        pytest.param(*value, marks=[pytest.mark.slow] if k else [])
+        for k, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize("seed", few(*([seed] for seed in range(12))))
+def test_random_networks_of_volumes(seed):
+    rng = np.random.default_rng(seed)
+    kinds = [kind for chain in layers.VOLUME_WINDOWED.values() for kind in chain]
+    kinds += [make for make, _ in layers.VOLUME_WHOLE.values()]
+    chosen = [kinds[i] for i in rng.integers(len(kinds), size=3)]
+    shape = (*(int(n) for n in rng.integers(7, 14, size=3)), int(rng.integers(1, 4)))
+    block = tuple(int(n) for n in rng.integers(1, 6, size=3))
+    region = tuple(int(rng.integers(1, n + 1)) for n in shape[:3])
+    options, mapped = variety(seed)
+    predict, variables = networks.network(seed, chosen, rank=3, channels=shape[-1], **options)
+    _, worst = networks.compare(predict, variables, shape, block, region, seed=seed, mapped=mapped)
+    assert worst < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("shape", "block", "region"),
+    few(
+        ((1, 9, 2, 1), (1, 2, 2), (1, 3, 1)),
+        ((8, 6, 7, 2), (8, 6, 7), (8, 6, 7)),
+        ((6, 6, 6, 1), (1, 1, 1), (1, 1, 1)),
+        ((3, 12, 5, 1), (2, 5, 4), (3, 12, 1)),
+    ),
+)
+def test_sizes_of_volume_block_and_region(shape, block, region):
+    kinds = [layers.conv((5, 3, 3)), layers.VOLUME_WINDOWED["pooled"][0]]
+    predict, variables = networks.network(0, kinds, rank=3, channels=shape[-1])
+    _, worst = networks.compare(predict, variables, shape, block, region)
+    assert worst < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("norm", "upsample", "down"),
+    few(
+        ("batch", "transposed", "max_pool"),
+        ("none", "trilinear", "strided"),
+        ("group", "trilinear", "max_pool"),
+    ),
+)
+def test_unet_of_volumes(norm, upsample, down):
+    widths = (2, 4, 4)
+    config = UNet3DConfig(
+        encoder_channels=widths,
+        decoder_channels=widths[-2::-1],
+        norm=norm,
+        upsample=upsample,
+        down=down,
+        num_groups=2,
+    )
+    segmenter, variables = networks.unet(config)
+    plan, worst = networks.compare(segmenter, variables, (12, 16, 8, 1), (4, 3, 2), (3, 4, 5))
+    assert worst < TOLERANCE
+    assert (norm == "group") == any(row.note for row in plan.table().rows)

@@ -44,12 +44,12 @@ def test_of_a_small_network():
     assert found.saving > 5
 
 
-def test_a_volume_has_no_windows_yet():
+def test_of_a_network_of_volumes():
     found = summary(3)
     assert found.size == (32, 32, 32)
     assert found.num_parameters == (27 * 4 + 4) + (27 * 16 + 4) + (8 * 8 + 2)
-    assert found.receptive_field is None
-    assert found.saving is None
+    assert found.receptive_field == (5, 5, 5)
+    assert found.saving > 20
 
 
 #: (architecture, side of the image) -> how many times fewer FLOPs an intervention must have.

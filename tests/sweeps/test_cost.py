@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import jaxseg_xai
 from jaxseg_xai.cli import main as cli
@@ -15,6 +16,7 @@ from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.perturbation.rise import Rise
 from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.sweeps.asked import box_side
 from jaxseg_xai.sweeps.config import RoiConfig, SweepConfig, make_job
 from jaxseg_xai.sweeps.cost import cost_of, passes_of
 from jaxseg_xai.sweeps.work import Work
@@ -138,6 +140,64 @@ def test_of_volumes_that_are_too_large_a_tile_is_timed():
     (cost,) = cost_of(work, passes_of(work)).values()
     assert cost.passes == 2 * 2**3
     assert set(sizes) == {(8, 8, 8)}
+
+
+def convolved(variables, images):
+    """`bright` by a convolution that sees two voxels around."""
+    numbers = ("NDHWC", "DHWIO", "NDHWC")
+    near = lax.conv_general_dilated(images, variables, (1,) * 3, "SAME", dimension_numbers=numbers)
+    return 20 * jnp.concatenate([0.5 - near, near - 0.5], axis=-1)
+
+
+def test_organs_are_looked_at_through_boxes_around_them(monkeypatch):
+    kernel = np.random.default_rng(1).random((5, 5, 5, 1, 1), np.float32)
+    about = {"class_names": ["dark", "organ"], "channels": 1, "rank": 3}
+    model = jaxseg_xai.as_model(convolved, kernel / kernel.sum(), **about)
+    # Organs for which a box of 8 is enough, at a corner and at a border.
+    volumes = 0.4 * VOLUMES
+    volumes[0, :7, :7, 1:8] += 0.5
+    volumes[1, 3:10, 6:12, 3:8] += 0.5
+    work = Work(
+        bundle=model,
+        source=as_source(volumes, rank=3),
+        chosen=(0, 1),
+        jobs=(make_job({"method": "ate", "block_size": 4, "region_side": 4}),),
+        classes=(1,),
+    )
+    (cost,) = cost_of(work, passes_of(work)).values()
+    assert 0 < cost.share < 0.3
+    assert f", of each {cost.share:.2g} of the work in windows, " in str(cost)
+    assert cost.hours < cost.passes * cost.seconds / 3600
+
+    options = {"block_size": 4, "outcome": "soft_dice", "perturbation": "mean"}
+    sides, in_box = [], Ate.in_box
+
+    def told(self, side):
+        sides.append(side)
+        return in_box(self, side)
+
+    monkeypatch.setattr(Ate, "in_box", told)
+    near = jaxseg_xai.explain(model, volumes, "organ", "ate", **options)
+    assert set(sides) == {8}
+    monkeypatch.setattr(Ate, "in_box", lambda self, side: self)
+    whole = jaxseg_xai.explain(model, volumes, "organ", "ate", **options)
+    for one, other in zip(near, whole, strict=True):
+        assert one.scores["num_interventions"] > 8
+        assert one.scores["base_dice"] == pytest.approx(other.scores["base_dice"], abs=1e-3)
+        assert np.abs(other.attribution).max() > 0.1
+        np.testing.assert_allclose(one.attribution, other.attribution, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "side"),
+    [((3, 2, 8), 20, 8), ((9, 1, 1), 20, 12), ((13, 1, 1), 20, 16), ((17, 1, 1), 20, None)],
+)
+def test_sides_of_boxes(box, size, side):
+    region = np.zeros((size,) * 3, bool)
+    region[2 : 2 + box[0], 1 : 1 + box[1], : box[2]] = True
+    assert box_side(region) == side
+    assert box_side(region[2]) is None
+    assert box_side(np.zeros_like(region)) is None
 
 
 def test_a_sweep_that_goes_on_was_allowed_to_begin():

@@ -12,14 +12,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Array, Explanation, SegmentTarget
 from jaxseg_xai.explainers.ate.engine import Engine, Work
 from jaxseg_xai.explainers.ate.image import explain_image
 from jaxseg_xai.explainers.ate.statistics import FEWEST
-from jaxseg_xai.explainers.ate.whole import WholeEngine
-from jaxseg_xai.explainers.ate.windowed import WindowedEngine
+from jaxseg_xai.explainers.ate.windowed import WindowedEngine, plan_of
 from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Need, Problem
-from jaxseg_xai.incremental import WINDOW_RANK
 from jaxseg_xai.ops.blocks import grid_shape
 from jaxseg_xai.ops.patches import draw_patches
 from jaxseg_xai.ops.random import fold_words
@@ -42,9 +41,8 @@ class Ate(Explainer):
     intervention a block.
 
     Blocks are squares of images [H, W, C], cubes of volumes [D, H, W, C]; those at the end of an
-    axis are cut off where the size does not divide the image. Of an image only what a block can
-    change and the region can see is computed again (`jaxseg_xai.incremental`); volumes go through
-    the whole model.
+    axis are cut off where the size does not divide the image. Only what a block can change and the
+    region can see is computed again (`jaxseg_xai.incremental`).
 
     Targets [B, R, ...] (leaves [B, R] and [B, R, *S]) name R regions of every image, of any
     classes. They share the interventions: each is evaluated once, if any region needs it, and
@@ -101,6 +99,8 @@ class Ate(Explainer):
         },
         revision=2,
     )
+    #: What evaluates changed images.
+    engine: ClassVar[type[Engine]] = WindowedEngine
     in_volumes: ClassVar[Mapping[str, Any]] = {"block_size": 16, "perturbation": "mean"}
     threshold: float = setting(0.02, at_least=0)
     block_size: int = setting(8, static=True, at_least=1)
@@ -121,17 +121,22 @@ class Ate(Explainer):
         return self.meta.needs if self.perturbation == "patches" else frozenset()
 
     def num_passes(self, shape: tuple[int, ...]) -> int | None:
-        """See `Explainer.num_passes`: every block, as if none were screened out."""
-        if len(shape) - 1 == WINDOW_RANK:
+        """See `Explainer.num_passes`: every block of a volume, as if none were screened out."""
+        if len(shape) == 3:
             return None
         drawn = self.perturbation in ("patches", "noise")
         return math.prod(self.grid(shape[:-1])) * (
             self.num_screen + self.num_patches if drawn else 1
         )
 
+    def window_share(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> float:
+        """See `Explainer.window_share`; where `region_side` says nothing, of the largest region."""
+        plan = plan_of(segmenter, variables, self._work(shape), 1)
+        return 1.0 if plan.saves_nothing else plan.share
+
     def in_box(self, side: int) -> Self:
         """See `Explainer.in_box`."""
-        return dataclasses.replace(self, region_side=side)
+        return self if self.region_side else dataclasses.replace(self, region_side=side)
 
     def explain_batch(self, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
         """`explain` with draws of its own."""
@@ -175,10 +180,6 @@ class Ate(Explainer):
         groups = ids if batch.groups is None else jnp.asarray(batch.groups)
         indices = jax.vmap(draw)(keys, ids, groups)
         return Draws(pool.patches, indices[..., : self.num_screen], indices[..., self.num_screen :])
-
-    def engine(self, rank: int) -> type[Engine]:
-        """What evaluates changed images of a rank: windows, or the whole model."""
-        return WindowedEngine if rank == WINDOW_RANK else WholeEngine
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """How many blocks lie along each axis of images of a size S."""
@@ -244,18 +245,15 @@ class Ate(Explainer):
         chex.assert_shape(blocks, (batch, *grid))
 
         def engine_for(num_patches: int, round_size: int | None) -> Engine:
-            work = Work(
-                shape=images.shape[1:],
-                block_size=self.block_size,
-                region_side=self.region_side,
+            work = dataclasses.replace(
+                self._work(images.shape[1:]),
                 num_regions=regions,
                 num_patches=num_patches,
                 round_size=round_size,
-                batch_size=self.batch_size,
             )
             outcome = get_outcome(self.outcome)
             model = (problem.segmenter, problem.variables)
-            return self.engine(rank).build(*model, outcome, work, mesh)
+            return self.engine.build(*model, outcome, work, mesh)
 
         sampling = engine_for(draws.full.shape[-1], FEWEST if self.sequential else None)
         screens = draws.screen.shape[-1]
@@ -292,3 +290,15 @@ class Ate(Explainer):
             return jax.tree.map(lambda leaf: leaf[:, 0], found)
         evaluated = jnp.broadcast_to(evaluated[:, None], found.status.shape)
         return dataclasses.replace(found, scores={**found.scores, "num_evaluated": evaluated})
+
+    def _work(self, shape: tuple[int, ...]) -> Work:
+        """One intervention a block of images (*S, C), for one region."""
+        return Work(
+            shape=shape,
+            block_size=self.block_size,
+            region_side=self.region_side,
+            num_regions=1,
+            num_patches=1,
+            round_size=None,
+            batch_size=self.batch_size,
+        )

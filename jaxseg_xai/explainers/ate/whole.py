@@ -1,4 +1,4 @@
-"""Interventions on volumes: every changed volume goes through the whole model."""
+"""Interventions of which each goes through the whole model, where windows would save nothing."""
 
 import dataclasses
 from typing import Any, NamedTuple, Self

@@ -1,4 +1,4 @@
-"""Interventions on images in windows: only what a block can change and the regions can see."""
+"""Interventions in windows: only what a block can change and the regions can see is computed."""
 
 import dataclasses
 import functools
@@ -14,6 +14,7 @@ from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers.ate.engine import Engine, Started, Work
 from jaxseg_xai.explainers.ate.whole import WholeEngine
 from jaxseg_xai.incremental import Place, Plan, intervene, make_plan, operands_of, prepare
+from jaxseg_xai.ops.blocks import block_corner
 from jaxseg_xai.outcomes import Outcome
 
 #: Interventions that a CPU core evaluates at a time, and bytes that a window of all of them should
@@ -25,7 +26,7 @@ _MEMORY_SHARE, _MOST = 0.25, 4096
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class WindowedEngine(Engine):
-    """An engine for images [H, W, C].
+    """An engine for images or volumes [*S, C].
 
     Attributes:
       plan: how `per_call` interventions on one block are evaluated.
@@ -38,15 +39,7 @@ class WindowedEngine(Engine):
         cls, segmenter: Segmenter, variables: Any, outcome: Outcome, work: Work, mesh: Mesh
     ) -> Engine:
         """See `Engine.build`; one for whole images where windows would save nothing."""
-        rows, columns, channels = work.shape
-        plan_for = functools.partial(
-            make_plan,
-            segmenter,
-            variables,
-            (rows, columns, channels),
-            block=(min(work.block_size, rows), min(work.block_size, columns)),
-            region=(work.box[0], work.box[1]),
-        )
+        plan_for = functools.partial(plan_of, segmenter, variables, work)
         plan = plan_for(num_patches=work.per_call(work.batch_size or _CPU_BATCH))
         if plan.saves_nothing:
             return WholeEngine.build(segmenter, variables, outcome, work, mesh)
@@ -78,18 +71,30 @@ class WindowedEngine(Engine):
 
     def reachable(self, started: Started) -> jax.Array:
         """See `Engine.reachable`."""
-        rows, columns = (
-            jnp.asarray(self.plan.reaches[axis])[:, started.corner[d]]
-            for d, axis in enumerate(("y", "x"))
-        )
-        return rows[:, None] & columns
+        found = jnp.bool(True)
+        for reaches, first in zip(self.plan.reaches.values(), started.corner, strict=True):
+            found = found[..., None] & jnp.asarray(reaches)[:, first]
+        return found
 
     def logits_of(self, started: Started, patches: jax.Array, block: jax.Array) -> jax.Array:
         """See `Engine.logits_of`."""
-        columns = self.plan.reaches["x"].shape[0]
-        place = Place(jnp.stack([block // columns, block % columns]), started.corner)
-        height, width = self.plan.block  # of the image, where that is smaller than a block
-        return intervene(self.plan, started.prepared, place, patches[:, :height, :width])
+        grid = [len(starts) for starts in self.plan.block_starts.values()]
+        place = Place(block_corner(block, grid), started.corner)
+        # An image that is smaller than a block has a smaller one.
+        patches = patches[:, *map(slice, self.plan.block)]
+        return intervene(self.plan, started.prepared, place, patches)
+
+
+def plan_of(segmenter: Segmenter, variables: Any, work: Work, num_patches: int) -> Plan:
+    """How so many interventions on one block are evaluated."""
+    return make_plan(
+        segmenter,
+        variables,
+        work.shape,
+        block=tuple(min(work.block_size, size) for size in work.shape[:-1]),
+        region=work.box,
+        num_patches=num_patches,
+    )
 
 
 def _fitting(device: Any, plan: Plan, num_regions: int) -> int:
@@ -98,5 +103,5 @@ def _fitting(device: Any, plan: Plan, num_regions: int) -> int:
         return max(1, min(_CPU_BATCH, _CPU_BYTES // plan.largest_window_bytes))
     limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30)
     # Every region has a number per pixel of the box.
-    needed = plan.window_bytes + 4 * num_regions * plan.region[0] * plan.region[1]
+    needed = plan.window_bytes + 4 * num_regions * math.prod(plan.region)
     return int(min(_MOST, max(1, _MEMORY_SHARE * limit // needed)))

@@ -43,7 +43,7 @@ def plan_windows(
     Returns:
       None of those that the model makes as expensive as the whole image (it mixes all positions),
       or whose gradient could be another than the model's own (it defines derivatives itself). None
-      at all for volumes: windows exist for images of two axes only.
+      at all for volumes: these are looked at as a whole.
     """
     if len(image_shape) != 3:
         return ()

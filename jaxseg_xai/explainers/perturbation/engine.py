@@ -15,8 +15,6 @@ from jaxseg_xai.explainers.ate.windowed import WindowedEngine
 from jaxseg_xai.explainers.base import Example, Parts, Problem
 from jaxseg_xai.explainers.perturbation.base import Perturbation
 from jaxseg_xai.explainers.runner import all_finite, first_status
-from jaxseg_xai.incremental import WINDOW_RANK
-from jaxseg_xai.incremental.plan import AXES
 from jaxseg_xai.ops.baselines import baseline_images
 from jaxseg_xai.outcomes import get_outcome
 
@@ -88,7 +86,7 @@ def look(
     shape = example.image.shape[:-1]
     # Windows save something where what differs or what is looked at is less than all.
     less = block_size < max(shape) or work.box != shape
-    build = WindowedEngine if less and len(shape) == WINDOW_RANK else WholeEngine
+    build = WindowedEngine if less else WholeEngine
     engine = build.build(
         problem.segmenter, problem.variables, get_outcome(explainer.outcome), work, mesh
     )
@@ -174,11 +172,12 @@ def _seen_by_region(view: View, shape: tuple[int, ...]) -> jax.Array:
     plan = getattr(view.engine, "plan", None)
     if plan is None:
         return seen
-    for d, axis in enumerate(AXES):
+    for d, axis in enumerate(plan.axes):
         if axis in plan.needs:
             low, high = (
                 jnp.asarray(ends, jnp.int32)[view.started.corner[d]] for ends in plan.needs[axis]
             )
             along = jnp.arange(shape[d])
-            seen &= jnp.expand_dims((along >= low) & (along < high), 1 - d)
+            others = [e for e in range(len(shape)) if e != d]
+            seen &= jnp.expand_dims((along >= low) & (along < high), others)
     return seen

@@ -13,7 +13,6 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.explainers.base import Example, Meta, Parts, Problem
 from jaxseg_xai.explainers.perturbation.base import Perturbation, meta_of_perturbation
 from jaxseg_xai.explainers.perturbation.engine import look
-from jaxseg_xai.incremental import WINDOW_RANK
 from jaxseg_xai.ops.blocks import any_in_block, grid_shape, paint_blocks, split_blocks
 
 
@@ -54,7 +53,7 @@ class Occlusion(Perturbation):
 
     def num_passes(self, shape: tuple[int, ...]) -> int | None:
         """See `Explainer.num_passes`."""
-        if len(shape) - 1 == WINDOW_RANK:
+        if len(shape) == 3:
             return None
         return math.prod(grid_shape(shape[:-1], self.block_size)) * self.num_baselines
 

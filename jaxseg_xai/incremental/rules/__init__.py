@@ -38,47 +38,62 @@ _RULES = {
 
 
 def rule_of(
-    equation: Equation, operands: Sequence[Operand], shapes: Sequence[tuple[int, ...]]
+    equation: Equation,
+    operands: Sequence[Operand],
+    shapes: Sequence[tuple[int, ...]],
+    axes: Sequence[str],
 ) -> Rule:
-    """The rule for an equation whose outputs have `shapes`; dense where there is none."""
+    """The rule for an equation whose outputs have `shapes`; dense where there is none.
+
+    Args:
+      equation: to compute in windows.
+      operands: its inputs.
+      shapes: of its outputs.
+      axes: of the images.
+    """
     if not any(operand.axes() for operand in operands):
-        return dense(equation, operands, shapes)
+        return dense(equation, operands, shapes, axes)
     name = equation.primitive.name
     try:
         if name not in _RULES:
             raise NoRuleError(f"no rule for {name}")
         return _RULES[name](equation, operands, shapes)
     except NoRuleError as reason:
-        return dense(equation, operands, shapes, str(reason))
+        return dense(equation, operands, shapes, axes, str(reason))
 
 
 def dense(
     equation: Equation,
     operands: Sequence[Operand],
     shapes: Sequence[tuple[int, ...]],
+    axes: Sequence[str],
     why: str = "its input is computed whole",
 ) -> Rule:
     """The whole outputs from whole inputs; windows go on after it where the shape allows it."""
     return Rule(
-        dims=tuple(_likely_dims(equation, operands, shape) for shape in shapes),
+        dims=tuple(_likely_dims(equation, operands, shape, axes) for shape in shapes),
         reach=({},) * len(operands),
         apply=lambda frames, *_: equation.bind(*frames),
         why_dense=why,
     )
 
 
-def _likely_dims(equation: Equation, operands: Sequence[Operand], shape: tuple[int, ...]) -> Dims:
+def _likely_dims(
+    equation: Equation, operands: Sequence[Operand], shape: tuple[int, ...], axes: Sequence[str]
+) -> Dims:
     """Which dimensions of a whole map are the image's: a guess.
 
     Any naming is correct, for windows are only kept where a rule can keep them; a good one lets
     what follows (a convolution after attention over tokens) have windows again.
     """
-    if equation.primitive.name == "conv_general_dilated" and len(shape) == 4:
-        _, _, y, x = equation.params["dimension_numbers"].out_spec
-        return tuple({y: "y", x: "x"}.get(d) for d in range(4))
+    alike = len(shape) == len(axes) + 2
+    if equation.primitive.name == "conv_general_dilated" and alike:
+        _, _, *spatial = equation.params["dimension_numbers"].out_spec
+        named = dict(zip(spatial, axes, strict=True))
+        return tuple(named.get(d) for d in range(len(shape)))
     for operand in operands:
         if len(operand.shape) == len(shape) and operand.axes():
             sizes = zip(operand.shape, shape, operand.dims, strict=True)
             if all(a == b for a, b, axis in sizes if axis):
                 return operand.dims
-    return (None, "y", "x", None) if len(shape) == 4 else (None,) * len(shape)
+    return (None, *axes, None) if alike else (None,) * len(shape)

@@ -17,7 +17,7 @@ from jaxseg_xai.core.types import Array
 from jaxseg_xai.incremental import intervals
 from jaxseg_xai.incremental.intervals import Reach
 
-#: Per dimension of an array: the image axis "y" or "x" whose window it follows, or None.
+#: Per dimension of an array: the image axis ("z", "y" or "x") whose window it follows, or None.
 Dims = tuple[str | None, ...]
 
 
