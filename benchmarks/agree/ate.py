@@ -38,7 +38,7 @@ class Ates(Kind):
         problem = dataclasses.replace(problem, pool=None)
         blocks, given = inputs.blocks, (inputs.images, inputs.targets, inputs.draws)
         if blocks is None:
-            shape = (len(inputs.images), *explainer.grid(inputs.images.shape[1:3]))
+            shape = (len(inputs.images), *explainer.grid(inputs.images.shape[1:-1]))
             blocks = np.ones(shape, bool)
         return explainer, problem, *replicate(given, mesh), blocks
 
@@ -50,8 +50,9 @@ class Ates(Kind):
         return jax.jit(explain).lower(*arguments).compile()
 
     def arrays(self, ours: Ours, found: Explanation) -> Arrays:
-        side, scores = ours.explainer.block_size, found.scores
-        ate = np.asarray(found.attribution)[..., ::side, ::side]
+        every, scores = slice(None, None, ours.explainer.block_size), found.scores
+        ate = np.asarray(found.attribution)
+        ate = ate[:, *(every,) * (ate.ndim - 1)]
         names = ("base_dice", "num_interventions")
         return {"ate": ate} | {name: np.asarray(scores[name]) for name in names}
 
@@ -99,15 +100,14 @@ def _doubtful(
     (The smallest distance to 0.5 in any of its interventions and the base; whether doubtful pixels
     can make each of the values its ATE.)
     """
-    row, column = place
     ate, inputs, side = subject.explainer, subject.inputs, subject.explainer.block_size
-    number = row * ate.grid(inputs.images.shape[1:3])[1] + column
+    number = np.ravel_multi_index(place, ate.grid(inputs.images.shape[1:-1]))
     patches, *drawn = inputs.draws
     screen, full = (np.asarray(which)[0, number] for which in drawn)
     patches = np.asarray(patches)[np.concatenate([screen, full])]
     images = np.repeat(inputs.images, len(patches), axis=0)
-    square = images[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
-    square[...] = patches[:, : square.shape[1], : square.shape[2]]
+    block = images[:, *(slice(k * side, (k + 1) * side) for k in place)]
+    block[...] = patches[:, *map(slice, block.shape[1:-1])]
     outcome, reach, nearest = _outcomes(subject, images)
     effect, reach = outcome - base[0], reach + base[1]
     tried, tried_reach = np.abs(effect[: len(screen)]), reach[: len(screen)]
@@ -125,7 +125,7 @@ def _doubtful(
 
 
 def _outcomes(subject: Subject, images: np.ndarray) -> _Outcomes:
-    """Of images [N, H, W, C] with the target of the one image."""
+    """Of images [N, *S, C] with the target of the one image."""
     targets, wanted = subject.inputs.targets, int(subject.inputs.targets.class_index[0])
     region = np.asarray(targets.region[0])
     truth = np.asarray(targets.reference[0])[region]

@@ -1,6 +1,7 @@
 """The cases by name. A further one is a file beside these and a line in `_ALL`."""
 
 from benchmarks.methods.ate import ATE, ATE_512, ATE_WIDE, OCCLUSION
+from benchmarks.methods.ate_3d import ATE_3D
 from benchmarks.methods.ate_regions import REGIONS
 from benchmarks.methods.ate_screen import SCREEN
 from benchmarks.methods.base import Case
@@ -18,7 +19,7 @@ from benchmarks.methods.windows import WINDOWS
 
 _ALL: tuple[Case, ...] = (
     FORWARD,
-    *(ATE, ATE_512, ATE_WIDE, OCCLUSION, SCREEN, REGIONS, WINDOWS),
+    *(ATE, ATE_512, ATE_WIDE, ATE_3D, OCCLUSION, SCREEN, REGIONS, WINDOWS),
     COMPONENTS,
     *(MISURE, MISURE_512, LANES, QUALITY),
     *(RISE, RISE_REGION, KERNEL_SHAP, KERNEL_SHAP_REGION),

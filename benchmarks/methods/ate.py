@@ -51,7 +51,8 @@ class AteCase(MethodCase):
         settings, ours = ran.settings, ran.main
         blocks = ours.inputs.blocks
         made = np.asarray(ran.found.scores["num_interventions"])
-        plan = plan_of(ours.bundle, settings.size, ours.explainer.block_size, BOX_SIDE)
+        explainer = ours.explainer
+        plan = plan_of(ours.bundle, settings.size, explainer.block_size, explainer.region_side)
         work = {"interventions": float(made.sum()), "blocks": float(blocks.sum())}
         if (blocks == outside(ours.inputs, ours.explainer)).all():
             work["explanations"] = float(settings.lanes)
@@ -102,8 +103,9 @@ def outside(inputs: Inputs, explainer: Ate) -> np.ndarray:
 
 def plan_of(bundle: Bundle, size: int, block_size: int, box: int) -> Plan:
     """What an intervention on a block costs, seen through a box of a side."""
-    block, region = (block_size, block_size), (box, box)
-    shape = (size, size, channels_of(bundle))
+    rank = bundle.segmenter.input.rank
+    block, region = (block_size,) * rank, (box,) * rank
+    shape = (*(size,) * rank, channels_of(bundle))
     model = (bundle.segmenter, bundle.variables)
     return make_plan(*model, shape, block=block, region=region, num_patches=1)
 
@@ -116,11 +118,10 @@ def _forward_passes(ours: Ours, plan: Plan, blocks: np.ndarray, made: np.ndarray
     draws, total = ours.inputs.draws, float(made.sum())
     each = draws.screen.shape[-1] or draws.full.shape[-1]
     for region, wanted in zip(ours.inputs.targets.region, blocks, strict=True):
-        rows, columns = (
-            plan.reaches[axis][:, np.argmax(region.any(axis=1 - d))]
-            for d, axis in enumerate(("y", "x"))
-        )
-        total += each * np.sum(wanted & ~(rows[:, None] & columns))
+        reached = np.array(True)
+        for reaches, first in zip(plan.reaches.values(), np.argwhere(region).min(0), strict=True):
+            reached = reached[..., None] & reaches[:, first]
+        total += each * np.sum(wanted & ~reached)
     return total
 
 

@@ -21,6 +21,7 @@ from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle
 from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
 
 #: Name of ours -> the method with its settings, and what it explains.
 Prepared = dict[str, tuple[Any, Inputs]]
@@ -141,7 +142,7 @@ class MethodCase(Case):
     compared: str = "ours"
 
     def run(self, settings: Settings, mesh: Mesh) -> Measurement:
-        bundle, explainer = open_model(settings), self.explainer
+        bundle, explainer = self.open(settings), self.explainer
         if settings.quick:
             explainer = dataclasses.replace(explainer, **self.shorter)  # pyright: ignore[reportArgumentType]
         phase("compiling")
@@ -169,6 +170,10 @@ class MethodCase(Case):
             validation=self.validate(ran, mesh),
             **({"ratios": ratios(timings, scales)} | figures),
         )
+
+    def open(self, settings: Settings) -> Bundle:
+        """The model."""
+        return open_model(settings)
 
     def prepare(self, settings: Settings, bundle: Bundle, explainer: Any) -> Prepared:
         """Name -> settings of ours and what is explained; "ours" comes first."""
@@ -255,7 +260,7 @@ def peer_model(bundle: Bundle) -> Any:
 
     if bundle.name.startswith(TORCH):
         model: Any = Peer(torch_net(bundle.name))
-    elif isinstance(config := bundle.card.architecture_config(), UNetConfig):
+    elif isinstance(config := bundle.card.architecture_config(), UNetConfig | UNet3DConfig):
         model = torch_unet(config, bundle.variables)
     else:
         raise ConfigError(f"{bundle.name}: the peers know the U-Net only; use --peer none")

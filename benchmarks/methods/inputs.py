@@ -60,14 +60,14 @@ def as_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def open_model(settings: Settings) -> Bundle:
     """The model that the settings name."""
     if settings.width is not None:
-        return _in_dtype(bundle_of(*random_model(settings.width), "random"), settings)
+        return in_dtype(bundle_of(*random_model(settings.width), "random"), settings)
     if settings.model.startswith(TORCH):
         net = torch_net(settings.model)
-        return _in_dtype(dataclasses.replace(net.bundle(net.make()), name=settings.model), settings)
+        return in_dtype(dataclasses.replace(net.bundle(net.make()), name=settings.model), settings)
     if settings.model in MODELS:
         bundle = untrained(settings.model)
         network = random_network(bundle.card.architecture_config())
-        return _in_dtype(bundle_of(bundle.card, network, settings.model), settings)
+        return in_dtype(bundle_of(bundle.card, network, settings.model), settings)
     name = REFERENCE if settings.model == "reference" else settings.model
     return load_model(name, dtype=settings.dtype)
 
@@ -83,7 +83,8 @@ def torch_net(model: str) -> Any:
     return nets[name]
 
 
-def _in_dtype(bundle: Bundle, settings: Settings) -> Bundle:
+def in_dtype(bundle: Bundle, settings: Settings) -> Bundle:
+    """The bundle computing in the dtype of the settings."""
     return dataclasses.replace(bundle, segmenter=bundle.segmenter.replace(dtype=settings.dtype))
 
 
@@ -120,7 +121,7 @@ def random_model(width: int) -> tuple[ModelCard, nnx.Module]:
 
 
 def predictor(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
-    """From an image [H, W, C] to its label map [H, W]: one small program for any number."""
+    """From an image [*S, C] to its label map [*S]: one small program for any number."""
     predict = jax.jit(lambda v, x: bundle.segmenter.output.prediction(bundle.segmenter(v, x)))
     return lambda image: np.asarray(predict(bundle.variables, image[None])[0])
 

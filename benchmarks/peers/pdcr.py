@@ -16,12 +16,12 @@ from benchmarks.peers.unet import TorchUNet, channels_first, class_logits, dice
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.ops.blocks import grid_shape
 
-#: Row and column of a block.
-_Place = tuple[int, int]
+#: Position of a block along each axis.
+_Place = tuple[int, ...]
 
 
 class Truth(NamedTuple):
-    """What outcomes are measured against, on the model's device: c, R and T in R, bool [H, W]."""
+    """What outcomes are measured against, on the model's device: c, R and T in R, bool [*S]."""
 
     class_index: int
     region: torch.Tensor
@@ -53,7 +53,8 @@ def _explain(
         np.asarray(drawn[0]).reshape(*ate.shape, -1)
         for drawn in (inputs.draws.screen, inputs.draws.full)
     )
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    last = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
+    layout = torch.contiguous_format if x.is_contiguous() else last
     base = outcomes_of(model(x), truth)
 
     def effects(places: list[_Place], drawn: np.ndarray) -> torch.Tensor:
@@ -62,12 +63,12 @@ def _explain(
         found = [torch.zeros(0, device=x.device)]
         for start in range(0, len(jobs), size):
             chunk, at = jobs[start : start + size], 0
-            occluded = x.expand(len(chunk), -1, -1, -1).clone(memory_format=layout)
+            occluded = x.expand(len(chunk), *x.shape[1:]).clone(memory_format=layout)
             for place, group in itertools.groupby(chunk, lambda job: job[0]):
                 put = patches[[which for _, which in group]]
                 square = occluded[(slice(at, at + len(put)), slice(None), *_square(place, side))]
-                # A block at the bottom or right edge may be cut off.
-                square.copy_(put[..., : square.shape[-2], : square.shape[-1]])
+                # A block at the end of an axis may be cut off.
+                square.copy_(put[(..., *map(slice, square.shape[2:]))])
                 at += len(put)
             found.append(outcomes_of(model(occluded), truth) - base)
         return torch.cat(found).reshape(len(places), -1 if places else 0)
@@ -100,7 +101,7 @@ def truth_of(inputs: Inputs, device: torch.device) -> Truth:
 
 
 def outcomes_of(logits: torch.Tensor, truth: Truth) -> torch.Tensor:
-    """Dice points [N] in the region of logits [N, K, H, W]."""
+    """Dice points [N] in the region of logits [N, K, *S]."""
     segment = class_logits(logits).argmax(1) == truth.class_index
     return 100 * dice(segment & truth.region, truth.reference)
 

@@ -7,6 +7,7 @@ network shall have.
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ def together(
     **options: Any,
 ) -> Arrays:
     """Many images at a time, channels last; by default as many as one call of the network has."""
-    size, found = size or inputs_per_call(folded.device, *inputs.images.shape[1:3]), []
+    size, found = size or inputs_per_call(folded.device, inputs.images.shape[1:-1]), []
     step = num_images or size
     with tuned_convolutions():
         for start in range(0, len(inputs.images), step):
@@ -103,11 +104,11 @@ def place(model: TorchUNet, dtype: Dtype) -> TorchUNet:
     return model.to(torch_device(), torch.bfloat16 if dtype == "bfloat16" else torch.float32)
 
 
-def inputs_per_call(device: torch.device, height: int, width: int) -> int:
-    """How many inputs [C, height, width] a tuned peer evaluates at a time."""
+def inputs_per_call(device: torch.device, shape: tuple[int, ...]) -> int:
+    """How many inputs [C, *S] of a shape S a tuned peer evaluates at a time."""
     if device.type == "cpu":
         return _CPU_INPUTS
-    return max(1, _GPU_PIXELS // (height * width))
+    return max(1, _GPU_PIXELS // math.prod(shape))
 
 
 @contextlib.contextmanager

@@ -10,9 +10,12 @@ import torch
 from flax import nnx
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from benchmarks.peers.unet3d import TorchUNet3D
 from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
 
 #: Last part of a Flax name -> PyTorch's.
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -82,28 +85,30 @@ class TorchUNet(nn.Module):
         return functional.relu(x) if self.config.head_relu else x
 
 
-def torch_unet(config: Any, variables: Any) -> TorchUNet:
-    """The PyTorch U-Net with the weights of ours, in evaluation mode, on the CPU.
+def torch_unet(config: Any, variables: Any) -> Any:
+    """The PyTorch U-Net of images or volumes with our weights, in evaluation mode, on the CPU.
 
     Its parameters require gradients, as PyTorch makes them.
     """
-    model = TorchUNet(config).eval()
+    volumes = isinstance(config, UNet3DConfig)
+    model, rank = (TorchUNet3D(config), 3) if volumes else (TorchUNet(config), 2)
+    model, space = model.eval(), tuple(range(rank))
     state = {}
     for path, variable in nnx.to_flat_state(variables):
         *module, leaf = map(str, path)
         value = np.asarray(variable[...], np.float32)
         if leaf == "kernel" and module[0] == "up":
             # PyTorch defines it as the gradient of a convolution: in, out, and flipped.
-            value = value[::-1, ::-1].transpose(2, 3, 0, 1)
+            value = np.flip(value, space).transpose(rank, rank + 1, *space)
         elif leaf == "kernel":
-            value = value.transpose(3, 2, 0, 1)
+            value = value.transpose(rank + 1, rank, *space)
         state[".".join([*module, _LEAVES.get(leaf, leaf)])] = torch.from_numpy(value.copy())
     counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     model.load_state_dict(state | counters)
     return model
 
 
-def tuned_copy(model: TorchUNet) -> TorchUNet:
+def tuned_copy(model: Any) -> Any:
     """A copy made for speed: frozen, channels last, batch norms folded into the convolutions.
 
     Tried on two cores of an AMD EPYC with PyTorch 2.13 (width 16, 128x128 pixels). Forward and
@@ -118,11 +123,13 @@ def tuned_copy(model: TorchUNet) -> TorchUNet:
     model = copy.deepcopy(model).requires_grad_(False).float()
     for block in (*model.encoder, *model.decoder):
         block = cast(DoubleConv, block)
-        if isinstance(block.norm1, nn.BatchNorm2d) and isinstance(block.norm2, nn.BatchNorm2d):
+        if isinstance(block.norm1, _BatchNorm) and isinstance(block.norm2, _BatchNorm):
             block.conv1 = fuse_conv_bn_eval(block.conv1, block.norm1)
             block.conv2 = fuse_conv_bn_eval(block.conv2, block.norm2)
             block.norm1, block.norm2 = nn.Identity(), nn.Identity()
-    return model.to(dtype=dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    volumes = isinstance(model, TorchUNet3D)
+    last = torch.channels_last_3d if volumes else torch.channels_last
+    return model.to(dtype=dtype, memory_format=last)  # pyright: ignore[reportCallIssue]
 
 
 def compiled_copy(model: TorchUNet, mode: str) -> Any:
@@ -146,20 +153,22 @@ def segment_of(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def dice(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    """Of masks or probabilities [N, H, W], and one mask [H, W] or one for each; [N]."""
-    both = (found * expected).sum((-2, -1))
-    return 2 * both / (found.sum((-2, -1)) + expected.sum((-2, -1))).clamp(min=1e-7)
+    """Of masks or probabilities [N, *S], and one mask [*S] or one for each; [N]."""
+    space = tuple(range(1 - found.ndim, 0))
+    both = (found * expected).sum(space)
+    return 2 * both / (found.sum(space) + expected.sum(space)).clamp(min=1e-7)
 
 
 def channels_first(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """NumPy [N, H, W, C] -> contiguous tensor [N, C, H, W] on a device."""
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()
+    """NumPy [N, *S, C] -> contiguous tensor [N, C, *S] on a device."""
+    return torch.from_numpy(images).to(device).movedim(-1, 1).contiguous()
 
 
 def channels_last(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """NumPy [N, H, W, C] -> tensor [N, C, H, W] on a device whose channels lie side by side."""
-    tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-    return tensor.contiguous(memory_format=torch.channels_last)
+    """NumPy [N, *S, C] -> tensor [N, C, *S] on a device whose channels lie side by side."""
+    tensor = torch.from_numpy(images).to(device).movedim(-1, 1)
+    last = torch.channels_last_3d if tensor.ndim == 5 else torch.channels_last
+    return tensor.contiguous(memory_format=last)
 
 
 def _norm(config: UNetConfig, channels: int) -> nn.Module:

@@ -54,6 +54,13 @@ WITH_PEERS = {
         {"interventions", "blocks"},
         lambda record: "of the first image" in record.peer_sample["tuned"].what,
     ),
+    "ate-3d": (
+        {"interventions", "blocks"},
+        lambda record: (
+            record.work["blocks"] == 4
+            and record.validation.measured["original: image 0: blocks that are not 0"] > 0
+        ),
+    ),
     "occlusion": (
         {"interventions", "blocks", "explanations"},
         lambda record: record.work["interventions"] <= record.work["blocks"],

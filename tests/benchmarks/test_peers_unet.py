@@ -13,6 +13,7 @@ from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.models import load_model
 from jaxseg_xai.models.adapters.nnx import NNXAdapter
 from jaxseg_xai.models.zoo.unet import UNetConfig
+from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
 from tests.benchmarks.threads import one_thread  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,6 +32,7 @@ CONFIGS = [
         upsample="transposed",
         head_relu=True,
     ),
+    UNet3DConfig(in_channels=2, encoder_channels=(3, 4, 5), decoder_channels=(4, 2), norm="batch"),
 ]
 
 
@@ -50,14 +52,15 @@ def randomised(config):
 
 def torch_logits(model, images):
     with torch.inference_mode():
-        return class_logits(model(channels_first(images))).permute(0, 2, 3, 1).numpy()
+        return class_logits(model(channels_first(images))).movedim(1, -1).numpy()
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("make", [lambda model: model, tuned_copy])
 def test_logits_equal_those_of_the_flax_model(config, make):
     predict, variables = randomised(config)
-    images = np.random.default_rng(1).random((2, 16, 24, config.in_channels), np.float32)
+    size = {2: (16, 24), 3: (4, 12, 8)}[predict.input.rank]
+    images = np.random.default_rng(1).random((2, *size, config.in_channels), np.float32)
     expected = np.asarray(jax.jit(predict)(variables, images))
     found = torch_logits(make(torch_unet(config, variables)), images)
     assert np.ptp(expected) > 0.1
