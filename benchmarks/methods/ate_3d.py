@@ -8,7 +8,8 @@ import numpy as np
 from flax import nnx
 from scipy import ndimage
 
-from benchmarks.arrays import Inputs, even
+from benchmarks.agree.kind import Ours
+from benchmarks.arrays import Inputs
 from benchmarks.harness.settings import Settings
 from benchmarks.methods.ate import AteCase, drawn, outside
 from benchmarks.methods.base import Prepared
@@ -43,8 +44,23 @@ class AteVolumeCase(AteCase):
         )
         inputs = drawn(bundle, Inputs(images=volume[None], targets=targets), explainer)
         blocks = outside(inputs, explainer)
-        chosen = even(blocks, settings.blocks or blocks.size)
+        chosen = nearest(blocks, box, explainer.block_size, settings.blocks or blocks.size)
         return {"ours": (explainer, inputs.replace(blocks=chosen))}
+
+    def peer_inputs(self, ours: Ours) -> tuple[Inputs, Inputs]:
+        inputs, side = ours.inputs, ours.explainer.block_size
+        few = nearest(inputs.blocks, inputs.targets.region[0], side, self.peer_blocks)
+        return inputs.replace(blocks=few), inputs.replace(blocks=few)
+
+
+def nearest(blocks: np.ndarray, box: np.ndarray, side: int, count: int) -> np.ndarray:
+    """Those `count` of the marked blocks bool [1, *G] that lie nearest to a box bool [*S]."""
+    places = np.argwhere(blocks)
+    middle = (np.argwhere(box).mean(0) + 0.5) / side - 0.5
+    order = np.argsort(np.linalg.norm(places[:, 1:] - middle, axis=1), kind="stable")
+    chosen = np.zeros_like(blocks)
+    chosen[tuple(places[order[:count]].T)] = True
+    return chosen
 
 
 def smooth_volume(side: int) -> np.ndarray:
