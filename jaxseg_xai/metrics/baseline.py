@@ -1,14 +1,14 @@
 """What a pixel holds when it is taken away, in every metric that takes pixels away."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 
 from jaxseg_xai.explainers.base import Example
-from jaxseg_xai.ops.baselines import baseline_images
+from jaxseg_xai.ops.baselines import OwnBaseline, baseline_images
 
 #: As of the methods, but "others": metrics are given no other images.
-Baseline = Literal["zero", "mean", "blur"]
+Baseline = OwnBaseline
 BASELINES = get_args(Baseline)
 
 

@@ -12,6 +12,8 @@ from jaxseg_xai.ops.padding import continued, own_pixels
 #: "zero" of the prepared (normalised) image, the image's "mean" colour, the same image under a
 #: "blur", or what "others" hold there: other images.
 Baseline = Literal["zero", "mean", "blur", "others"]
+#: Those for which no other image is needed.
+OwnBaseline = Literal["zero", "mean", "blur"]
 #: Standard deviation of the blur as a share of the image's shortest side.
 _BLUR = 1 / 32
 

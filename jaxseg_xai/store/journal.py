@@ -126,7 +126,7 @@ class Journal:
         for number in list(self._written):
             if self._load(number) is None:
                 logging.getLogger(__name__).warning(
-                    f"{self._place}: {_key(number, 'safetensors')} is damaged; its "
+                    f"{self._place}: {_key(number, 'arrays')} is damaged; its "
                     f"{len(self._written[number].rows)} rows are computed again"
                 )
                 for group, row, *_ in self._written[number].rows:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,9 @@ from jax import lax
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
+from jaxseg_xai.ops.baselines import OwnBaseline, baseline_images
 from jaxseg_xai.ops.blocks import any_in_block, grid_shape, paint_blocks
 from jaxseg_xai.outcomes import OUTCOMES, get_outcome
-
-_PERTURBATIONS = ("mean", "zero")
 
 
 @jax.tree_util.register_dataclass
@@ -54,8 +53,8 @@ class BlockGroups(Explainer):
       level: how much of O1 - O0 must be left for the outcome to hold.
       threshold: effects that differ by less are taken in any order; where |O1 - O0| is not above
         it there is no group, and the map is 0. In the outcome's unit.
-      perturbation: what a hidden block holds: the "mean" colour of the image, or "zero" of the
-        normalised input.
+      baseline: what a hidden block holds: "zero" of the prepared (normalised) image, the image's
+        "mean" colour, or the same image under a "blur".
       outcome: see `jaxseg_xai.outcomes`.
       batch_size: images that a device evaluates at a time.
 
@@ -88,7 +87,7 @@ class BlockGroups(Explainer):
     num_orders: int = setting(4, static=True, at_least=1)
     level: float = setting(0.5, above=0, below=1)
     threshold: float = setting(10.0, at_least=0)
-    perturbation: Literal["mean", "zero"] = setting("mean", static=True, choices=_PERTURBATIONS)
+    baseline: OwnBaseline = setting("mean", static=True, choices=get_args(OwnBaseline))
     outcome: str = setting("dice", static=True, choices=OUTCOMES)
     batch_size: int = setting(8, static=True, idle=True, at_least=1)
 
@@ -103,15 +102,14 @@ class BlockGroups(Explainer):
         outcome, side, shape = get_outcome(self.outcome), self.block_size, image.shape[:-1]
         grid = grid_shape(shape, side)
         own = jnp.broadcast_to(example.own, (*shape, 1))
-        axes = tuple(range(len(shape)))
-        fill = jnp.mean(image, axes, where=own) if self.perturbation == "mean" else 0.0
+        blank = baseline_images(self.baseline, image, size=example.size)[0]
         inside = any_in_block(own[..., 0], side)
         free = (inside & ~any_in_block(target.region, side)).ravel()
 
         def value(shown: jax.Array) -> jax.Array:
             """Outcome of an image in which some blocks, bool [n], are shown: float32 []."""
             pixels = paint_blocks(shown.reshape(grid), side, shape)[..., None]
-            seen = jnp.where(pixels | ~own, image, fill)
+            seen = jnp.where(pixels, image, blank)
             logits = segmenter.logits(problem.variables, seen[None])[0]
             return outcome.value(segmenter.output, logits, target)
 
