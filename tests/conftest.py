@@ -1,12 +1,14 @@
 """Every test runs on several devices, so that sharding cannot go untested."""
 
 import gc
+import itertools
 import os
 from pathlib import Path
 
 import jax
 import pytest
 
+from jaxseg_xai.core.caches import make_room
 from jaxseg_xai.devices.mesh import use_cpu_cores
 from tests.compiled import compiled_programs_kept, use_quick_kernels
 
@@ -21,6 +23,15 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "reference" / "real"
 def pytest_collection_finish():
     """What the imports made is no garbage, and looking through it again and again takes time."""
     gc.freeze()
+
+
+_tests_run = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+    """A worker compiles more programs than a process may have; it takes time to count them."""
+    if next(_tests_run) % 20 == 0:
+        make_room()
 
 
 @pytest.fixture(autouse=True, scope="module")

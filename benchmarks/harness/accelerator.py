@@ -21,7 +21,7 @@ from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.devices.mesh import cpu_cores
 
 #: Goes up when the steps or their settings change: records of two suites are not compared.
-SUITE = 3
+SUITE = 4
 Outcome = Literal["not started", "valid", "not valid", "timed out", "failed"]
 #: Seconds left under which nothing is started: importing alone takes about ten.
 _LEAST = 20.0
@@ -72,6 +72,7 @@ kernel-shap-region          kernel-shap-region --peer tuned
 grad-cam                    grad-cam --peer tuned
 integrated-gradients        integrated-gradients --peer tuned
 confidence                  confidence --peer tuned
+ate-3d                      ate-3d --peer tuned
 rise-region                 rise-region --peer tuned
 kernel-shap                 kernel-shap --peer tuned
 misure-quality              misure-quality --quick

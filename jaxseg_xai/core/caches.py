@@ -7,6 +7,7 @@ take their place.
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -14,6 +15,10 @@ import jax
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+#: Linux: the memory maps of this process, a line each, and how many one may have.
+_MAPS, _MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+#: Programs may take this share of them. What is compiled next needs some, too.
+_SHARE = 0.5
 #: Empties what is kept, one function a cache.
 _clear: list[Callable[[], None]] = []
 
@@ -26,6 +31,20 @@ def clear_caches() -> None:
     for clear in _clear:
         clear()
     jax.clear_caches()
+
+
+def make_room() -> None:
+    """`clear_caches` where programs have taken half of the memory maps that a process may have.
+
+    On CPUs a program takes dozens of them, and JAX keeps what it has compiled: after some hundred
+    sizes of images the process would end by a segmentation fault.
+    """
+    try:
+        taken, most = _MAPS.read_bytes().count(b"\n"), int(_MOST_MAPS.read_text())
+    except OSError:
+        return  # another system, which has no such limit
+    if taken > _SHARE * most:
+        clear_caches()
 
 
 def cleared_by(clear: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseg_xai.core.caches import cleared_by, jax_settings
+from jaxseg_xai.core.caches import cleared_by, jax_settings, make_room
 
 #: How many programs are kept; the one that was not used for longest goes first.
 _MOST = 64
@@ -50,6 +50,7 @@ def compiled(lower: Callable[..., Any], *arguments: Any, **static: Any) -> tuple
         if key in _programs:
             _programs.move_to_end(key)
             return _programs[key], 0.0
+    make_room()
     start = time.perf_counter()
     program = _Program(lower, arguments, static)
     seconds = time.perf_counter() - start

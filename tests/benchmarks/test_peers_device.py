@@ -49,10 +49,10 @@ def test_peers_compute_in_the_dtype_of_ours(dtype, precision, tolerance, make):
 
 def test_gpus_take_more_inputs_at_a_time():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert inputs_per_call(cpu, 256, 256) == inputs_per_call(cpu, 128, 128)
-    assert inputs_per_call(gpu, 256, 256) == 64
-    assert inputs_per_call(gpu, 128, 128) == 256
-    assert inputs_per_call(gpu, 4096, 4096) == 1
+    assert inputs_per_call(cpu, (256, 256)) == inputs_per_call(cpu, (128, 128))
+    assert inputs_per_call(gpu, (256, 256)) == 64
+    assert inputs_per_call(gpu, (128, 128)) == 256
+    assert inputs_per_call(gpu, (4096, 4096)) == inputs_per_call(gpu, (256, 256, 256)) == 1
 
 
 def test_the_search_for_algorithms_is_for_the_tuned_peers_only():

@@ -2,7 +2,9 @@
 
 import jax
 import numpy as np
+import pytest
 
+from jaxseg_xai.core import caches
 from jaxseg_xai.devices.programs import compiled
 
 
@@ -17,3 +19,18 @@ def test_double_precision_elsewhere_is_no_other_program_to_call():
     np.testing.assert_array_equal(found, [0, 3, 6])
     assert again is run
     assert (seconds > 0, no_seconds) == (True, 0)
+
+
+@pytest.mark.parametrize(("taken", "stays"), [(49, True), (51, False)])
+def test_programs_go_before_they_fill_the_memory_maps(monkeypatch, tmp_path, taken, stays):
+    """Linux ends a process that wants more maps than it may have."""
+    maps, most = tmp_path / "maps", tmp_path / "most"
+    maps.write_text("a map\n" * taken)
+    most.write_text("100\n")
+    monkeypatch.setattr(caches, "_MAPS", maps)
+    monkeypatch.setattr(caches, "_MOST_MAPS", most)
+    first, other = jax.jit(lambda x: x + 1), jax.jit(lambda x: x + 2)
+    run, _ = compiled(first.lower, 1.0)
+    compiled(other.lower, 1.0)
+    again, _ = compiled(first.lower, 1.0)
+    assert (again is run) == stays
