@@ -142,7 +142,7 @@ def _flops(ran: Ran, share: float) -> float | None:
 def step_flops(misure: MisurePaper, bundle: Bundle, inputs: Inputs) -> float | None:
     """FLOPs of one iteration on one image."""
     job = jax.tree.map(lambda leaf: leaf[0], jobs_of(inputs))
-    state = jax.eval_shape(misure.start, job)
+    state = jax.eval_shape(misure.start, job, jnp.int32(0))
 
     def step(variables: Any, job: Job, state: Any) -> Any:
         return misure.step(masked_model(bundle, variables, job), job, state)

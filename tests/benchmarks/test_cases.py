@@ -11,10 +11,13 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.agree.frozen import frozen, load
+from benchmarks.harness.machine import flops_of
 from benchmarks.harness.record import read_records
+from benchmarks.methods.misure import step_flops
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.paper import MisurePaper
+from jaxseg_xai.models import load_model
 
 TINY = ["--quick", "--width", "2", "--size", "64", "--repetitions", "2"]
 
@@ -265,3 +268,12 @@ def test_a_wrong_misure_fails_validation():
     settings = dataclasses.asdict(load("misure_paper").explainer)
     wrong = frozen("misure_paper", "float32", device_mesh(), OneStepShort(**settings))
     assert (wrong.passed, wrong.unit) == (False, "stage 2, relative")
+
+
+@pytest.mark.parametrize("name", ["misure", "misure_paper"])
+def test_a_step_of_misure_costs_several_passes(name):
+    """Forward and backward; a case ends by it, after all that takes long."""
+    inputs, bundle = load(name).inputs, load_model("triangle")
+    step = step_flops(load(name).explainer, bundle, inputs)
+    forward = flops_of(bundle.segmenter, bundle.variables, inputs.images[:1])
+    assert 2 * forward < step < 6 * forward
