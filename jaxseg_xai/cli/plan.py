@@ -7,6 +7,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import check, setting
 from jaxseg_xai.core.input_spec import Pad
 from jaxseg_xai.incremental import make_plan
+from jaxseg_xai.incremental.reads import kept_bytes
 from jaxseg_xai.models import load_model
 
 
@@ -56,7 +57,8 @@ def plan_text(config: PlanConfig) -> str:
         region=(config.region_side,) * spec.rank,
         num_patches=config.num_patches,
     )
-    return str(plan)
+    kept = f"{kept_bytes(plan) / 2**20:.3g} MiB"
+    return f"{plan}\nActivations that are kept, for windows to be filled up from: {kept}."
 
 
 def run(config: PlanConfig, command: str) -> int:

@@ -11,7 +11,7 @@ from jaxseg_xai.judging.config import JudgeConfig
 from jaxseg_xai.judging.entries import make_metrics
 from jaxseg_xai.sweeps.config import read_config
 from tests import tiny
-from tests.cli.test_cli import no_user_cache, refused  # noqa: F401
+from tests.cli.commands import no_user_cache, refused  # noqa: F401
 
 FILE = """
 models = ["{model}"]

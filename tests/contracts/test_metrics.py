@@ -230,8 +230,7 @@ def test_all_together_cost_no_more_than_they_may():
     metrics = {name: METRICS.get(name)() for name in METRICS.built_in}
     alone = sum(metric.num_passes for metric in metrics.values())
     together = passes(metrics, (128, 128))
-    assert together <= 190
-    assert together < alone
+    assert (together, alone) == (147, 284)  # as docs/guide/metrics.md says; 190 are allowed
 
 
 def passes(metrics, size):

@@ -6,7 +6,7 @@ import pytest
 
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.types import Status
-from tests.cli.test_cli import refused
+from tests.cli.commands import refused
 from tests.reliability import made_up
 
 pytestmark = pytest.mark.usefixtures("one_candidate")

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.explainers.base import Meta
 from jaxseg_xai.explainers.perturbation.base import meta_of_perturbation
+from jaxseg_xai.explainers.perturbation.players import num_players
 from jaxseg_xai.explainers.perturbation.shapley import SCORES, Found, Game, Shapley
 
 
@@ -66,7 +68,12 @@ class KernelShap(Shapley):
           ConfigError: fewer than four samples a player.
         """
         del variables
-        self.check_samples(segmenter, shape, self.num_samples // 4)
+        count = num_players(self.players, self.block_size, shape[:-1], segmenter.output)
+        if not self.is_exact(count) and self.num_samples < 4 * count:
+            raise ConfigError(
+                f"{self.name} of {count} players, and num_samples is {self.num_samples}; give at "
+                f"least {4 * count}, or a larger block_size"
+            )
 
     def draw(self, matters: jax.Array, key: jax.Array) -> jax.Array:
         """The first coalition of every pair, bool [pairs, P], of the players that matter [P]."""

@@ -17,9 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
-from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.explainers.base import Example, Parts, Problem
 from jaxseg_xai.explainers.perturbation.base import Perturbation
 from jaxseg_xai.explainers.perturbation.engine import Evaluator
@@ -138,15 +136,6 @@ class Shapley(Perturbation):
             num_players=game.number.astype(jnp.float32),
             num_evaluations=found.num_evaluations * self.num_baselines,
         )
-
-    def check_samples(self, segmenter: Segmenter, shape: tuple[int, ...], least: int) -> None:
-        """Raise `ConfigError` where more players than `least` allows are to be told apart."""
-        count = num_players(self.players, self.block_size, shape[:-1], segmenter.output)
-        if not self.is_exact(count) and count > least:
-            raise ConfigError(
-                f"{self.name} of {count} players, and num_samples is {self.sampled(count) - 1}; "
-                f"give at least {4 * count}, or a larger block_size"
-            )
 
 
 def exact(game: Game) -> Found:

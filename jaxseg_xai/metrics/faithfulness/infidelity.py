@@ -35,8 +35,7 @@ class Infidelity(SubsetMetric):
     References:
       Yeh et al., arXiv 1901.09392, definition 2.1 with the baseline's removal of a subset (section
       2.2), for maps that hold the input's factor already (Captum's `infidelity` with
-      `multiply_by_inputs`); b as Captum's `normalize`, where
-      it may be negative.
+      `multiply_by_inputs`); b as Captum's `normalize`, where it may be negative.
     """
 
     name: ClassVar[str] = "infidelity"
