@@ -1,7 +1,8 @@
 """Rows that were computed and are not yet in a shard: a file a batch, safe once it is written.
 
     journal/000012.arrays    the bytes of all arrays, one after another
-    journal/000012.json      {"checksum": crc32 of those,
+    journal/000012.json      crc32 of the next line
+                             {"checksum": crc32 of the arrays,
                               "rows": [[group, row, columns, {name: [dtype, shape], ...}], ...]}
 
 The list is written last: without it the arrays are nobody's. A row that stands in several journals
@@ -80,8 +81,8 @@ class Journal:
         data = b"".join(parts)
         checksum = zlib.crc32(data)
         self._place.write(_key(number, "arrays"), data)
-        text = json.dumps({"checksum": checksum, "rows": rows})
-        self._place.write(_key(number, "json"), text.encode())
+        text = json.dumps({"checksum": checksum, "rows": rows}).encode()
+        self._place.write(_key(number, "json"), b"%d\n%b" % (zlib.crc32(text), text))
         self._keep(number, _Written(rows, checksum))
         self._last = -1, {}  # a number may come again
         self._waiting, self._bytes = {}, 0
@@ -148,10 +149,10 @@ class Journal:
         text = self._place.read(_key(number, "json"))
         if text is None:
             return  # in a shard meanwhile
-        try:
-            written = _Written(**json.loads(text))
-        except (ValueError, TypeError):
+        checksum, _, text = text.partition(b"\n")
+        if checksum != b"%d" % zlib.crc32(text):
             return  # of a disk that lost its power; `check` deletes it
+        written = _Written(**json.loads(text))
         for group, row, values, _ in written.rows:
             self._values.setdefault(group, {})[row] = values
         self._keep(number, written)

@@ -13,7 +13,7 @@ from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.parse import json_value
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.store.base import PENDING
-from jaxseg_xai.store.place import Place, io_errors
+from jaxseg_xai.store.place import Place, damaged, io_errors
 from jaxseg_xai.store.records import Entry, Plan, PlanRow, image_ids
 from jaxseg_xai.store.tables import Table, consolidate, open_group
 
@@ -94,17 +94,13 @@ def open_table(place: Place, name: str, mode: str, attrs: Mapping[str, Any]) -> 
         group = open_group(place, name, mode, consolidated=not is_old(attrs))
         height = group["height"]
         assert isinstance(height, zarr.Array)
-        table = Table(group, row_dim, height.shape[0])
-    except (FileNotFoundError, KeyError, ValueError):  # ValueError: JSON that is cut off
+        table = Table(place, group, row_dim, height.shape[0])
+    except (FileNotFoundError, LookupError, ValueError, TypeError, AttributeError, AssertionError):
+        # JSON that is cut off, or says something else.
         raise damaged(place, f"{name} lacks {', '.join(sorted(needed))}") from None
     if missing := needed - table.column_names:
         raise damaged(place, f"{name} lacks {', '.join(sorted(missing))}")
     return table
-
-
-def damaged(place: Place, what: str) -> JaxsegError:
-    """Of what no sweep that was killed leaves behind."""
-    return JaxsegError(f"{place} is damaged: {what}; restore it, or sweep again with --overwrite")
 
 
 def prepare(place: Place, *, overwrite: bool) -> bool:
@@ -246,7 +242,7 @@ def _new_table(
     place: Place, name: str, row_dim: str, num_rows: int, attributes: dict[str, Any]
 ) -> Table:
     group = zarr.create_group(place.zarr, path=name, zarr_format=3, attributes=attributes)
-    return Table(group, row_dim, num_rows)
+    return Table(place, group, row_dim, num_rows)
 
 
 def _add_sizes(table: Table, rank: int) -> None:

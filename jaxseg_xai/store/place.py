@@ -123,6 +123,11 @@ def io_errors(place: Place) -> Iterator[None]:
         ) from error
 
 
+def damaged(place: Place, what: str) -> JaxsegError:
+    """Of what no sweep that was killed leaves behind."""
+    return JaxsegError(f"{place} is damaged: {what}; restore it, or sweep again with --overwrite")
+
+
 @contextlib.contextmanager
 def sole_writer(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold the right to write the store in a folder; a process that dies gives it up.

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.codecs import ZstdCodec
 
-from jaxseg_xai.store.place import Place
+from jaxseg_xai.store.place import Place, damaged
 
 COLUMN_CHUNK = 2**16
 #: Flat chunk names ("c.7.0.0"): one file a chunk instead of two directories and a file.
@@ -54,7 +55,8 @@ def open_group(place: Place, name: str, mode: str, *, consolidated: bool = True)
 class Table:
     """One zarr group whose arrays share their first dimension, the rows."""
 
-    def __init__(self, group: zarr.Group, row_dim: str, num_rows: int) -> None:
+    def __init__(self, place: Place, group: zarr.Group, row_dim: str, num_rows: int) -> None:
+        self._place = place
         self.group, self.row_dim, self.num_rows = group, row_dim, num_rows
         #: True after an array was added or resized: the consolidated metadata are stale.
         self.reshaped = False
@@ -83,9 +85,16 @@ class Table:
         return {name for name, a in self.arrays.items() if a.ndim == 1} | self._columns.keys()
 
     def column(self, name: str) -> np.ndarray:
-        """Values of a column [rows], texts as objects; read when they are asked for."""
+        """Values of a column [rows], texts as objects; read when they are asked for.
+
+        Raises:
+          JaxsegError: its bytes are damaged.
+        """
         if name not in self._columns:
-            values: Any = self.arrays[name][:]
+            try:
+                values: Any = self.arrays[name][:]
+            except (ValueError, RuntimeError) as error:  # a checksum, a codec
+                raise damaged(self._place, f"{self.group.basename}/{name} ({error})") from error
             text = values.dtype.kind == "T"
             self._columns[name] = np.array(values, object if text else None)
         return self._columns[name]
@@ -105,6 +114,7 @@ class Table:
             fill_value=fill,
             dimension_names=(self.row_dim,),
             chunk_key_encoding=FLAT,
+            compressors=[ZstdCodec(level=0, checksum=True)],
             attributes=attrs,
             overwrite=True,  # a killed process may have left a half of it
         )

@@ -48,6 +48,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store import layout
 from jaxseg_xai.store.base import PENDING, Store, check_picture
@@ -63,7 +64,7 @@ from jaxseg_xai.store.encode import (
 from jaxseg_xai.store.journal import Journal
 from jaxseg_xai.store.layout import IMAGES
 from jaxseg_xai.store.old import as_new
-from jaxseg_xai.store.place import Place, io_errors
+from jaxseg_xai.store.place import Place, damaged, io_errors
 from jaxseg_xai.store.precision import storage_of
 from jaxseg_xai.store.records import (
     Entry,
@@ -247,8 +248,12 @@ class ZarrStore(Store):
 
     def damage(self) -> list[str]:
         """A line for each damaged part; everything is read for it, while nobody writes."""
-        groups = (IMAGES, *self.labels)
-        found = [line for g in groups for line in damage_of(g, self._table(g), self._journal)]
+        found = []
+        for group in (IMAGES, *self.labels):
+            try:
+                found += damage_of(group, self._table(group), self._journal)
+            except JaxsegError as error:  # a column, or what says which there are
+                found.append(str(error))
         with io_errors(self._place):
             return found + self._journal.damage()
 
@@ -270,7 +275,7 @@ class ZarrStore(Store):
         with io_errors(self._place):
             ids, table = self._table(IMAGES).column("id"), self._table(label)
             if (ids[table.column("image_index")[numbers]] == "").any():
-                raise layout.damaged(self._place, f"{IMAGES} lacks id")
+                raise damaged(self._place, f"{IMAGES} lacks id")
             return rows_of(self.entry(label), table, ids, numbers)
 
     def _finish(
@@ -313,13 +318,13 @@ class ZarrStore(Store):
                     on_grid = table.dims(name)[1 : 1 + self.rank] == self._axes
                     try:
                         found[name] = np.asarray(array[(row, *size) if on_grid else row])
-                    except ValueError as error:  # a checksum
-                        raise layout.damaged(
+                    except (ValueError, RuntimeError) as error:  # a checksum, a codec
+                        raise damaged(
                             self._place, f"{group}/{name} of row {row} ({error})"
                         ) from error
-        lost = found.get("attribution", found.get("image"))
-        if lost is not None and lost.dtype.kind == "f" and np.isnan(lost).all():
-            raise layout.damaged(self._place, f"{group} lacks the maps of row {row}")
+        lost = found.get("image" if group == IMAGES else "attribution")
+        if lost is None or (lost.dtype.kind == "f" and np.isnan(lost).all()):
+            raise damaged(self._place, f"{group} lacks the maps of row {row}")
         return found
 
     def _reopen(self) -> None:

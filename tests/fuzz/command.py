@@ -85,20 +85,27 @@ def run(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The answers to cases, as they come."""
     waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[tuple[str, dict[str, str]]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[str, dict[str, str]] | Exception] = queue.SimpleQueue()
     for case in [*cases, *[None] * num_workers]:
         waiting.put(case)
 
     def work() -> None:
         process = Process(targets)
-        while (case := waiting.get()) is not None:
-            answers.put((case, process.ask(case)))
-        process.close()
+        try:
+            while (case := waiting.get()) is not None:
+                answers.put((case, process.ask(case)))
+        except Exception as error:  # nobody would see it in a thread, and wait for ever
+            answers.put(error)
+        finally:
+            process.close()
 
     for _ in range(num_workers):
         threading.Thread(target=work, daemon=True).start()
     for _ in cases:
-        yield answers.get()
+        answer = answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        yield answer
 
 
 def findings(cases: Sequence[str], num_workers: int = 2) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from tests.fuzz.images import IMAGES
 from tests.fuzz.models import MODELS
+from tests.fuzz.stores import STORES
 from tests.fuzz.tables import TABLES
 
-TARGETS = {**IMAGES, **MODELS, **TABLES}
+TARGETS = {**IMAGES, **MODELS, **STORES, **TABLES}
