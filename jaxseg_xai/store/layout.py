@@ -51,7 +51,7 @@ def read_attrs(path: str | os.PathLike[str] | Place) -> dict[str, Any]:
     try:
         attrs = json.loads(text or "")["attributes"]
         version = int(attrs[_MARK])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         there = text is not None or place.names() or (place.path and place.path.exists())
         what = "is not an explanation store" if there else "does not exist"
         raise JaxsegError(

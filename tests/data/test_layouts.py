@@ -194,10 +194,22 @@ def test_damaged_annotations_of_coco(tmp_path, old, new, words):
         open_dataset(layout.root)
 
 
-def test_a_damaged_region_of_coco_fails_its_image(tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"counts": [', '"counts": ["x", '),
+        ('"counts": [8', '"counts": [7'),  # pixels of whatever was in memory
+        ('"counts": [8', '"counts": [-8'),
+        ('"counts": [8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 48]', '"counts": "84"'),
+        ("[[3, 2", "[[3, 99999999999999999999"),  # the end of the process
+        ("[[3, 2", "[[3, NaN"),
+    ],
+)
+def test_a_damaged_region_of_coco_fails_its_image(tmp_path, old, new):
     layout = layouts.coco(tmp_path)
-    text = layout.listing.read_text().replace('"counts": [', '"counts": ["x", ')
-    layout.listing.write_text(text)
+    text = layout.listing.read_text()
+    assert old in text
+    layout.listing.write_text(text.replace(old, new))
     source = open_dataset(layout.root)
     labels_fail(source[0], r"instances_val2017.json, image 000000000139: corrupt")
     assert source[1].labels is not None

@@ -198,7 +198,14 @@ def _parsed(path: Path, changed: int) -> _Annotations:
                 segmentation=one["segmentation"],
             )
             regions.setdefault(one["image_id"], []).append(region)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: damaged ({reason}); unpack it again") from None
     unnamed = {one.category for found in regions.values() for one in found} - set(categories)
@@ -217,12 +224,44 @@ def _import_rle() -> Any:
 
 
 def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Bool [H, W] of polygons, or of a run-length code, compressed or not."""
-    rle = _import_rle()
+    """Bool [H, W] of polygons, or of a run-length code, compressed or not.
+
+    pycocotools checks little: a far corner ends the process, and what a short code leaves out is
+    whatever was in memory.
+    """
     if isinstance(segmentation, list):
-        segmentation = rle.merge(rle.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = rle.frPyObjects(segmentation, height, width)
-    with warnings.catch_warnings():  # its own arrays do not know NumPy's newest protocol
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return rle.decode(segmentation).astype(bool)
+        corners = np.concatenate([np.ravel(polygon) for polygon in segmentation])
+        if not np.all(np.abs(corners) <= 2 * (height + width)):
+            raise ValueError("a polygon leaves the image")
+        rle = _import_rle()
+        merged = rle.merge(rle.frPyObjects(segmentation, height, width))
+        with warnings.catch_warnings():  # its own arrays do not know NumPy's newest protocol
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return rle.decode(merged).astype(bool)
+    counts = segmentation["counts"]
+    runs = np.asarray(_runs(counts) if isinstance(counts, str) else counts)
+    if runs.sum() != height * width or runs.min() < 0:
+        raise ValueError(f"a run-length code of {runs.sum()} pixels, not {height * width}")
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(width, height).T
+
+
+def _runs(text: str) -> list[int]:
+    """Lengths of the runs of a compressed code.
+
+    Each is in groups of five bits, lowest first, a letter each, the highest bit of the last its
+    sign; from the third on it is the difference to the one before the last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text.encode():
+        group = letter - 48
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        if group & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs

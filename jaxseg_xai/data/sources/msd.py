@@ -71,7 +71,7 @@ class MSDDataset(Cases):
         try:
             cases = _cases(root, card, split)
             class_names, channels = _class_names(card["labels"]), len(card["modality"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise DataError(f"{root / CARD}: damaged ({reason}); unpack the task again") from None
         if not cases:

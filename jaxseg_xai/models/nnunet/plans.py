@@ -55,7 +55,7 @@ def read_plan(plans: Mapping[str, Any], dataset: Mapping[str, Any], configuratio
     try:
         found = _with_architecture(_resolved(plans, configuration))
         return _plan(plans, dataset, configuration, found)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(
             f"plans.json or dataset.json is not as nnU-Net v2 writes it ({type(error).__name__}: "
             f"{error}); copy both again"
