@@ -85,6 +85,7 @@ windows                     windows --model segnet
 sizes                       sizes --quick
 sweep-64                    sweep-64 --quick
 store                       store --quick
+reading                       reading --quick
 ate-tensorfloat32           ate --blocks 512 --dtype tensorfloat32 --peer tuned
 misure-tensorfloat32        misure --dtype tensorfloat32 --peer tuned
 misure-channels-first       XLA_FLAGS=--xla_gpu_force_conv_nchw=true misure --peer none

@@ -11,6 +11,7 @@ from benchmarks.methods.maps import CONFIDENCE, GRAD_CAM, INTEGRATED_GRADIENTS
 from benchmarks.methods.masks import KERNEL_SHAP, KERNEL_SHAP_REGION, RISE, RISE_REGION
 from benchmarks.methods.misure import MISURE, MISURE_512
 from benchmarks.methods.misure_tables import LANES, QUALITY
+from benchmarks.methods.reading import READING
 from benchmarks.methods.scaling import SCALING
 from benchmarks.methods.sizes import SIZES
 from benchmarks.methods.store import STORE
@@ -25,7 +26,7 @@ _ALL: tuple[Case, ...] = (
     *(RISE, RISE_REGION, KERNEL_SHAP, KERNEL_SHAP_REGION),
     *(GRAD_CAM, INTEGRATED_GRADIENTS, CONFIDENCE),
     *(SWEEP, SWEEP_64, STORE),
-    SIZES,
+    *(SIZES, READING),
     SCALING,
 )
 
