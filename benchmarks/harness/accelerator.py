@@ -83,6 +83,8 @@ ate-wide                    ate-wide --peer tuned
 ate-regions                 ate-regions
 windows                     windows --model segnet
 sizes                       sizes --quick
+sizes-ate                   sizes-ate --quick
+sizes-maps                  sizes-maps --quick
 sweep-64                    sweep-64 --quick
 store                       store --quick
 reading                       reading --quick

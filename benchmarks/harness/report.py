@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.record import Record
+from benchmarks.harness.record import Record, Row
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.report.pages import templates
 
@@ -17,6 +17,10 @@ _BEGIN = "<!-- benchmarks{}: made by `python -m benchmarks report FILE --{}` -->
 END = "<!-- end of benchmarks -->"
 #: The README's rows.
 _FEW = ("unet-forward", "ate", "ate-512", "occlusion", "misure")
+
+
+#: Rows of a table in the terminal.
+_TOLD = 12
 
 
 def summary(record: Record) -> str:
@@ -32,7 +36,18 @@ def summary(record: Record) -> str:
     lines.append(f"  {verdict}: {row['difference']}, {row['flips']} flips")
     if not record.validation.passed:
         lines.append(f"  {record.validation.why}")
+    for name, rows in record.series.items():
+        lines += [f"  {name}: {_told(row)}" for row in rows[:_TOLD]]
+        lines += [f"  {name}: and {len(rows) - _TOLD} more, see --json"] * (len(rows) > _TOLD)
     return "\n".join(lines)
+
+
+def _told(row: Row) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in row.items()
+        if value is not None
+    )
 
 
 def write_report(records: Sequence[Record], out: Path) -> list[Path]:

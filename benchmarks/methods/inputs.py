@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.bundle import ModelCard, bundle_of
+from jaxseg_xai.models.folder import save_model
 from jaxseg_xai.models.registry import MODELS
 from jaxseg_xai.models.summary import untrained
 from jaxseg_xai.models.zoo.unet import UNetConfig
@@ -100,6 +102,15 @@ def random_network(config: Architecture) -> Any:
         leaf.set_value(jnp.asarray(values, jnp.float32))
     model.eval()
     return model
+
+
+def name_of_model(settings: Settings, folder: Path) -> str:
+    """What a sweep calls the model of the settings; a random one is written into a folder."""
+    if settings.width is None:
+        return str(REFERENCE) if settings.model == "reference" else settings.model
+    card, network = random_model(settings.width)
+    save_model(folder / "model", network, card)
+    return str(folder / "model")
 
 
 def random_model(width: int) -> tuple[ModelCard, nnx.Module]:

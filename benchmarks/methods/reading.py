@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from PIL import Image
 
 import jaxseg_xai
-from benchmarks.agree.frozen import REFERENCE
 from benchmarks.agree.verdict import Bound, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
@@ -21,6 +20,7 @@ from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import phase
 from benchmarks.harness.turns import alone
 from benchmarks.methods.base import Case
+from benchmarks.methods.inputs import name_of_model
 from jaxseg_xai.data import MemorySource
 from jaxseg_xai.sweeps.config import DataConfig, SweepConfig
 from jaxseg_xai.sweeps.items import read_ahead
@@ -44,10 +44,10 @@ class ReadingCase(Case):
         samples = [made[index] for index in range(count)]
         images = [np.rint(sample.image * 255).astype(np.uint8) for sample in samples]
         labels = [np.asarray(sample.labels, np.uint8) for sample in samples]
-        model = str(REFERENCE) if settings.model == "reference" else settings.model
         phase("timing")
         rows: list[Row] = []
         with tempfile.TemporaryDirectory() as name:
+            model = name_of_model(settings, Path(name))
             for kind, write in _FORMATS.items():
                 folder = Path(name) / kind
                 folder.mkdir()
@@ -63,7 +63,7 @@ class ReadingCase(Case):
                                     raise item
                         seconds.append(time.perf_counter() - start)
                 rows.append({"format": kind, "images_per_s": count / float(np.median(seconds))})
-        needed = _rate(model, images, settings)
+            needed = _rate(model, images, settings)
         for row in rows:
             row["times_what_is_needed"] = float(row["images_per_s"] or 0) / needed
         slowest = min(float(row["images_per_s"] or 0) for row in rows)

@@ -12,29 +12,30 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxseg_xai
-from benchmarks.agree.frozen import REFERENCE
 from benchmarks.agree.verdict import Bound, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
 from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import phase
 from benchmarks.methods.base import Case
+from benchmarks.methods.inputs import name_of_model
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.cam.grad_cam import GradCam
+from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
 from jaxseg_xai.explainers.misure.search import Misure
+from jaxseg_xai.explainers.perturbation.occlusion import Occlusion
+from jaxseg_xai.explainers.uncertainty.confidence import Confidence
 from jaxseg_xai.sweeps.sizes import Sizes
 
 _IMAGES, _QUICK_IMAGES = 50, 3
-_METHODS: tuple[Explainer, ...] = (Misure(), Ate())
-_QUICK_METHODS: tuple[Explainer, ...] = (
-    Misure(num_iterations=2, max_dilations=4),
-    Ate(block_size=32, num_screen=1, num_patches=2),
-)
 #: The eight sizes for which compiling took 40 times as long as explaining.
 _EIGHT = tuple((round(64 + 48 * step / 7), 64) for step in range(8))
 #: The most programs of a method.
 _PROGRAMS = 4
+_Methods = tuple[Explainer, ...]
+_MAPS: _Methods = (Confidence(), GradCam(), IntegratedGradients(), Occlusion())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,11 +43,19 @@ class SizesCase(Case):
     """Triangle images of sides from a quarter of the size to all of it, each with its own.
 
     Nothing is compiled beforehand, and nothing is kept from one run to the next.
+
+    Attributes:
+      methods: what is computed.
+      quick_methods: the same with --quick.
     """
+
+    methods: _Methods
+    quick_methods: _Methods
 
     def run(self, settings: Settings, mesh: Mesh) -> Measurement:
         """See `Case.run`."""
         count = _QUICK_IMAGES if settings.quick else _IMAGES
+        methods = self.quick_methods if settings.quick else self.methods
         sides = np.random.default_rng(0).choice(
             np.arange(settings.size // 4, settings.size + 1), count, replace=False
         )
@@ -60,29 +69,32 @@ class SizesCase(Case):
         if not settings.quick:
             wanted.append(("eight sizes", list(_EIGHT), "bucket"))
         rows: list[Row] = []
-        for explainer in _QUICK_METHODS if settings.quick else _METHODS:
+        for explainer in methods:
             for name, sizes, policy in wanted:
                 row: Row = {"method": explainer.name, "images": name}
                 rows.append(row | _cold(settings, explainer, sizes, policy))
-        seconds = {name: 0.0 for name, _, _ in wanted}
+        bounds = [
+            Bound("programs of a method", max(_numbers(rows, "many sizes", "programs")), _PROGRAMS),
+            Bound("explanations that failed", sum(float(row["failed"] or 0) for row in rows), 0.0),
+        ]
         for row in rows:
-            seconds[str(row["images"])] += float(row["seconds"] or 0)
-        programs = max(float(row["programs"] or 0) for row in rows)
-        failed = sum(float(row["failed"] or 0) for row in rows)
+            one = next(r for r in rows if (r["method"], r["images"]) == (row["method"], "one size"))
+            for column in ("seconds", "seconds_warm"):
+                row[f"{column}_over_one_size"] = float(row[column] or 0) / float(one[column] or 0)
         return Measurement(
             compile_seconds=sum(float(row["compile_seconds"] or 0) for row in rows),
-            timings={"ours": Timing.of([seconds["many sizes"]])},
-            work={"explanations": float(count * len(_METHODS))},
+            timings={"ours": Timing.of([sum(_numbers(rows, "many sizes", "seconds"))])},
+            work={"explanations": float(count * len(methods))},
             flops=None,
             flops_of="not counted",
             memory=peak_memory(None, mesh),
-            validation=judge(
-                Bound("programs of a method", programs, _PROGRAMS),
-                Bound("explanations that failed", failed, 0.0),
-                why="few programs explain images of many sizes",
-            ),
+            validation=judge(*bounds, why="few programs explain images of many sizes"),
             series={"sizes": rows},
         )
+
+
+def _numbers(rows: Sequence[Row], images: str, column: str) -> list[float]:
+    return [float(row[column] or 0) for row in rows if row["images"] == images]
 
 
 class _Source:
@@ -112,8 +124,8 @@ def _cold(
     phase(f"{explainer.name} of {len(set(sizes))} sizes")
     jaxseg_xai.clear_caches()
     jax.clear_caches()
-    model = str(REFERENCE) if settings.model == "reference" else settings.model
     with tempfile.TemporaryDirectory() as folder:
+        model = name_of_model(settings, Path(folder))
         start = time.perf_counter()
         result = jaxseg_xai.sweep(
             model=model,
@@ -129,16 +141,27 @@ def _cold(
     return {
         "seconds": seconds,
         "compile_seconds": result.times.compile_seconds,
+        "seconds_warm": seconds - result.times.compile_seconds,
         "programs": float(len(result.sizes.get("padded_to", [0]))),
         "failed": float(result.num_failed),
     }
 
 
-SIZES = SizesCase(
-    name="sizes",
-    about="images of 50 sizes padded to common ones, compiling included, against 50 of one size",
-    defaults=Settings(model="reference", size=384, lanes=8),
-    quick=Settings(model="triangle", size=64, lanes=4),
-    has_peers=False,
-    all_devices=True,
+def _case(name: str, about: str, methods: _Methods, quick_methods: _Methods) -> SizesCase:
+    return SizesCase(
+        name=name,
+        about=f"{about} of 50 images of 50 sizes padded to common ones, cold, against one size",
+        defaults=Settings(model="reference", size=384, lanes=8),
+        quick=Settings(model="triangle", size=64, lanes=4),
+        has_peers=False,
+        all_devices=True,
+        methods=methods,
+        quick_methods=quick_methods,
+    )
+
+
+SIZES = (
+    _case("sizes", "MiSuRe", (Misure(),), (Misure(num_iterations=2, max_dilations=4),)),
+    _case("sizes-ate", "the ATE", (Ate(),), (Ate(block_size=32, num_screen=1, num_patches=2),)),
+    _case("sizes-maps", "quicker methods", _MAPS, _MAPS),
 )

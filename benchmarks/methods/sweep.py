@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.agree.frozen import REFERENCE
 from benchmarks.agree.verdict import Bound, Validation, judge
 from benchmarks.harness.machine import peak_memory
 from benchmarks.harness.record import Measurement, Row, Timing
@@ -15,12 +14,11 @@ from benchmarks.harness.settings import Settings
 from benchmarks.harness.timing import phase, timed
 from benchmarks.harness.turns import alone
 from benchmarks.methods.base import Case
-from benchmarks.methods.inputs import random_model
+from benchmarks.methods.inputs import name_of_model
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.explainers.uncertainty.confidence import Confidence
-from jaxseg_xai.models.folder import save_model
 from jaxseg_xai.store import Store, ZarrStore
 from jaxseg_xai.sweeps.config import DataConfig, Job, SweepConfig
 from jaxseg_xai.sweeps.run import run_in_memory, run_sweep, work_of
@@ -83,17 +81,11 @@ class SweepCase(Case):
         )
 
     def _config(self, settings: Settings, folder: Path) -> SweepConfig:
-        model, quick = settings.model, settings.quick
-        if settings.width is not None:
-            model = str(folder / "model")
-            card, network = random_model(settings.width)
-            save_model(Path(model), network, card)
-        elif model == "reference":
-            model = str(REFERENCE)
+        quick = settings.quick
         limit = _QUICK_ROWS if quick else _ROWS
         methods = self.quick_methods if quick else self.methods
         return SweepConfig(
-            model=model,
+            model=name_of_model(settings, folder),
             data=DataConfig(source="triangle", size=settings.size, num=limit),
             explain=tuple(Job(label=method.name, explainer=method) for method in methods),
             batch_size=settings.lanes,

@@ -191,13 +191,21 @@ def test_store(tmp_path):
 
 
 @pytest.mark.slow
-def test_sizes(tmp_path):
-    record = run("sizes", tmp_path / "a.json")
-    check(record, "explanations")
-    rows = {(row["method"], row["images"]): row for row in record.series["sizes"]}
-    assert len(rows) == 4
+@pytest.mark.parametrize("name", ["sizes", "sizes-ate"])
+def test_sizes(name, tmp_path):
+    record = run(name, tmp_path / "a.json")
+    assert record.validation.passed
+    rows = {row["images"]: row for row in record.series["sizes"]}
+    assert rows.keys() == {"many sizes", "one size"}
     assert all(row["seconds"] >= row["compile_seconds"] > 0 for row in rows.values())
-    assert rows["ate", "one size"]["programs"] == 1
+    assert rows["one size"]["programs"] == 1
+
+
+def test_reading(tmp_path):
+    record = run("reading", tmp_path / "a.json")
+    rates = {row["format"]: row["images_per_s"] for row in record.series["reading"]}
+    assert min(rates.values()) > 0
+    assert rates.keys() >= {"png", "jpeg", "tiff", "npz", "nifti slices", "confidence"}
 
 
 @pytest.mark.slow
