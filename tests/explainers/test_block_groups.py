@@ -4,11 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from benchmarks.causes.sets import AS_DRAWN, known_sets
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import explain
 from jaxseg_xai.explainers.perturbation.block_groups import BlockGroups
+from jaxseg_xai.models import load_model
+from jaxseg_xai.ops.blocks import any_in_block, paint_blocks
+from jaxseg_xai.outcomes import get_outcome
 from tests.explainers import models
 from tests.support import batch_of, problem_of
 
@@ -111,4 +116,49 @@ def test_the_number_of_orders_and_of_images_at_a_time():
     assert (many.scores["num_sufficient"] <= few.scores["num_sufficient"]).all()
     again = run(both, num_orders=4, batch_size=3)
     np.testing.assert_array_equal(many.attribution, again.attribution)
-    assert BlockGroups(block_size=BLOCK).num_passes((SIDE, SIDE, 1)) == 2 * 5 * 16 + 1
+    singles, tries = 2 * 17, 8 * (2 * 16 + 4)
+    assert BlockGroups(block_size=BLOCK).num_passes((SIDE, SIDE, 1)) == singles + tries
+
+
+@pytest.mark.slow  # 40 s: a bundled network is compiled twice
+@pytest.mark.parametrize(("name", "kind"), [("either", "necessary"), ("both", "sufficient")])
+def test_a_real_network_gives_the_groups_that_one_block_after_the_other_gives(name, kind):
+    """With one order and effects as they are: the outcomes of whole images, in NumPy's hands.
+
+    The kind of which every order gives the same: of the other, rounding may choose the cue.
+    """
+    side, outcome = 6, get_outcome("dice")
+    known = next(one for one in known_sets() if one.name == name)
+    bundle, drawn = load_model(known.model), known.draw("test", 2, **AS_DRAWN)
+    problem = problem_of(bundle.segmenter, bundle.variables)
+    region = np.stack([ndimage.binary_dilation(thing) for thing in drawn.objects])
+    batch = batch_of(problem, drawn.images, region=region)
+    settings = BlockGroups(block_size=side, num_orders=1, threshold=0.0)
+    found = explain(settings, problem, batch, mesh=MESH)
+
+    @jax.jit
+    def outcomes(image, target, shown):
+        pixels = jax.vmap(lambda one: paint_blocks(one, side, region.shape[1:]))(shown)
+        seen = jnp.where(pixels[..., None], image, jnp.mean(image, axis=(0, 1)))
+        logits = bundle.segmenter.logits(bundle.variables, seen)
+        return jax.vmap(lambda one: outcome.value(bundle.segmenter.output, one, target))(logits)
+
+    for i, image in enumerate(drawn.images):
+        target = jax.tree.map(lambda leaf, i=i: leaf[i], batch.targets)
+        free = ~np.asarray(any_in_block(jnp.asarray(region[i]), side))
+        each = np.eye(free.size, dtype=bool).reshape(free.size, *free.shape) & free
+        value = lambda shown: np.asarray(outcomes(image, target, shown))  # noqa: B023, E731
+        (whole,), (hidden,) = value(~free[None] | True), value(~free[None])
+        effects = value(each | ~free) - value(~each) + whole - hidden
+        tau = hidden + 0.5 * (whole - hidden)
+        assert whole > hidden + 50
+        group = free.copy()
+        for block in np.argsort(effects, kind="stable"):
+            tried = group & ~each[block]
+            shown = ~tried if kind == "necessary" else ~free | tried
+            if free.ravel()[block] and (value(shown[None])[0] > tau) == (kind == "sufficient"):
+                group = tried
+        assert 1 <= group.sum() <= 8
+        np.testing.assert_array_equal(
+            found.maps[kind][i], paint_blocks(jnp.asarray(group), side, region.shape[1:])
+        )

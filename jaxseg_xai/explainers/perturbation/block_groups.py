@@ -7,18 +7,21 @@ from typing import ClassVar, get_args
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
 
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
-from jaxseg_xai.ops.baselines import OwnBaseline, baseline_images
-from jaxseg_xai.ops.blocks import any_in_block, grid_shape, paint_blocks
-from jaxseg_xai.outcomes import OUTCOMES, get_outcome
+from jaxseg_xai.explainers.base import Example, Meta, Parts, Problem
+from jaxseg_xai.explainers.perturbation.base import Perturbation
+from jaxseg_xai.explainers.perturbation.elimination import eliminate, most_tries
+from jaxseg_xai.explainers.perturbation.engine import Evaluator, View, engine_of, one_target
+from jaxseg_xai.ops.baselines import Baseline
+from jaxseg_xai.ops.blocks import any_in_block, grid_shape, paint_blocks, split_blocks
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BlockGroups(Explainer):
+class BlockGroups(Perturbation):
     """Groups of blocks that are necessary together, or sufficient together, found by elimination.
 
     Replacing one block does not show a cause that several blocks share: where two cues are each
@@ -32,20 +35,25 @@ class BlockGroups(Explainer):
     - a sufficient group begins with all blocks, too. A block is taken away where the outcome still
       holds: what is left is enough with R alone (both of two cues that only act together).
 
-    No block of a group can be spared where the outcome only rises with what is shown. Visited
-    first, and so most easily spared, are the blocks of the smallest effect e(b): what hiding b
-    alone takes from O1 and showing b alone adds to O0. Several orders, drawn where effects differ
-    by less than `threshold`, give one group of either kind each. Where O1 < O0 the blocks speak
-    against the segment, and what holds is an outcome below tau.
+    Many blocks are visited at once, half as many where that is too much (see `elimination`): some
+    10 evaluations an order instead of one a block. Where the outcome only rises with what is
+    shown, no block of a group can be spared, and the group is that of one block after the other;
+    elsewhere it may be another that holds as well. Visited first, and so most easily spared, are
+    the blocks of the smallest effect e(b): what hiding b alone takes from O1 and showing b alone
+    adds to O0. Several orders, drawn where effects differ by less than `threshold`, give one group
+    of either kind each. Where O1 < O0 the blocks speak against the segment, and what holds is an
+    outcome below tau.
 
     Attribution float32 [*S] in [-1, 1], constant on blocks, 0 in those that touch R: the mean over
     all groups of 1 / (blocks of the group) for those that are in it, which sums to 1 over the
     blocks; negative where O1 < O0. Maps: `necessary` and `sufficient`, bool [*S], the smallest
     group of each kind. Scores: `outcome` O1 and `outcome_hidden` O0; `num_necessary` and
     `num_sufficient`, blocks of the smallest groups; `outcome_without` the necessary one, and
-    `outcome_alone` of the sufficient one with R.
+    `outcome_alone` of the sufficient one with R; `area_target` in pixels.
 
-    Every outcome is that of a whole image: groups are scattered, and no window holds them.
+    e(b) comes from windows: only what the block changes and the region sees is computed. What is
+    visited is scattered over the image, so that any of it may change; a box around the region
+    (`region_side`) still saves what the region does not see.
 
     Attributes:
       block_size: side of a block in pixels.
@@ -53,10 +61,7 @@ class BlockGroups(Explainer):
       level: how much of O1 - O0 must be left for the outcome to hold.
       threshold: effects that differ by less are taken in any order; where |O1 - O0| is not above
         it there is no group, and the map is 0. In the outcome's unit.
-      baseline: what a hidden block holds: "zero" of the prepared (normalised) image, the image's
-        "mean" colour, or the same image under a "blur".
-      outcome: see `jaxseg_xai.outcomes`.
-      batch_size: images that a device evaluates at a time.
+      outcome: this and what hidden blocks hold: see `Perturbation`.
 
     References:
       Necessary and sufficient groups are the minimal contrastive and abductive explanations of
@@ -76,6 +81,7 @@ class BlockGroups(Explainer):
         "with {num_sufficient:.0f} blocks alone {outcome_alone:.1f}.",
         scores={
             "outcome": "outcome of the image",
+            "area_target": "pixels explained",
             "outcome_hidden": "outcome without any block outside the region",
             "num_necessary": "blocks of the smallest necessary group",
             "num_sufficient": "blocks of the smallest sufficient group",
@@ -87,82 +93,99 @@ class BlockGroups(Explainer):
     num_orders: int = setting(4, static=True, at_least=1)
     level: float = setting(0.5, above=0, below=1)
     threshold: float = setting(10.0, at_least=0)
-    baseline: OwnBaseline = setting("mean", static=True, choices=get_args(OwnBaseline))
-    outcome: str = setting("dice", static=True, choices=OUTCOMES)
-    batch_size: int = setting(8, static=True, idle=True, at_least=1)
+    baseline: Baseline = setting("mean", static=True, choices=get_args(Baseline))
 
     def num_passes(self, shape: tuple[int, ...]) -> int:
-        """See `Explainer.num_passes`."""
+        """See `Explainer.num_passes`; where few blocks decide, it takes a fourth of them."""
         blocks = math.prod(grid_shape(shape[:-1], self.block_size))
-        return 2 * (self.num_orders + 1) * blocks + 1
+        searched = 2 * self.num_orders * most_tries(blocks)
+        return (2 * (blocks + 1) + searched) * self.num_baselines
 
-    def explain_one(self, problem: Problem, example: Example) -> Parts:
-        """See `Explainer.explain_one`."""
-        segmenter, target, image = problem.segmenter, example.target, example.image
-        outcome, side, shape = get_outcome(self.outcome), self.block_size, image.shape[:-1]
+    def explain_on(self, mesh: Mesh, problem: Problem, example: Example) -> Parts:
+        """See `Perturbation.explain_on`."""
+        side, shape = self.block_size, example.image.shape[:-1]
         grid = grid_shape(shape, side)
-        own = jnp.broadcast_to(example.own, (*shape, 1))
-        blank = baseline_images(self.baseline, image, size=example.size)[0]
-        inside = any_in_block(own[..., 0], side)
-        free = (inside & ~any_in_block(target.region, side)).ravel()
+        own = jnp.broadcast_to(example.own, (*shape, 1))[..., 0]
+        free = any_in_block(own, side) & ~any_in_block(example.target.region, side)
+        evaluator = Evaluator(self, mesh, problem, example, 2 * self.num_orders)
+        view, free = evaluator.view, free.ravel()
 
-        def value(shown: jax.Array) -> jax.Array:
-            """Outcome of an image in which some blocks, bool [n], are shown: float32 []."""
-            pixels = paint_blocks(shown.reshape(grid), side, shape)[..., None]
-            seen = jnp.where(pixels, image, blank)
-            logits = segmenter.logits(problem.variables, seen[None])[0]
-            return outcome.value(segmenter.output, logits, target)
+        def paint(values: jax.Array) -> jax.Array:
+            return paint_blocks(values.reshape(grid), side, shape)
 
-        whole = outcome.value(segmenter.output, example.logits, target)
-        hidden = value(~free)
+        whole = view.started.base[0]
+        hidden, gained = self._single_blocks(mesh, problem, example, view, free)
         sign = jnp.sign(whole - hidden)
-        each = jnp.eye(free.size, dtype=bool)
-        alone = lax.map(value, each | ~free, batch_size=self.batch_size)
-        without = lax.map(value, ~each | ~free, batch_size=self.batch_size)
-        effects = sign * (whole - without + alone - hidden)
+        effects = sign * gained
+        matters = (jnp.abs(whole - hidden) > self.threshold) & view.usable
         tau = hidden + self.level * (whole - hidden)
-
-        def visit(state: tuple, blocks: jax.Array) -> tuple[tuple, None]:
-            """Show (first half) or hide (second half) one block of every order, where it may be."""
-            shown, outcomes, sound = state
-            tried = jax.vmap(lambda row, block, to: row.at[block].set(to))(shown, blocks, give)
-            found = lax.map(value, tried, batch_size=self.batch_size)
-            holds = sign * (found - tau) > 0
-            accepted = (holds != give) & free[blocks]
-            shown = jnp.where(accepted[:, None], tried, shown)
-            outcomes = jnp.where(accepted, found, outcomes)
-            return (shown, outcomes, sound & jnp.all(jnp.isfinite(found))), None
 
         number = self.num_orders
         give = jnp.arange(2 * number) < number
         keys = jax.vmap(jax.random.fold_in, (None, 0))(example.key, jnp.arange(number))
         chance = jax.vmap(lambda key: jax.random.uniform(key, effects.shape))(keys)
-        orders = jnp.argsort(effects + self.threshold * chance, axis=1)
-        shown = jnp.where(give[:, None], ~free, True)
-        start = (shown, jnp.where(give, hidden, whole), jnp.isfinite(hidden))
-        (shown, outcomes, sound), _ = lax.scan(visit, start, jnp.tile(orders, (2, 1)).T)
+        ordered = jnp.where(free, effects + self.threshold * chance, jnp.inf)
 
-        # bool [2 orders, n]: what is hidden of the first half, what is shown of the second.
-        matters = jnp.abs(whole - hidden) > self.threshold
-        groups = (shown != give[:, None]) & free & matters
+        def values_of(spared: jax.Array, asked: jax.Array) -> jax.Array:
+            """Outcomes where spared blocks are shown (first half) or hidden (second half)."""
+            shown = (spared == give[:, None]) | ~free
+            turn = jnp.argsort(~asked)  # those that are asked for come first
+            found = evaluator.outcomes(
+                lambda one: paint(shown[turn[one]])[..., None], jnp.sum(asked)
+            )
+            return jnp.zeros_like(found).at[turn].set(found)
+
+        left = eliminate(
+            values_of,
+            lambda outcomes: (sign * (outcomes - tau) > 0) != give,
+            jnp.tile(jnp.argsort(ordered, axis=1), (2, 1)),
+            jnp.full(2 * number, jnp.where(matters, jnp.sum(free), 0)),
+            jnp.where(give, hidden, whole),
+        )
+        groups = free & ~left.spared & matters
         sizes = jnp.sum(groups, axis=1)
         shares = groups / jnp.maximum(sizes, 1)[:, None]
         least = jnp.argmin(sizes[:number]), number + jnp.argmin(sizes[number:])
-
-        def paint(values: jax.Array) -> jax.Array:
-            return paint_blocks(values.reshape(grid), side, shape)
-
-        return Parts(
-            attribution=paint(sign * jnp.mean(shares, axis=0)),
-            scores={
-                "outcome": whole,
-                "outcome_hidden": hidden,
-                "num_necessary": sizes[least[0]].astype(jnp.float32),
-                "num_sufficient": sizes[least[1]].astype(jnp.float32),
-                "outcome_without": outcomes[least[0]],
-                "outcome_alone": outcomes[least[1]],
-            },
-            maps={"necessary": paint(groups[least[0]]), "sufficient": paint(groups[least[1]])},
-            finite=sound,
-            status=jnp.where(jnp.any(free), Status.OK, Status.NO_BLOCKS).astype(jnp.int32),
+        parts = view.parts(
+            example,
+            paint(sign * jnp.mean(shares, axis=0)),
+            {"necessary": paint(groups[least[0]]), "sufficient": paint(groups[least[1]])},
+            outcome_hidden=hidden,
+            num_necessary=sizes[least[0]].astype(jnp.float32),
+            num_sufficient=sizes[least[1]].astype(jnp.float32),
+            outcome_without=left.values[least[0]],
+            outcome_alone=left.values[least[1]],
         )
+        return dataclasses.replace(
+            parts,
+            finite=parts.finite & left.sound,
+            status=jnp.where(jnp.any(free), parts.status, Status.NO_BLOCKS).astype(jnp.int32),
+        )
+
+    def _single_blocks(
+        self, mesh: Mesh, problem: Problem, example: Example, view: View, free: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Outcome O0 without any free block, [], and of every block e(b) where O1 > O0, [n]."""
+        side, image, baselines = self.block_size, example.image, view.baselines
+        shape, count = image.shape[:-1], len(baselines)
+        engine = engine_of(
+            self, mesh, problem, image.shape, num_copies=1, block_size=min(side, max(shape))
+        )
+        pixels = paint_blocks(free.reshape(grid_shape(shape, side)), side, shape)[..., None]
+        # A block is hidden in the image, and shown in what is hidden as a whole.
+        starts = jnp.concatenate([image[None]] * count + [jnp.where(pixels, baselines, image)])
+        own = jnp.broadcast_to(
+            split_blocks(image, side), (count, free.size, *(side,) * len(shape), image.shape[-1])
+        )
+        patches = jnp.concatenate([jax.vmap(split_blocks, (0, None))(baselines, side), own])
+
+        def look_at(given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            start, put = given
+            started = engine.start(problem.variables, start, one_target(example))
+            wanted = free & engine.reachable(started).ravel() & view.usable
+            each = jnp.arange(free.size)[:, None]
+            return started.base[0], engine.sample(started, put, wanted[None], each)[0, :, 0]
+
+        outcomes, effects = lax.map(look_at, (starts, patches))
+        gained = jnp.mean(effects[count:], axis=0) - jnp.mean(effects[:count], axis=0)
+        return jnp.mean(outcomes[count:]), gained

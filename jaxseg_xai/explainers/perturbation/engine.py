@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxseg_xai.core.types import Status
+from jaxseg_xai.core.types import SegmentTarget, Status
 from jaxseg_xai.devices.jobs import map_jobs
 from jaxseg_xai.explainers.ate.engine import Engine, Started, Work
 from jaxseg_xai.explainers.ate.whole import WholeEngine
@@ -55,6 +55,42 @@ class View:
         )
 
 
+def engine_of(
+    explainer: Perturbation,
+    mesh: Mesh,
+    problem: Problem,
+    shape: tuple[int, ...],
+    *,
+    num_copies: int,
+    block_size: int,
+) -> Engine:
+    """What evaluates copies of an image, in windows where they pay.
+
+    Args:
+      explainer: its settings.
+      mesh: the devices that share the work.
+      problem: the model.
+      shape: (*S, C) of the image.
+      num_copies: evaluated for each block.
+      block_size: side of the blocks in which copies differ from the image.
+    """
+    work = Work(
+        shape=shape,
+        block_size=block_size,
+        region_side=explainer.region_side,
+        num_regions=1,
+        num_patches=num_copies,
+        round_size=None,
+        batch_size=explainer.batch_size,
+    )
+    # Windows save something where what differs or what is looked at is less than all.
+    less = block_size < max(shape[:-1]) or work.box != shape[:-1]
+    build = WindowedEngine if less else WholeEngine
+    return build.build(
+        problem.segmenter, problem.variables, get_outcome(explainer.outcome), work, mesh
+    )
+
+
 def look(
     explainer: Perturbation,
     mesh: Mesh,
@@ -64,38 +100,26 @@ def look(
     num_copies: int,
     block_size: int,
 ) -> View:
-    """Make an engine for one image, and look at the image.
-
-    Args:
-      explainer: its settings.
-      mesh: the devices that share the work.
-      problem: the model.
-      example: the image.
-      num_copies: evaluated for each block.
-      block_size: side of the blocks in which copies differ from the image.
-    """
-    work = Work(
-        shape=example.image.shape,
+    """Make an engine for one image, see `engine_of`, and look at the image."""
+    engine = engine_of(
+        explainer,
+        mesh,
+        problem,
+        example.image.shape,
+        num_copies=num_copies,
         block_size=block_size,
-        region_side=explainer.region_side,
-        num_regions=1,
-        num_patches=num_copies,
-        round_size=None,
-        batch_size=explainer.batch_size,
     )
-    shape = example.image.shape[:-1]
-    # Windows save something where what differs or what is looked at is less than all.
-    less = block_size < max(shape) or work.box != shape
-    build = WindowedEngine if less else WholeEngine
-    engine = build.build(
-        problem.segmenter, problem.variables, get_outcome(explainer.outcome), work, mesh
-    )
-    targets = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], example.target)
+    targets = one_target(example)
     started = engine.start(problem.variables, example.image, targets)
     sound = all_finite(example.image, started.logits)
     usable = (first_status(example.target, sound) == Status.OK) & started.fits[0]
     baselines = baseline_images(explainer.baseline, example.image, example.others, example.size)
     return View(engine=engine, started=started, baselines=baselines, usable=usable)
+
+
+def one_target(example: Example) -> SegmentTarget:
+    """The target of an image as the only one of an engine, leaves [1, ...]."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], example.target)
 
 
 class Evaluator:
