@@ -121,20 +121,16 @@ def test_the_number_of_orders_and_of_images_at_a_time():
 
 
 @pytest.mark.slow  # 40 s: a bundled network is compiled twice
-@pytest.mark.parametrize(("name", "kind"), [("either", "necessary"), ("both", "sufficient")])
-def test_a_real_network_gives_the_groups_that_one_block_after_the_other_gives(name, kind):
-    """With one order and effects as they are: the outcomes of whole images, in NumPy's hands.
-
-    The kind of which every order gives the same: of the other, rounding may choose the cue.
-    """
+@pytest.mark.parametrize("name", ["either", "both"])
+def test_of_a_real_network_groups_are_enough_and_no_block_can_be_spared(name):
+    """By the outcomes of whole images, none of them in windows."""
     side, outcome = 6, get_outcome("dice")
     known = next(one for one in known_sets() if one.name == name)
     bundle, drawn = load_model(known.model), known.draw("test", 2, **AS_DRAWN)
     problem = problem_of(bundle.segmenter, bundle.variables)
     region = np.stack([ndimage.binary_dilation(thing) for thing in drawn.objects])
     batch = batch_of(problem, drawn.images, region=region)
-    settings = BlockGroups(block_size=side, num_orders=1, threshold=0.0)
-    found = explain(settings, problem, batch, mesh=MESH)
+    found = explain(BlockGroups(block_size=side), problem, batch, mesh=MESH)
 
     @jax.jit
     def outcomes(image, target, shown):
@@ -146,19 +142,18 @@ def test_a_real_network_gives_the_groups_that_one_block_after_the_other_gives(na
     for i, image in enumerate(drawn.images):
         target = jax.tree.map(lambda leaf, i=i: leaf[i], batch.targets)
         free = ~np.asarray(any_in_block(jnp.asarray(region[i]), side))
-        each = np.eye(free.size, dtype=bool).reshape(free.size, *free.shape) & free
-        value = lambda shown: np.asarray(outcomes(image, target, shown))  # noqa: B023, E731
-        (whole,), (hidden,) = value(~free[None] | True), value(~free[None])
-        effects = value(each | ~free) - value(~each) + whole - hidden
-        tau = hidden + 0.5 * (whole - hidden)
-        assert whole > hidden + 50
-        group = free.copy()
-        for block in np.argsort(effects, kind="stable"):
-            tried = group & ~each[block]
-            shown = ~tried if kind == "necessary" else ~free | tried
-            if free.ravel()[block] and (value(shown[None])[0] > tau) == (kind == "sufficient"):
-                group = tried
-        assert 1 <= group.sum() <= 8
-        np.testing.assert_array_equal(
-            found.maps[kind][i], paint_blocks(jnp.asarray(group), side, region.shape[1:])
-        )
+        blocks = np.eye(free.size, dtype=bool).reshape(free.size, *free.shape)
+        for kind, score in (("necessary", "outcome_without"), ("sufficient", "outcome_alone")):
+            group = np.asarray(found.maps[kind][i])[::side, ::side]
+            assert group.sum() == found.scores[f"num_{kind}"][i] > 0
+            smaller = [group & ~block for block in blocks if (block & group).any()]
+            tried = np.stack([np.ones_like(free), np.zeros_like(free), group, *smaller])
+            shown = ~free | (tried if kind == "sufficient" else ~tried)
+            values = np.asarray(outcomes(image, target, shown))
+            (first, second, of_group), less = values[:3], values[3:]
+            whole, hidden = (first, second) if kind == "sufficient" else (second, first)
+            tau = hidden + 0.5 * (whole - hidden)
+            assert whole > hidden + 50
+            np.testing.assert_allclose(of_group, found.scores[score][i], atol=0.01)
+            assert (of_group > tau) == (kind == "sufficient")
+            assert ((less > tau) == (kind == "necessary")).all()

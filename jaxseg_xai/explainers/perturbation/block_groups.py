@@ -156,6 +156,8 @@ class BlockGroups(Perturbation):
             outcome_without=left.values[least[0]],
             outcome_alone=left.values[least[1]],
         )
+        assert parts.finite is not None
+        assert parts.status is not None
         return dataclasses.replace(
             parts,
             finite=parts.finite & left.sound,
