@@ -12,6 +12,7 @@ from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError
 from jaxseg_xai.core.fields import check, setting
 from jaxseg_xai.core.input_spec import Grey, Pad
+from jaxseg_xai.core.orientation import orientation_of
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data.label_values import LabelValues
@@ -19,7 +20,7 @@ from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.sweeps.config import SweepConfig
 from jaxseg_xai.sweeps.cost import cost_of, passes_of
 from jaxseg_xai.sweeps.data import DataConfig
-from jaxseg_xai.sweeps.look import Look, look, orientation_of, shares_of, sizes_of
+from jaxseg_xai.sweeps.look import Look, look, shares_of, sizes_of
 from jaxseg_xai.sweeps.run import work_of
 from jaxseg_xai.sweeps.sizes import size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.tiles import MAX_PIXELS, is_too_large, largest_tile

@@ -37,6 +37,7 @@ SOURCES = Registry(
     "data set",
     {
         "brain": "jaxseg_xai.data.sources.brain:BrainDataset",
+        "brain-volume": "jaxseg_xai.data.sources.brain_volume:BrainVolumeDataset",
         "triangle": "jaxseg_xai.data.sources.triangle:TriangleDataset",
         "triangle-cue": "jaxseg_xai.data.sources.triangle:TriangleCueDataset",
         "shapes": "jaxseg_xai.data.sources.shapes:ShapesDataset",

@@ -1,8 +1,10 @@
 """All that a gallery shows of one case: pictures, maps, outlines, curves, numbers; JSON values."""
 
 import base64
+import dataclasses
 import io
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,38 +16,67 @@ from jaxseg_xai.report.codes import encode, packed, shrink
 from jaxseg_xai.report.outlines import Outline, outlines_of_case, outlines_of_method
 from jaxseg_xai.report.record import Record, meta_of
 from jaxseg_xai.report.scales import Scale, scale_of, scale_of_map
-from jaxseg_xai.report.slices import Picture, Place, picture_at, places_of, shape_of
+from jaxseg_xai.report.slices import Place, picture_at, place_of, shape_of
+from jaxseg_xai.report.upright import upright
+from jaxseg_xai.report.volume_page import spacing_of, tiled, volume_json
 from jaxseg_xai.store import Row, Store
 
 #: Bytes of a picture up to which nothing of it is lost.
 _LOSSLESS = 65_536
+#: Voxels along an axis of a volume, so that a WebP picture holds all of it.
+_LONGEST_AXIS = 4096
 #: Maps of half the width of an interval, and of a standard error; the first that is there is said
 #: beside the value.
 _INTERVALS = {"half_width": "interval", "standard_error": "standard error"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How large what a page is told may be; what is larger is reduced by whole factors.
+
+    Attributes:
+      longest: side of a picture in pixels.
+      voxels: of a volume.
+    """
+
+    longest: int
+    voxels: int
+
+    def factors(self, shape: tuple[int, ...], spacing: Sequence[float]) -> list[int]:
+        """By how much each axis is reduced; of a volume the one with the closest voxels first."""
+        if len(shape) == 2:
+            return [-(-max(shape) // self.longest)] * 2
+        factors = [-(-n // _LONGEST_AXIS) for n in shape]
+        while math.prod(-(-n // f) for n, f in zip(shape, factors, strict=True)) > self.voxels:
+            apart = [
+                f * step if n > f else math.inf
+                for n, f, step in zip(shape, factors, spacing, strict=True)
+            ]
+            factors[int(np.argmin(apart))] += 1
+        return factors
+
+
 def case_json(
-    store: Store, case: Case, *, longest: int, figure: Callable[[Row], str]
+    store: Store, case: Case, *, limits: Limits, figure: Callable[[Row], str]
 ) -> dict[str, Any]:
     """One case as the page reads it.
 
     Args:
       store: an open store.
       case: one of its cases.
-      longest: a picture with a longer side, in pixels, is reduced by a whole factor.
+      limits: of what is told.
       figure: row -> address of the figure of its method.
 
     Returns:
-      `planes`, of each its picture and what is said of the image alone, and `explanations`. One
-      that cannot be read has an `error`.
+      `place`, the picture and what is said of the image alone (None where nothing can be read), and
+      `explanations`. One that cannot be read has an `error`.
     """
     found = [_read(store, row) for row in case.rows]
     # Methods are compared in one place: where the first that has a map explains something.
     records = [one for one in found if isinstance(one, Record)]
     with_map = [one for one in records if one.has_result and one.stored.attribution is not None]
     first = next(iter([*with_map, *records]), None)
-    places = places_of(first) if first else []
-    planes = [_plane_json(first, place, longest) for place in places] if first else []
+    place = place_of(first) if first else None
     explanations = []
     for row, one in zip(case.rows, found, strict=True):
         known: dict[str, Any] = {
@@ -58,14 +89,14 @@ def case_json(
         if isinstance(one, str):
             known["error"] = one
         else:
-            fits = first is not None and shape_of(one) == shape_of(first)
-            parts = [_maps_json(one, place, longest) for place in places if fits]
-            known |= _words(one) | {"planes": parts, "curves": _curves(one), "figure": figure(row)}
+            known |= _words(one) | {"curves": _curves(one), "figure": figure(row)}
+            if place and first and shape_of(one) == shape_of(first):
+                known["place"] = _maps_json(one, place, limits)
         explanations.append(known)
     return {
         "image": case.image_id,
         "class": case.class_name,
-        "planes": planes,
+        "place": _place_json(first, place, limits) if first and place else None,
         "explanations": explanations,
     }
 
@@ -74,12 +105,14 @@ def _read(store: Store, row: Row) -> Record | str:
     """The record of a row, or what is wrong with it."""
     try:
         entry = store.entry(row.label)
-        return Record(
-            stored=store.read(row),
-            image=store.read_image(row),
-            class_names=store.class_names,
-            entry=entry,
-            meta=meta_of(entry),
+        return upright(
+            Record(
+                stored=store.read(row),
+                image=store.read_image(row),
+                class_names=store.class_names,
+                entry=entry,
+                meta=meta_of(entry),
+            )
         )
     except JaxsegError as error:
         return str(error)
@@ -94,45 +127,42 @@ def _words(record: Record) -> dict[str, Any]:
     }
 
 
-def _factor(picture: Picture, longest: int) -> int:
-    """By which a picture is reduced."""
-    return -(-max(picture.attribution.shape) // longest)
-
-
-def _plane_json(record: Record, place: Place, longest: int) -> dict[str, Any]:
+def _place_json(record: Record, place: Place, limits: Limits) -> dict[str, Any]:
     """What is the same for all methods: the image, its classes, and the truth."""
     picture = picture_at(record, place)
-    factor = _factor(picture, longest)
-    image = shrink(picture.image, factor)
+    factors = limits.factors(picture.attribution.shape, spacing_of(record))
+    image = shrink(picture.image, factors)
+    volume = volume_json(record, image.shape[:3]) if picture.rank == 3 else None
     return {
         "name": picture.name,
-        "size": [image.shape[1], image.shape[0]],
+        "shape": list(image.shape[:-1]),
         "origin": place.origin,
-        "factor": factor,
-        "picture": data_url(image),
-        "outlines": _outlines(outlines_of_case(picture, record, place), factor),
+        "factors": factors,
+        "picture": data_url(tiled(image, volume["columns"]) if volume else image),
+        "outlines": _outlines(outlines_of_case(picture, record, place), factors),
+        "volume": volume,
     }
 
 
-def _maps_json(record: Record, place: Place, longest: int) -> dict[str, Any]:
+def _maps_json(record: Record, place: Place, limits: Limits) -> dict[str, Any]:
     """The maps of a method in one place, and what it outlines there."""
     picture = picture_at(record, place)
-    factor = _factor(picture, longest)
+    factors = limits.factors(picture.attribution.shape, spacing_of(record))
     maps: dict[str, Any] = {}
     if not record.has_result:
         return {"maps": maps, "interval": None, "outlines": []}
     if record.stored.attribution is not None:
-        maps["attribution"] = _map_json(picture.attribution, scale_of(record), factor)
+        maps["attribution"] = _map_json(picture.attribution, scale_of(record), factors)
     for name, values in record.stored.maps.items():
         if values.dtype.kind == "f":
             kind = scale_of(record) if record.meta.figure == "uncertainty" else scale_of_map(values)
             title = record.title(name, name.replace("_", " "))
-            maps[name] = _map_json(picture.maps[name], kind, factor) | {"title": title}
+            maps[name] = _map_json(picture.maps[name], kind, factors) | {"title": title}
     interval = next((name for name in _INTERVALS if name in maps), None)
     return {
         "maps": maps,
         "interval": interval and {"map": interval, "words": _interval_words(record, interval)},
-        "outlines": _outlines(outlines_of_method(picture, record), factor),
+        "outlines": _outlines(outlines_of_method(picture, record), factors),
     }
 
 
@@ -142,20 +172,20 @@ def _interval_words(record: Record, name: str) -> str:
     return f"{confidence:.0%} {_INTERVALS[name]}" if known else _INTERVALS[name]
 
 
-def _map_json(values: np.ndarray, scale: Scale, factor: int) -> dict[str, Any]:
+def _map_json(values: np.ndarray, scale: Scale, factors: Sequence[int]) -> dict[str, Any]:
     ends = {"low": rounded(scale.low), "high": rounded(scale.high), "open": scale.open}
     ends |= {"colours": scale.colours, "signed": scale.signed}
-    return encode(shrink(values.astype(np.float32), factor)).as_json() | ends
+    return encode(shrink(values.astype(np.float32), factors)).as_json() | ends
 
 
-def _outlines(found: "list[Outline]", factor: int) -> list[dict[str, Any]]:
+def _outlines(found: "list[Outline]", factors: Sequence[int]) -> list[dict[str, Any]]:
     return [
         {
             "name": outline.name,
             "kind": outline.kind,
             "colour": outline.colour,
             "dashed": outline.dashed,
-            "mask": packed(shrink(outline.mask, factor)),
+            "mask": packed(shrink(outline.mask, factors)),
         }
         for outline in found
     ]

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,7 +17,7 @@ class Coded:
     """A map of numbers in eight bits a pixel.
 
     Attributes:
-      codes: uint8 [H, W], places in `levels`; 255 where there is no finite value.
+      codes: uint8 [*S], places in `levels`; 255 where there is no finite value.
       levels: float32 [N], ascending, N <= 255.
       error: no value is farther from its level; 0 where the map has at most 255 different values.
     """
@@ -26,9 +27,15 @@ class Coded:
     error: float
 
     def as_json(self) -> dict[str, object]:
-        """For the page: arrays deflated, in base64."""
+        """For the page: arrays deflated, in base64.
+
+        The codes are written as what each adds to the one above it, and that to what the one before
+        adds (mod 256): of smooth maps little is left to store.
+        """
         levels = base64.b64encode(self.levels.astype("<f4").tobytes()).decode("ascii")
-        return {"codes": packed(self.codes), "levels": levels, "error": self.error}
+        down = np.diff(self.codes, axis=-2, prepend=np.uint8(0))
+        steps = np.diff(down, axis=-1, prepend=np.uint8(0))
+        return {"codes": packed(steps), "levels": levels, "error": self.error}
 
 
 def encode(values: np.ndarray) -> Coded:
@@ -38,7 +45,7 @@ def encode(values: np.ndarray) -> Coded:
     then at most 0.8 % of the largest size, and 0.4 % in a map of one sign.
 
     Args:
-      values: float [H, W]; NaN and infinity have no level.
+      values: float [*S]; NaN and infinity have no level.
     """
     values = np.asarray(values, np.float32)
     finite = np.isfinite(values)
@@ -58,18 +65,21 @@ def encode(values: np.ndarray) -> Coded:
 
 def packed(values: np.ndarray) -> str:
     """An array uint8 or bool as deflated bytes, in base64."""
-    return base64.b64encode(zlib.compress(values.astype(np.uint8).tobytes(), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(values.astype(np.uint8).tobytes(), 6)).decode("ascii")
 
 
-def shrink(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over `factor` x `factor` pixels [H, W, ...], majorities of a mask."""
-    if factor == 1:
+def shrink(values: np.ndarray, factors: Sequence[int]) -> np.ndarray:
+    """Means over `factors` pixels along each axis [*S, ...], majorities of a mask."""
+    if all(factor == 1 for factor in factors):
         return values
-    height, width = (max(size // factor, 1) for size in values.shape[:2])
-    cut = values[: height * factor, : width * factor]
-    rows, columns = cut.shape[0] // height, cut.shape[1] // width  # fewer in a narrow strip
-    cut = cut[: height * rows, : width * columns]
-    means = cut.reshape(height, rows, width, columns, *cut.shape[2:]).mean(axis=(1, 3))
+    rank = len(factors)
+    sizes = [max(n // factor, 1) for n, factor in zip(values.shape, factors, strict=False)]
+    # Fewer in a narrow strip.
+    steps = [min(n, factor) for n, factor in zip(values.shape, factors, strict=False)]
+    cut = values[tuple(slice(n * step) for n, step in zip(sizes, steps, strict=True))]
+    paired = [n for pair in zip(sizes, steps, strict=True) for n in pair]
+    split = cut.reshape(*paired, *values.shape[rank:])
+    means = split.mean(axis=tuple(range(1, 2 * rank, 2)), dtype=np.float32)
     if values.dtype == bool:
         return means >= 0.5
     return means.round().astype(np.uint8) if values.dtype == np.uint8 else means

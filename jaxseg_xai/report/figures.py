@@ -11,6 +11,7 @@ from jaxseg_xai.report.record import Record, meta_of
 from jaxseg_xai.report.regions import regions_figure
 from jaxseg_xai.report.slices import pictures_of
 from jaxseg_xai.report.uncertainty import uncertainty_figure
+from jaxseg_xai.report.upright import upright
 from jaxseg_xai.store import Entry, Row, Store, StoredExplanation, StoredImage
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def draw(
     record = Record(stored=stored, image=image, class_names=class_names, entry=entry, meta=meta)
     has_map = stored.attribution is not None or meta.figure == "parts"
     drawn = FIGURES[meta.figure] if record.has_result and has_map else message_figure
-    return drawn(record)
+    return drawn(upright(record))
 
 
 def draw_row(store: Store, row: Row) -> "Figure":

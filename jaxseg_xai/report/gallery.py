@@ -12,7 +12,7 @@ import numpy as np
 from jaxseg_xai.core.errors import JaxsegError, MissingExtraError
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.report import figures, panels
-from jaxseg_xai.report.case_page import case_json, webp_url
+from jaxseg_xai.report.case_page import Limits, case_json, webp_url
 from jaxseg_xai.report.cases import Case, cases_of, choose, index_of
 from jaxseg_xai.report.pages import templates
 from jaxseg_xai.report.record import meta_of
@@ -21,8 +21,8 @@ from jaxseg_xai.store import Entry, Row, Store
 TEMPLATES = Path(__file__).parent / "templates"
 #: Attributes of a store that have a place of their own in the page, or describe its format.
 _KNOWN = ("config", "versions", "seed", "class_names", "explainers", "rank", "jaxseg_xai_store")
-#: Longer sides of pictures in a file are reduced by a whole factor.
-LONGEST_IN_FILE = 320
+#: Of a file; a volume of 128 x 128 x 128 is whole.
+IN_FILE = Limits(longest=320, voxels=2**21)
 #: Colour maps that a scale may name, each as 256 colours.
 _COLOUR_MAPS = ("RdBu", "RdBu_r", "inferno", "viridis", "magma")
 
@@ -46,9 +46,7 @@ def write_report(store: Store, out_html: str | os.PathLike[str], *, max_items: i
     """
     rows = store.rows()
     shown = choose(cases_of(rows, store.class_names), max_items)
-    whole = [
-        case_json(store, case, longest=LONGEST_IN_FILE, figure=_embedded(store)) for case in shown
-    ]
+    whole = [case_json(store, case, limits=IN_FILE, figure=_embedded(store)) for case in shown]
     html = gallery_html(store, rows, shown, embedded=whole)
     out_html = Path(out_html)
     try:

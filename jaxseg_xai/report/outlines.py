@@ -15,7 +15,6 @@ _MOST_CLASSES = 24
 #: Of a method's own regions, in turn; of effects the significant ones, as in figures.
 _OWN = ("#56b4e9", "#ffffff", "#e69f00", "#cc79a7")
 _OWN_OF_EFFECTS = ("#000000", *_OWN)
-_RANK = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Outline:
       kind: the explained "class" as predicted, "others", the "truth", what is "explained", or a
         "method"'s own.
       colour: of its line, "#00c853".
-      mask: bool [H, W], neither empty nor full.
+      mask: bool [H, W] or [D, H, W], neither empty nor full.
       dashed: whether the line is.
     """
 
@@ -40,17 +39,17 @@ class Outline:
 
 def outlines_of_case(picture: Picture, record: Record, place: Place) -> list[Outline]:
     """The predicted classes, the largest first, and where the explained class is in truth."""
-    found, prediction = [], picture.prediction
+    found, prediction, rank = [], picture.prediction, picture.rank
     if prediction is not None:
-        planes = prediction.ndim > _RANK
-        masks = {k: plane_of(prediction, k, _RANK) for k in segments.classes(prediction)}
+        planes = prediction.ndim > rank
+        masks = {k: plane_of(prediction, k, rank) for k in segments.classes(prediction, rank)}
         for k in sorted(masks, key=lambda k: -int(masks[k].sum()))[:_MOST_CLASSES]:
             colour = _hex(overlays.class_colour(k, overlapping=planes))
             kind = "class" if k == record.class_index else "others"
             found.append(Outline(f"predicted: {record.name_of(k)}", kind, colour, masks[k]))
     image = record.image
     if image is not None and image.labels is not None:
-        truth = plane_of(image.labels[place.index], record.class_index, _RANK)
+        truth = plane_of(image.labels[place.index], record.class_index, rank)
         name = f"truth: {record.class_name}"
         found.append(Outline(name, "truth", overlays.WHITE, truth, dashed=True))
     return _worth_drawing(found)
@@ -73,8 +72,8 @@ def outlines_of_method(picture: Picture, record: Record) -> list[Outline]:
     own = [name for name in own if picture.maps[name].dtype.kind in "bi"]
     for place, name in enumerate(own):
         values = picture.maps[name]
-        again = values.ndim > _RANK or values.dtype.kind == "i"  # a segmentation of its own
-        mask = plane_of(values, record.class_index, _RANK) if again else values
+        again = values.ndim > picture.rank or values.dtype.kind == "i"  # a segmentation of its own
+        mask = plane_of(values, record.class_index, picture.rank) if again else values
         add(name.replace("_", " "), "method", colours[place % len(colours)], mask)
     return _worth_drawing(found)
 

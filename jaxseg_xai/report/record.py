@@ -26,6 +26,8 @@ STATUS_NOTES: Mapping[Status | None, str] = {
 }
 #: Of a method that nobody knows any more.
 _UNKNOWN = Meta(unit="attribution", signed=True, note="Red: positive; blue: negative.")
+#: Planes of a volume [D, H, W] of which nobody knows how it lies in the body.
+AXES = ("depth", "height", "width")
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Meta))
 
 
@@ -66,6 +68,7 @@ class Record:
       class_names: one per class.
       entry: which method with which settings.
       meta: what is known of the method, from `meta_of`.
+      axes: of a volume, names of the planes across each of its axes.
     """
 
     stored: StoredExplanation
@@ -73,6 +76,7 @@ class Record:
     class_names: Sequence[str]
     entry: Entry
     meta: Meta
+    axes: tuple[str, ...] = AXES
 
     @property
     def class_index(self) -> int:

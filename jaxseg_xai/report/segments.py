@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 #: Names under a panel; more would need more room than the panel itself.
 _MOST_NAMES = 6
-_RANK = 2  # of whatever is drawn
+_RANK = 2  # of whatever a figure draws
 
 
 def predicted(picture: Picture, record: Record) -> np.ndarray | None:
-    """The explained class in the prediction, bool [H, W]; None where there is no prediction."""
+    """The explained class in the prediction, bool [*S]; None where there is no prediction."""
     if picture.prediction is None:
         return None
-    return plane_of(picture.prediction, record.class_index, _RANK)
+    return plane_of(picture.prediction, record.class_index, picture.rank)
 
 
 def show_segmentation(
@@ -102,10 +102,10 @@ def name_classes(axes: "Axes", pictures: list[Picture], record: Record) -> None:
         text.set_text(name)
 
 
-def classes(segmentation: np.ndarray) -> list[int]:
-    """Foreground classes that have a pixel."""
-    if segmentation.ndim > _RANK:
-        return np.flatnonzero(segmentation.any(axis=(0, 1))).tolist()
+def classes(segmentation: np.ndarray, rank: int = _RANK) -> list[int]:
+    """Foreground classes that have a pixel, of a label map [*S] or planes [*S, K]."""
+    if segmentation.ndim > rank:
+        return np.flatnonzero(segmentation.any(axis=tuple(range(rank)))).tolist()
     return np.unique(segmentation[segmentation > 0]).astype(int).tolist()
 
 

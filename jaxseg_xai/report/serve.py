@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError, MissingExtraError
-from jaxseg_xai.report.case_page import case_json
+from jaxseg_xai.report.case_page import Limits, case_json
 from jaxseg_xai.report.cases import Case, cases_of
 from jaxseg_xai.report.gallery import figure_webp, gallery_html
 from jaxseg_xai.store import Row, Store
@@ -16,8 +16,8 @@ from jaxseg_xai.store import Row, Store
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-#: Longer sides of pictures are reduced by a whole factor.
-LONGEST_SERVED = 2048
+#: Of an answer; a volume of 256 x 256 x 256 is whole.
+SERVED = Limits(longest=2048, voxels=2**24)
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -83,9 +83,7 @@ def gallery_app(
                 return PlainTextResponse("there is no such case; load the page again", 404)
             found = shown.cases[number]
             address = "figures/{0.label}/{0.number}".format
-            return JSONResponse(
-                case_json(shown.store, found, longest=LONGEST_SERVED, figure=address)
-            )
+            return JSONResponse(case_json(shown.store, found, limits=SERVED, figure=address))
 
     def figure(request: Request) -> Response:
         with lock:

@@ -7,8 +7,6 @@ import numpy as np
 
 from jaxseg_xai.report.record import Record
 
-#: Axes of a volume [D, H, W]. How it lies in the body is not known here.
-AXES = ("depth", "height", "width")
 #: Of an image with a longer side the part that matters is drawn, if that is less than half of each
 #: side, with so many pixels around it.
 _LONG, _AROUND = 1024, 32
@@ -16,11 +14,11 @@ _LONG, _AROUND = 1024, 32
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A part of an image, or a plane of a volume.
+    """A part of an image, a plane of a volume, or all of either.
 
     Attributes:
       name: which plane of a volume, "depth 13 of 40"; which part of a large image, "rows 1 to 64,
-        columns 9 to 80"; "" of an image.
+        columns 9 to 80"; "" of all.
       index: what takes it out of an array [*S, ...].
     """
 
@@ -28,15 +26,14 @@ class Place:
     index: tuple[slice | int, ...]
 
     @property
-    def origin(self) -> tuple[int, int]:
-        """Row and column of its first pixel."""
-        row, column = (part.start or 0 for part in self.index if isinstance(part, slice))
-        return row, column
+    def origin(self) -> list[int]:
+        """Place of its first pixel, row and column say."""
+        return [part.start or 0 for part in self.index if isinstance(part, slice)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An explanation on one plane of H x W pixels.
+    """An explanation on one plane of H x W pixels, or in a volume [D, H, W].
 
     Attributes:
       name: of its place.
@@ -56,6 +53,11 @@ class Picture:
     prediction: np.ndarray | None
     maps: Mapping[str, np.ndarray]
 
+    @property
+    def rank(self) -> int:
+        """2 of a plane, 3 of a volume."""
+        return self.attribution.ndim
+
 
 def pictures_of(record: Record) -> list[Picture]:
     """One picture of an image (of a large one its part with what is explained), three of a volume.
@@ -66,18 +68,26 @@ def pictures_of(record: Record) -> list[Picture]:
     return [picture_at(record, place) for place in places_of(record)]
 
 
+def place_of(record: Record) -> Place:
+    """What can be looked at: a volume, or an image, of a large one the part that matters."""
+    shape = shape_of(record)
+    if len(shape) == 2 and max(shape) > _LONG:
+        return _part(record)
+    return Place("", (slice(None),) * len(shape))
+
+
 def places_of(record: Record) -> list[Place]:
     """Where the pictures of an explanation are; see `pictures_of`."""
     shape = shape_of(record)
     if len(shape) == 2:
-        return [_part(record) if max(shape) > _LONG else Place("", (slice(None), slice(None)))]
+        return [place_of(record)]
     everything = (slice(None),) * len(shape)
     return [
         Place(
-            f"{AXES[axis]} {index + 1} of {shape[axis]}",
+            f"{record.axes[axis]} {index + 1} of {shape[axis]}",
             (*everything[:axis], index, *everything[axis + 1 :]),
         )
-        for axis, index in enumerate(_centre(record))
+        for axis, index in enumerate(centre_of(record))
     ]
 
 
@@ -109,7 +119,8 @@ def shape_of(record: Record) -> tuple[int, ...]:
     return known[0].shape if known else (64, 64)
 
 
-def _centre(record: Record) -> tuple[int, ...]:
+def centre_of(record: Record) -> tuple[int, ...]:
+    """The pixel in which the planes of a volume meet, see `pictures_of`."""
     stored, shape = record.stored, shape_of(record)
     if stored.reference is not None:
         explained = stored.reference

@@ -94,16 +94,3 @@ def shares_of(sample: Sample, class_names: Sequence[str]) -> dict[str, float]:
     return {
         name(int(n)): int(count) / labels.size for n, count in zip(numbers, counts, strict=True)
     }
-
-
-def orientation_of(affine: np.ndarray | None, rank: int) -> str:
-    """Where the axes of an image run to in the body, "P L" for rows and columns of a slice.
-
-    Letters: Left, Right, Anterior, Posterior, Superior, Inferior. "" where it is not known.
-    """
-    if affine is None:
-        return ""
-    directions = np.asarray(affine)[:3, :rank]
-    axes = np.argmax(np.abs(directions), axis=0)
-    pairs = (("L", "R"), ("P", "A"), ("I", "S"))
-    return " ".join(pairs[axis][int(directions[axis, i] > 0)] for i, axis in enumerate(axes))

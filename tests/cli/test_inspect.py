@@ -8,9 +8,10 @@ from PIL import Image
 import jaxseg_xai
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.errors import DataError
+from jaxseg_xai.core.orientation import orientation_of
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.report.sheet import Tile, sheet_figure
-from jaxseg_xai.sweeps.look import look, orientation_of, shares_of, sizes_of
+from jaxseg_xai.sweeps.look import look, shares_of, sizes_of
 from tests import tiny
 
 

@@ -9,6 +9,7 @@ import pytest
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError
 from jaxseg_xai.data.sources import brain as brain_module
 from jaxseg_xai.data.sources.brain import BrainDataset
+from jaxseg_xai.data.sources.brain_volume import BrainVolumeDataset
 
 pytest.importorskip("nilearn")
 
@@ -89,10 +90,10 @@ def test_orientation(splits):
 def test_axial_puts_the_front_up_and_the_right_on_the_left():
     volume = np.zeros((16, 16, 2))
     volume[15, 15, 1] = 1  # right, front, top
-    slices = brain_module._axial(volume, ((0, 16), (0, 16)))
+    slices = brain_module.axial(volume, ((0, 16), (0, 16)))
     assert slices.shape == (2, 16, 16)
     assert slices[1, 0, 0] == 1
-    padded = brain_module._axial(volume, ((-8, 24), (0, 16)))
+    padded = brain_module.axial(volume, ((-8, 24), (0, 16)))
     assert padded.shape == (2, 16, 32)
     assert padded[1, 0, 8] == 1
 
@@ -108,3 +109,50 @@ def test_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn", None)
     with pytest.raises(MissingExtraError, match=r"jaxseg-xai\[demo\]"):
         brain_module._load_slices.__wrapped__(1)
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    return {split: BrainVolumeDataset(split) for split in SPLITS}
+
+
+def test_parts_of_the_volume_keep_a_gap(volumes):
+    """Millimetres from the front of each part: the frontal lobes, the middle, the back."""
+    found = {}
+    for split in SPLITS:
+        whole = volumes[split]._whole
+        assert not any(side % 16 for side in whole.labels.shape)
+        ends = [(whole.affine @ [0, h, 0, 1])[1] for h in (0, whole.labels.shape[1] - 1)]
+        found[split] = ends
+    assert found["test"][1] - found["train"][0] > 4
+    assert found["train"][1] - found["validation"][0] > 4
+
+
+def test_a_volume_lies_where_the_slices_lie(volumes, splits):
+    """The same voxels, by the millimetres of the template."""
+    slices, (sample,) = splits["test"], (volumes["test"][0],)
+    level = levels(slices)[0]  # of the template along z
+    place = round((np.linalg.inv(sample.affine) @ [0, 0, level - 72, 1])[0])
+    axial = slices[0]
+    front = sample.image[place, ..., 0]
+    rows, columns = (axial.image[..., 0].any(axis=1 - axis).nonzero()[0] for axis in (0, 1))
+    mine = [front.any(axis=1 - axis).nonzero()[0] for axis in (0, 1)]
+    height = min(np.ptp(mine[0]) + 1, 40)
+    np.testing.assert_array_equal(
+        axial.image[rows[0] : rows[0] + height, columns.mean().astype(int), 0],
+        front[mine[0][0] : mine[0][0] + height, mine[1].mean().astype(int)],
+    )
+
+
+def test_cubes_are_cut_out_of_the_middle(volumes):
+    dataset = volumes["train"]
+    whole, last = dataset._whole, dataset[len(dataset) - 1]
+    assert dataset.ids[-1] == "brain-volume-train-00063"
+    assert last.image.shape == (32, 32, 32, 1)
+    corner = np.round(np.linalg.inv(whole.affine) @ last.affine[:, 3]).astype(int)[:3]
+    place = tuple(slice(c, c + 32) for c in corner)
+    np.testing.assert_array_equal(last.labels, whole.labels[place])
+    np.testing.assert_array_equal(last.image, whole.image[place])
+    for options in ({"cube": 8}, {"num_cubes": 0}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            BrainVolumeDataset(**options)

@@ -8,9 +8,9 @@ import pydicom
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, DataError, MissingExtraError
+from jaxseg_xai.core.orientation import orientation_of
 from jaxseg_xai.data import name_of_source, open_dataset
 from jaxseg_xai.sweeps.data import DataConfig
-from jaxseg_xai.sweeps.look import orientation_of
 from tests.data import dicom_layout as dicom
 from tests.support import labels_fail
 

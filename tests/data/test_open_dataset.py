@@ -43,7 +43,8 @@ def test_folder_with_splits(tmp_path):
 
 def test_unknown_names_splits_and_options(tmp_path):
     with pytest.raises(
-        ConfigError, match="neither one of brain, triangle, triangle-cue, shapes, causes, f"
+        ConfigError,
+        match="neither one of brain, brain-volume, triangle, triangle-cue, shapes, causes, f",
     ):
         open_dataset("brian", "test")
     with pytest.raises(ConfigError, match="choose one of train, validation, test"):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError, DataError, MissingExtraError
+from jaxseg_xai.core.orientation import orientation_of
 from jaxseg_xai.data import as_source, name_of_source, open_dataset
 from jaxseg_xai.data.sources import btcv, synapse
 from jaxseg_xai.sweeps.data import DataConfig
-from jaxseg_xai.sweeps.look import orientation_of
 from tests.data import volume_layouts as layouts
 from tests.support import labels_fail
 

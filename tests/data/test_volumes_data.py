@@ -1,12 +1,16 @@
 """NIfTI files as volumes and as slices of each plane: where every voxel lies, and its number."""
 
+import gzip
+
 import nibabel
 import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.data import as_source
+from jaxseg_xai.data.nifti import save_volume
 from jaxseg_xai.data.sources.folder import FolderDataset
+from tests.core.test_orientation import ALL, affine_of
 from tests.support import labels_fail
 
 #: [x, y, z]; every voxel has a number of its own.
@@ -55,6 +59,44 @@ def test_the_affine_says_where_each_voxel_lies(tmp_path, order, plane):
         np.testing.assert_allclose(sample.image[..., 0] * 240, sample.labels, rtol=1e-5)
         lengths = np.linalg.norm(sample.affine[:3, :3], axis=0)
         np.testing.assert_allclose(sample.spacing, lengths[: len(size)])
+
+
+def plain(path):
+    """Values [x, y, z] and affine of a NIfTI file of float32, by the bytes of its header."""
+    data = gzip.decompress(path.read_bytes())
+    number = lambda kind, at, count: np.frombuffer(data, kind, count, at)  # noqa: E731
+    axes, *size = number("<i2", 40, 4)
+    assert (axes, number("<i2", 70, 1), number("<i2", 254, 1) > 0) == (3, 16, True)
+    offset = int(number("<f4", 108, 1)[0])
+    values = number("<f4", offset, np.prod(size)).reshape(size, order="F")
+    return values, np.vstack([number("<f4", 280, 12).reshape(3, 4), [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.6])
+def test_maps_lie_where_their_images_lie_for_any_other_reader(tmp_path, tilt):
+    for letters in ALL:
+        affine = affine_of(letters, tilt)
+        path = save(tmp_path / letters / "a.nii.gz", VALUES, affine)
+        sample = FolderDataset(path.parent, window=(0, 240), rank=3)[0]
+        out = tmp_path / f"{letters}.nii.gz"
+        save_volume(out, sample.image[..., 0] * 240, sample.affine)
+        values, found = plain(out)
+        np.testing.assert_allclose(found, affine, atol=1e-5)
+        np.testing.assert_allclose(values, VALUES, rtol=1e-5)
+
+
+def test_maps_are_in_the_world_of_simpleitk(tmp_path):
+    itk = pytest.importorskip("SimpleITK", reason="SimpleITK is another reader; it is not needed")
+    affine = affine_of("SLA", 0.3)
+    path = save(tmp_path / "a" / "a.nii.gz", VALUES, affine)
+    sample = FolderDataset(path.parent, window=(0, 240), rank=3)[0]
+    save_volume(tmp_path / "map.nii.gz", sample.image[..., 0] * 240, sample.affine)
+    image = itk.ReadImage(str(tmp_path / "map.nii.gz"))
+    np.testing.assert_allclose(itk.GetArrayFromImage(image), sample.image[..., 0] * 240, rtol=1e-5)
+    for index in np.ndindex(2, 3, 2):
+        # SimpleITK's millimetres run to the left and to the back.
+        place = np.array(image.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]
+        np.testing.assert_allclose(place, (affine @ [*index, 1])[:3], atol=1e-4)
 
 
 @pytest.mark.parametrize(

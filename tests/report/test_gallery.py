@@ -10,9 +10,9 @@ import pytest
 from jaxseg_xai.core.errors import DataError, JaxsegError, MissingExtraError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.report import gallery
-from jaxseg_xai.report.case_page import case_json
+from jaxseg_xai.report.case_page import Limits, case_json
 from jaxseg_xai.report.cases import cases_of, choose
-from jaxseg_xai.report.gallery import LONGEST_IN_FILE, write_report
+from jaxseg_xai.report.gallery import IN_FILE, write_report
 from jaxseg_xai.store import MemoryStore, PlanRow, StoredImage
 from tests.report.demo_store import EVIL, STATUSES, build, entry
 
@@ -72,7 +72,7 @@ def test_it_is_self_contained(html):
     # What JavaScript may load is there, too.
     for name, known in page.data.items():
         if name != "index":
-            addresses = [plane["picture"] for plane in known["planes"]]
+            addresses = [known["place"]["picture"]]
             addresses += [one["figure"] for one in known["explanations"]]
             assert all(address.startswith("data:image/webp;base64,") for address in addresses)
     assert set(re.findall(r"https?://[^\"'\s]*", html)) == {"http://www.w3.org/2000/svg"}
@@ -105,14 +105,14 @@ def test_methods_stand_side_by_side(html):
     found = Page(html).data["case-0"]
     regions, effects = found["explanations"]
     assert (regions["label"], effects["label"]) == ("regions", "effects")
-    assert effects["planes"][0]["interval"] == {"map": "half_width", "words": "95% interval"}
-    assert set(effects["planes"][0]["maps"]) == {"attribution", "half_width"}
-    kinds = {one["name"]: one["kind"] for one in regions["planes"][0]["outlines"]}
+    assert effects["place"]["interval"] == {"map": "half_width", "words": "95% interval"}
+    assert set(effects["place"]["maps"]) == {"attribution", "half_width"}
+    kinds = {one["name"]: one["kind"] for one in regions["place"]["outlines"]}
     assert kinds["sufficient region"] == "method"
     assert kinds["region explained"] == "explained"
-    assert found["planes"][0]["size"] == [40, 40]
+    assert found["place"]["shape"] == [40, 40]
     # Red is where an effect is negative: the first colour of the scale.
-    assert effects["planes"][0]["maps"]["attribution"]["colours"] == "RdBu"
+    assert effects["place"]["maps"]["attribution"]["colours"] == "RdBu"
 
 
 def test_what_has_no_result_says_why(html):
@@ -121,7 +121,7 @@ def test_what_has_no_result_says_why(html):
     for one in failed:
         if one["status"] not in ("OK", "NOT_REACHED"):
             assert one["warning"]
-            assert not any(plane["maps"] for plane in one["planes"])
+            assert not one["place"]["maps"]
 
 
 def test_summary_and_failures(html):
@@ -151,7 +151,7 @@ def test_a_long_sweep_is_thinned_evenly(store, tmp_path):
 
 
 def test_a_large_image_is_reduced_in_a_file():
-    side = 2 * LONGEST_IN_FILE + 10
+    side = 2 * IN_FILE.longest + 10
     plan = [PlanRow(image_index=0, image_id="large", class_index=1)]
     store = MemoryStore(entries=[entry("heat")], plan={"heat": plan})
     region = np.zeros((side, 30), bool)
@@ -161,11 +161,12 @@ def test_a_large_image_is_reduced_in_a_file():
     target = SegmentTarget(class_index=np.int32(1), region=region, reference=region)
     store.write("heat", 0, explained, target)
     store.write_image(0, StoredImage(id="", image=np.full((side, 30, 1), 7, np.uint8)))
-    (plane,) = case_json(store, cases(store)[0], longest=LONGEST_IN_FILE, figure=str)["planes"]
-    assert plane["factor"] == 3
-    assert plane["size"] == [10, 216]
-    (plane,) = case_json(store, cases(store)[0], longest=1000, figure=str)["planes"]
-    assert plane["size"] == [30, 650]
+    place = case_json(store, cases(store)[0], limits=IN_FILE, figure=str)["place"]
+    assert place["factors"] == [3, 3]
+    assert place["shape"] == [216, 10]
+    limits = Limits(longest=1000, voxels=1)
+    place = case_json(store, cases(store)[0], limits=limits, figure=str)["place"]
+    assert place["shape"] == [650, 30]
 
 
 def test_an_explanation_that_cannot_be_read_is_said_and_the_others_shown(store, monkeypatch):
@@ -177,16 +178,16 @@ def test_an_explanation_that_cannot_be_read_is_said_and_the_others_shown(store, 
         return read(row)
 
     monkeypatch.setattr(store, "read", broken)
-    known = case_json(store, cases(store)[0], longest=100, figure=str)
+    known = case_json(store, cases(store)[0], limits=IN_FILE, figure=str)
     assert known["explanations"][0]["error"] == "row 0 is damaged; run the sweep again"
-    assert known["explanations"][1]["planes"][0]["maps"]
+    assert known["explanations"][1]["place"]["maps"]
 
 
 def test_an_image_with_nothing_stored_has_no_planes_of_nothing(store):
     row = dataclasses.replace(cases(store)[0].rows[0], image_index=10, number=10)
     case = dataclasses.replace(cases(store)[0], rows=[row])
-    known = case_json(store, case, longest=100, figure=str)
-    assert known["explanations"][0]["planes"][0]["maps"] == {}
+    known = case_json(store, case, limits=IN_FILE, figure=str)
+    assert known["explanations"][0]["place"]["maps"] == {}
 
 
 def test_unwritable_report(store, tmp_path):

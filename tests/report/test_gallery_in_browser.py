@@ -11,7 +11,7 @@ from jaxseg_xai.core.types import SegmentTarget, Status
 from jaxseg_xai.report.gallery import write_report
 from jaxseg_xai.store import MemoryStore, PlanRow, StoredImage
 from tests.report.browser import chromium, opened
-from tests.report.demo_store import EVIL, build, entry, explanation, nested_planes
+from tests.report.demo_store import EVIL, build, entry, explanation
 from tests.report.serving import served
 
 pytestmark = pytest.mark.slow  # a browser's start and its pages
@@ -270,19 +270,6 @@ def test_curves_of_all_methods_are_in_one_chart(page):
     page.locator("#methods").get_by_label("two").uncheck()
     assert page.locator(".chart").get_attribute("aria-label") == "deletion: heat from 1 to 0.25"
     assert page.locator(".picture canvas").count() == 4
-
-
-def test_planes_of_a_volume(browser, tmp_path):
-    shape = (6, 12, 10)
-    store = build(shape, ("heat",), evil="im0", planes=nested_planes(shape), names=("a", "b", "c"))
-    out = write_report(store, tmp_path / "r.html", max_items=1)
-    with opened(browser, f"file://{out}") as page:
-        choices = page.locator("#planes label").all_text_contents()
-        assert [text.split(" of ")[0] for text in choices] == ["depth 3", "height 6", "width 5"]
-        page.locator("#planes input").nth(1).check()
-        assert page.locator(".panel .tags").first.text_content().startswith("height 6")
-        ratio = page.locator(".picture canvas").first.evaluate("one => one.width / one.height")
-        assert ratio == pytest.approx(10 / 6)
 
 
 def test_the_server_shows_the_same_page(browser, store, monkeypatch):

@@ -126,31 +126,57 @@ def _split_positions(num_slices: int, split: str, resolution_mm: int) -> list[in
     return chosen
 
 
-@functools.lru_cache(maxsize=2)
-def _load_slices(resolution_mm: int) -> _Slices:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Template:
+    """The template on its own grid [X, Y, Z]: x to the right, y to the front, z up.
+
+    Attributes:
+      image: float32, T1 intensities in [0, 1]; 0 outside of the brain.
+      labels: int32, the classes of the data set.
+      affine: float64 [4, 4] from indices to MNI152 millimetres.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+
+
+def load_template(resolution_mm: int) -> Template:
+    """The template as nilearn's package carries it; nothing is downloaded.
+
+    Raises:
+      MissingExtraError: nilearn is absent.
+    """
     try:
         from nilearn import datasets
     except ImportError:
         raise MissingExtraError("the brain data set", "demo") from None
     # These four read files of the package; the fetch_* functions of nilearn would download.
-    template = datasets.load_mni152_template(resolution=resolution_mm).get_fdata()
+    whole = datasets.load_mni152_template(resolution=resolution_mm)
+    template = whole.get_fdata()
     grey = datasets.load_mni152_gm_template(resolution=resolution_mm).get_fdata()
     white = datasets.load_mni152_wm_template(resolution=resolution_mm).get_fdata()
     brain = datasets.load_mni152_brain_mask(resolution=resolution_mm).get_fdata() > 0
     other = np.clip(1 - grey - white, 0, 1)
     labels = np.where(brain, 1 + np.argmax(np.stack([other, grey, white]), axis=0), 0)
-    images = np.clip(template / template.max(), 0, 1)
-    box = tuple(_padded_range(brain.any(axis=axes)) for axes in ((1, 2), (0, 2)))
-    images, labels, brain = (_axial(volume, box) for volume in (images, labels, brain))
-    levels = np.flatnonzero(brain.mean(axis=(1, 2)) >= _MIN_BRAIN)
-    return _Slices(
-        images=images[levels].astype(np.float32),
-        labels=labels[levels].astype(np.int32),
-        levels=levels,
+    return Template(
+        image=np.clip(template / template.max(), 0, 1).astype(np.float32),
+        labels=labels.astype(np.int32),
+        affine=np.asarray(whole.affine, np.float64),
     )
 
 
-def _padded_range(occupied: np.ndarray) -> tuple[int, int]:
+@functools.lru_cache(maxsize=2)
+def _load_slices(resolution_mm: int) -> _Slices:
+    template = load_template(resolution_mm)
+    brain = template.labels > 0
+    box = tuple(padded_range(np.asarray(brain.any(axis=axes))) for axes in ((1, 2), (0, 2)))
+    images, labels, brain = (axial(a, box) for a in (template.image, template.labels, brain))
+    levels = np.flatnonzero(brain.mean(axis=(1, 2)) >= _MIN_BRAIN)
+    return _Slices(images=images[levels], labels=labels[levels], levels=levels)
+
+
+def padded_range(occupied: np.ndarray) -> tuple[int, int]:
     """(start, stop) around the True entries of [L], a multiple of 16 long; may exceed [0, L)."""
     where = np.flatnonzero(occupied)
     length = -(-(where[-1] + 1 - where[0]) // 16) * 16
@@ -158,7 +184,7 @@ def _padded_range(occupied: np.ndarray) -> tuple[int, int]:
     return int(start), int(start + length)
 
 
-def _axial(volume: np.ndarray, box: tuple[tuple[int, int], ...]) -> np.ndarray:
+def axial(volume: np.ndarray, box: tuple[tuple[int, int], ...]) -> np.ndarray:
     """Cut [X, Y, Z] (x to the right, y to the front, z up) to axial slices [Z, H, W].
 
     Rows run from front to back and columns from the patient's right to the left.

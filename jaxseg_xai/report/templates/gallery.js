@@ -1,9 +1,10 @@
 // The viewer: which case is shown, how, and what the keys and the pointer do.
 
 const KINDS = {class: "explained class", others: "other classes", truth: "truth",
-  explained: "region", method: "of the method"};
+  explained: "region", method: "of the method", position: "position"};
 const ASK = element("pointer").textContent;
-const viewer = {known: null, plane: 0, panels: [], hidden: new Set(), pointer: null, asked: 0};
+// `position` is where the planes of a volume meet, `pointer` a pixel of a view.
+const viewer = {known: null, views: [], position: null, panels: [], hidden: new Set(), pointer: null, asked: 0};
 
 for (const [kind, name] of Object.entries(KINDS)) {
   const box = make("input", {type: "checkbox", value: kind, checked: kind !== "others"});
@@ -36,12 +37,13 @@ async function show(number) {
   history.replaceState(null, "", `#${number}`);
   try {
     const known = await unpackCase(await readCase(number));
-    await Promise.all(known.planes.map(loadPicture));
     if (asked !== viewer.asked) return; // another case was asked for meanwhile
     element("message").hidden = true;
     viewer.known = known;
-    viewer.plane = Math.min(viewer.plane, Math.max(0, known.planes.length - 1));
-    drawPlanes();
+    viewer.position = known.place?.volume?.start ?? null;
+    viewer.pointer &&= viewer.position ? null : viewer.pointer;
+    viewer.views = known.place ? viewsOf(known.place, viewer.position) : [];
+    drawSliders();
     drawCase(name);
   } catch (error) {
     if (asked !== viewer.asked) return;
@@ -54,77 +56,114 @@ async function show(number) {
   document.body.dataset.shown = number;
 }
 
-function drawPlanes() {
-  const {planes} = viewer.known;
-  element("planes").hidden = planes.length < 2;
-  const choices = planes.map((plane, i) => make("label", {}, make("input",
-    {type: "radio", name: "plane", value: i, checked: i === viewer.plane}), plane.name));
-  element("planes").replaceChildren(element("planes").querySelector("legend"), ...choices);
+// A scroll bar for each axis of a volume.
+function drawSliders() {
+  const place = viewer.known.place, axes = place?.volume?.axes ?? [];
+  element("planes").hidden = !axes.length;
+  element("outlines").querySelector("[value=position]").parentElement.hidden = !axes.length;
+  element("panels").classList.toggle("volumes", axes.length > 0);
+  const bars = axes.map((name, axis) => make("label", {className: "slider"}, name, make("input",
+    {type: "range", min: 0, max: place.shape[axis] - 1, value: viewer.position[axis]})));
+  element("planes").replaceChildren(element("planes").querySelector("legend"), ...bars);
 }
 
 function drawCase(name) {
-  const {known} = viewer, plane = known.planes[viewer.plane];
-  const shown = known.explanations.filter(one => !viewer.hidden.has(one.label));
-  const shared = plane?.outlines ?? [];
-  viewer.panels = [...(plane ? [imagePanel(plane, name)] : []),
-    ...shown.map(one => panelOf(one, plane, viewer.plane, shared, name))];
+  const {known, views} = viewer, shown = known.explanations.filter(one => !viewer.hidden.has(one.label));
+  viewer.panels = [...(known.place ? [imagePanel(known.place, views, name)] : []),
+    ...shown.map(one => panelOf(one, views, known.place?.outlines ?? [], name))];
   element("panels").replaceChildren(...viewer.panels.map(panel => panel.article));
   const curves = curvesOf(shown);
   element("curves").replaceChildren(...curves);
   element("curves_title").hidden = !curves.length;
   redraw();
-  point(plane && viewer.pointer);
+  point(viewer.pointer);
 }
 
-// Say what is at a pixel of all pictures; null takes the pointer away.
-function point(place, aloud = false) {
-  viewer.pointer = place;
-  const plane = viewer.known?.planes[viewer.plane];
-  if (!plane) return;
-  const [width, height] = plane.size;
-  if (place && (place.x >= width || place.y >= height)) return point(null); // of a larger image
-  const pixel = place && place.y * width + place.x;
+// Let the planes of a volume meet elsewhere; those across an axis that did not change stay.
+function moveTo(position) {
+  const {place} = viewer.known, old = viewer.position;
+  viewer.position = position.map((n, axis) => Math.min(place.shape[axis] - 1, Math.max(0, n)));
+  if (viewer.position.every((n, axis) => n === old[axis])) return;
+  viewer.views = viewer.views.map((view, axis) => viewer.position[axis] === old[axis] ?
+    moved(view, viewer.position) : viewOf(place, axis, viewer.position));
+  for (const panel of viewer.panels) panel.fill(viewer.views);
+  element("planes").querySelectorAll("input").forEach((bar, axis) => { bar.value = viewer.position[axis]; });
+  redraw();
+}
+
+// Say what is at a pixel of a view in all pictures; null takes the pointer away.
+function point(pointer, aloud = false) {
+  viewer.pointer = pointer;
+  const {place} = viewer.known ?? {};
+  if (!place) return;
+  const view = pointer && viewer.views[pointer.view];
+  if (view && (pointer.x >= view.size[0] || pointer.y >= view.size[1])) return point(null); // of a larger image
   const readings = [];
   for (const panel of viewer.panels) {
-    const text = panel.read(pixel);
+    const text = panel.read(view && view.flat(pointer));
     if (text) readings.push(`${panel.label}: ${text}`);
-    const picture = panel.article.querySelector(".picture");
-    picture.classList.toggle("pointed", place !== null);
-    if (!place) continue;
-    picture.style.setProperty("--x", `${100 * (place.x + 0.5) / width}%`);
-    picture.style.setProperty("--y", `${100 * (place.y + 0.5) / height}%`);
+    panel.article.querySelectorAll(".picture").forEach((picture, i) => {
+      picture.classList.toggle("pointed", i === pointer?.view);
+      if (i !== pointer?.view) return;
+      picture.style.setProperty("--x", `${100 * (pointer.x + 0.5) / view.size[0]}%`);
+      picture.style.setProperty("--y", `${100 * (pointer.y + 0.5) / view.size[1]}%`);
+    });
   }
-  if (!place) element("pointer").textContent = ASK;
-  if (!place) return;
-  const [row, column] = [plane.origin[0] + place.y * plane.factor, plane.origin[1] + place.x * plane.factor];
-  const mean = plane.factor > 1 ? ` (means of ${plane.factor} × ${plane.factor} pixels)` : "";
-  element("pointer").textContent = `Row ${row}, column ${column}${mean}`;
-  if (aloud) element("said").textContent = `Row ${row}, column ${column}. ${readings.join(". ")}`;
-}
-
-function pixelUnder(event) {
-  const box = event.target.getBoundingClientRect(), [width, height] = viewer.known.planes[viewer.plane].size;
-  const within = (share, size) => Math.min(size - 1, Math.max(0, Math.floor(share * size)));
-  return {x: within((event.clientX - box.left) / box.width, width),
-    y: within((event.clientY - box.top) / box.height, height)};
+  const where = view && whereIs(place, view.at(pointer));
+  element("pointer").textContent = where ?? ASK;
+  if (aloud) element("said").textContent = `${where}. ${readings.join(". ")}`;
 }
 
 const isPicture = target => target.matches?.(".picture canvas");
-for (const kind of ["pointermove", "pointerdown"])
-  element("panels").addEventListener(kind, event => { if (isPicture(event.target)) point(pixelUnder(event)); });
+const viewUnder = canvas => [...canvas.closest(".views").querySelectorAll("canvas")].indexOf(canvas);
 
-// Arrows move the pointer of the picture that has the focus.
+function pixelUnder(event) {
+  const box = event.target.getBoundingClientRect(), number = viewUnder(event.target);
+  const within = (share, size) => Math.min(size - 1, Math.max(0, Math.floor(share * size)));
+  const [width, height] = viewer.views[number].size;
+  return {view: number, x: within((event.clientX - box.left) / box.width, width),
+    y: within((event.clientY - box.top) / box.height, height)};
+}
+
+// A press, or a move while pressed, takes the other planes of a volume there.
+for (const kind of ["pointermove", "pointerdown"])
+  element("panels").addEventListener(kind, event => {
+    if (!isPicture(event.target)) return;
+    const pixel = pixelUnder(event);
+    if (viewer.position && event.buttons & 1) moveTo(viewer.views[pixel.view].at(pixel));
+    point(pixel);
+  });
+
+// Arrows move the pointer of the picture that has the focus, in a volume with the other planes;
+// Page Up and Page Down go through its planes.
 element("panels").addEventListener("keydown", event => {
   if (!isPicture(event.target)) return;
-  const [width, height] = viewer.known.planes[viewer.plane].size;
   if (event.key === "Escape") return point(null);
+  const number = viewUnder(event.target), view = viewer.views[number], by = event.shiftKey ? 10 : 1;
   const move = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
-  if (!move) return;
+  const through = viewer.position && {PageUp: -1, PageDown: 1}[event.key];
+  if (!move && !through) return;
   event.preventDefault();
-  const from = viewer.pointer ?? {x: width >> 1, y: height >> 1}, step = event.shiftKey ? 10 : 1;
-  const within = (value, size) => Math.min(size - 1, Math.max(0, value));
-  point({x: within(from.x + step * move[0], width), y: within(from.y + step * move[1], height)}, true);
+  if (through) return scrollThrough(number, by * through, true);
+  const [width, height] = view.size, within = (value, size) => Math.min(size - 1, Math.max(0, value));
+  const last = viewer.pointer?.view === number ? viewer.pointer : null;
+  const from = view.cross ?? last ?? {x: width >> 1, y: height >> 1};
+  const pixel = {view: number, x: within(from.x + by * move[0], width), y: within(from.y + by * move[1], height)};
+  if (viewer.position) moveTo(view.at(pixel));
+  point(pixel, true);
 });
+
+function scrollThrough(number, by, aloud = false) {
+  moveTo(viewer.position.map((n, axis) => axis === number ? n + by : n));
+  point({view: number, ...viewer.views[number].cross}, aloud);
+}
+
+// The wheel does so, too, over a picture that has the focus: else the page would not scroll.
+element("panels").addEventListener("wheel", event => {
+  if (!viewer.position || event.target !== document.activeElement || !isPicture(event.target)) return;
+  event.preventDefault();
+  scrollThrough(viewUnder(event.target), Math.sign(event.deltaY));
+}, {passive: false});
 
 function step(by) {
   const place = list.order.indexOf(list.current) + by;
@@ -166,9 +205,9 @@ element("opacity").addEventListener("input", redraw);
 element("outlines").addEventListener("input", redraw);
 element("size").addEventListener("input", event =>
   element("viewer").style.setProperty("--size", `${event.target.value}px`));
-element("planes").addEventListener("input", event => {
-  viewer.plane = Number(event.target.value);
-  drawCase(element("case_title").textContent);
+element("planes").addEventListener("input", () => {
+  moveTo([...element("planes").querySelectorAll("input")].map(bar => Number(bar.value)));
+  point(null);
 });
 element("methods").addEventListener("input", event => {
   viewer.hidden[event.target.checked ? "delete" : "add"](event.target.value);

@@ -20,21 +20,23 @@ async function inflate(base64) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Arrays of a map: a code for each pixel, and the values that the codes stand for.
-async function unpackMap(map) {
-  map.codes = await inflate(map.codes);
+// Arrays of a map: a code for each pixel, and the values that the codes stand for. Codes come as
+// differences along the rows of differences between the rows; bytes wrap, so sums give them back.
+async function unpackMap(map, shape) {
+  const codes = await inflate(map.codes), [height, width] = shape.slice(-2);
+  for (let i = 0; i < codes.length; i++) if (i % width) codes[i] += codes[i - 1];
+  for (let i = width; i < codes.length; i++) if (i % (height * width) >= width) codes[i] += codes[i - width];
+  map.codes = codes;
   map.levels = new Float32Array(bytesOf(map.levels).buffer);
 }
 
 async function unpackCase(known) {
-  const waiting = [];
   const outlined = async outline => { outline.mask = await inflate(outline.mask); };
-  for (const plane of known.planes) waiting.push(...plane.outlines.map(outlined));
-  for (const one of known.explanations)
-    for (const plane of one.planes ?? []) {
-      waiting.push(...Object.values(plane.maps).map(unpackMap));
-      waiting.push(...plane.outlines.map(outlined));
-    }
+  const waiting = (known.place?.outlines ?? []).map(outlined);
+  const mapped = map => unpackMap(map, known.place.shape);
+  for (const {place} of known.explanations)
+    if (place) waiting.push(...Object.values(place.maps).map(mapped), ...place.outlines.map(outlined));
+  if (known.place) waiting.push(loadVoxels(known.place).then(voxels => { known.place.voxels = voxels; }));
   await Promise.all(waiting);
   return known;
 }

@@ -46,66 +46,70 @@ function figureOf(one, caseName) {
 }
 
 // What stands below a picture about one pixel: value, interval, and whose region it is in.
-function readingOf(one, name, pixel) {
-  const plane = one.parts, map = plane?.maps[name];
+function readingOf(place, name, pixel) {
+  const map = place?.maps[name];
   if (!map) return "";
   const found = valueAt(map, pixel);
   if (!found) return "no value";
   let text = words(found.value);
-  const interval = name === "attribution" && plane.interval;
-  const half = interval && valueAt(plane.maps[interval.map], pixel);
+  const interval = name === "attribution" && place.interval;
+  const half = interval && valueAt(place.maps[interval.map], pixel);
   if (half && half.value > 0) text += ` ± ${words(half.value)} (${interval.words})`;
   if (found.error) text += ` (rounded, within ${Number(found.error.toPrecision(1))})`;
-  const inside = plane.outlines.filter(outline => outline.kind === "method" && outline.mask[pixel]);
+  const inside = place.outlines.filter(outline => outline.kind === "method" && outline.mask[pixel]);
   return [text, ...inside.map(outline => outline.name)].join(", ");
 }
 
-// One explanation. Returns its element, `draw` (anew) and `read` (a pixel, or null).
-function panelOf(one, plane, planeNumber, shared, caseName) {
-  one.parts = one.planes?.[planeNumber];
+// One explanation. Returns its element, `fill` (with other views), `draw` (anew) and `read` (a
+// pixel, or null).
+function panelOf(one, views, shared, caseName) {
   const label = INDEX.labels.find(label => label.name === one.label);
   const tags = [one.region === "image" ? null : one.region, label.method === one.label ? null : label.method];
   const status = make("span", {className: `status ${one.status}`, textContent: one.status});
   const heading = make("h3", {title: one.run}, one.label,
     make("span", {className: "soft tags", textContent: tags.filter(Boolean).join(" · ")}), status);
   const reading = make("output", {className: "reading", textContent: NOTHING_YET});
-  const names = Object.keys(one.parts?.maps ?? {});
-  const outlines = [...shared, ...(one.parts?.outlines ?? [])];
-  const body = make("div", {className: "picture"}), below = make("div");
-  let shown = names[0], picture = null, last = null;
-  const fill = () => {
-    const map = one.parts.maps[shown];
-    picture = pictureOf(plane, map, outlines, `${one.label}: map over ${caseName}`);
-    body.replaceChildren(picture.canvas);
-    below.replaceChildren(colourBar(map, shown === "attribution" ? one.unit : ""));
+  const names = Object.keys(one.place?.maps ?? {});
+  const outlines = [...shared, ...(one.place?.outlines ?? [])];
+  const below = make("div");
+  const pictures = names.length ? picturesOf(views, `${one.label}: map over ${caseName}`) : null;
+  let shown = names[0], last = null;
+  const fill = newViews => {
+    views = newViews;
+    pictures?.fill(views, one.place.maps[shown], outlines);
   };
-  if (shown) fill();
+  const fillBelow = () => {
+    if (shown) below.replaceChildren(colourBar(one.place.maps[shown], shown === "attribution" ? one.unit : ""));
+  };
+  fill(views);
+  fillBelow();
   let choice = null;
   if (names.length > 1) {
     const options = names.map(name => new Option(
-      name === "attribution" ? one.title || "attribution" : one.parts.maps[name].title, name));
+      name === "attribution" ? one.title || "attribution" : one.place.maps[name].title, name));
     choice = make("select", {}, ...options);
     choice.addEventListener("change", () => {
       shown = choice.value;
-      fill();
+      fill(views);
+      fillBelow();
       if (last) panel.draw(...last);
     });
     choice = make("label", {className: "choice"}, "Map", choice);
   }
   const warning = one.error ?? one.warning, figure = figureOf(one, caseName);
-  const article = make("article", {className: "panel"}, heading, body, below, shown ? reading : null, choice,
-    warning ? make("p", {className: "bad", textContent: warning}) : null,
+  const article = make("article", {className: "panel"}, heading, pictures?.element, below, shown ? reading : null,
+    choice, warning ? make("p", {className: "bad", textContent: warning}) : null,
     shown ? make("p", {className: "soft caption", textContent: one.caption}) : null,
-    shown ? legendOf(one.parts.outlines) : null, numbersOf(one), figure);
+    shown ? legendOf(one.place.outlines) : null, numbersOf(one), figure);
   // What has no map, but something to show, is its figure.
   if (figure && !shown && !warning) figure.open = true;
   const panel = {
     article,
     label: one.label,
-    get canvas() { return picture?.canvas; },
-    draw(opacity, kinds) { last = [opacity, kinds]; picture?.draw(opacity, kinds); },
+    fill,
+    draw(opacity, kinds) { last = [opacity, kinds]; pictures?.draw(opacity, kinds); },
     read(pixel) {
-      const text = pixel === null ? NOTHING_YET : readingOf(one, shown, pixel);
+      const text = pixel === null ? NOTHING_YET : readingOf(one.place, shown, pixel);
       reading.textContent = text || NOTHING_YET;
       return text;
     },
@@ -114,19 +118,20 @@ function panelOf(one, plane, planeNumber, shared, caseName) {
 }
 
 // The image alone, with everything that is known of it.
-function imagePanel(plane, caseName) {
-  const picture = pictureOf(plane, null, plane.outlines, `Image of ${caseName}`);
+function imagePanel(place, views, caseName) {
+  const pictures = picturesOf(views, `Image of ${caseName}`);
+  pictures.fill(views, null, place.outlines);
   const reading = make("output", {className: "reading", textContent: NOTHING_YET});
   const article = make("article", {className: "panel"}, make("h3", {}, "Image",
-    make("span", {className: "soft tags", textContent: plane.name})),
-    make("div", {className: "picture"}, picture.canvas), reading, legendOf(plane.outlines));
+    make("span", {className: "soft tags", textContent: place.name})),
+    pictures.element, reading, legendOf(place.outlines));
   return {
     article,
     label: null,
-    canvas: picture.canvas,
-    draw: picture.draw,
+    fill(newViews) { pictures.fill(newViews, null, place.outlines); },
+    draw: pictures.draw,
     read(pixel) {
-      const inside = pixel === null ? [] : plane.outlines.filter(outline => outline.mask[pixel]);
+      const inside = pixel === null ? [] : place.outlines.filter(outline => outline.mask[pixel]);
       reading.textContent = inside.map(outline => outline.name).join(", ") || NOTHING_YET;
       return "";
     },
