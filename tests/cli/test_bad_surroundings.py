@@ -204,6 +204,20 @@ def test_a_folder_without_permission(unprivileged):
         closed.chmod(0o777)
 
 
+def test_an_output_that_cannot_be_written(unprivileged, capsys):
+    """Nothing is computed for it."""
+    closed = unprivileged / "closed"
+    closed.mkdir()
+    closed.chmod(0o555)
+    model, images = tiny.write_model(unprivileged / "model"), unprivileged / "data"
+    flags = ["--model", model, "--data.source", tiny.write_images(images, ["i0"])]
+    flags += ["--explain", "confidence", "--out", closed / "s.zarr"]
+    assert cli.main(["sweep", *map(str, flags)]) == 2
+    error = error_of(capsys)
+    assert "s.zarr: cannot read or write the explanation store (Permission denied)" in error
+    assert list(closed.iterdir()) == []
+
+
 def test_links(tmp_path, caplog):
     """To a file anywhere they are followed; what leads nowhere, or in a circle, is counted."""
     elsewhere, folder = tmp_path / "elsewhere", tmp_path / "folder"

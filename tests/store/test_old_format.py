@@ -1,12 +1,13 @@
 """Stores of earlier versions still open; copied to a new one, all is the same to the last bit."""
 
+import json
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.store import Entry, ZarrStore, copy_store
 
@@ -87,3 +88,24 @@ def test_what_it_could_not_say(folder):
     assert image.image.shape == (32, 32, 3)
     assert image.labels.shape == image.prediction.shape == (32, 32)
     assert store.read_image(failed[0]) is None
+
+
+def test_a_store_of_a_newer_version_is_left_alone(tmp_path):
+    """Neither read, nor continued, nor overwritten: there may be more in it than this one knows."""
+    path = tmp_path / "s.zarr"
+    given = {"entries": [Entry(label="a", method="ate")], "plan": {"a": []}, "config": {}}
+    ZarrStore.create_or_resume(path, **given)
+    root = path / "zarr.json"
+    about = json.loads(root.read_text())
+    about["attributes"]["jaxseg_xai_store"] = 99
+    root.write_text(json.dumps(about))
+    before = sorted(path.rglob("*"))
+    words = r"s.zarr is a store of a newer version .*\(format 99, this one reads \d+\); install"
+    for action in (
+        lambda: ZarrStore.open(path),
+        lambda: ZarrStore.create_or_resume(path, **given),
+        lambda: ZarrStore.create_or_resume(path, **given, overwrite=True),
+    ):
+        with pytest.raises(JaxsegError, match=words):
+            action()
+    assert sorted(path.rglob("*")) == before
