@@ -51,6 +51,7 @@ _PLACES = {
     "OutputSpec": "jaxseg_xai.core.output_spec",
     "Segmenter": "jaxseg_xai.core.segmenter",
     "RoiConfig": "jaxseg_xai.sweeps.config",
+    "Storage": "jaxseg_xai.store.precision",
 }
 
 __all__ = [*_PLACES]  # pyright: ignore[reportUnsupportedDunderAll]

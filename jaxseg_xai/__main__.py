@@ -1,8 +1,6 @@
 """`python -m jaxseg_xai`: the command line."""
 
-import sys
-
-from jaxseg_xai.cli.main import main
+from jaxseg_xai.cli.main import command_line
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line()

@@ -10,9 +10,9 @@ import tyro
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.parse import from_table, toml_of
-from jaxseg_xai.sweeps.engine import Times
 from jaxseg_xai.sweeps.run import SweepResult
 from jaxseg_xai.sweeps.sizes import say_effect
+from jaxseg_xai.sweeps.times import Times
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 70, 130
 _MAX_REASONS = 10

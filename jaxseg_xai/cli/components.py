@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from jaxseg_xai.cli.command import Command, show_result
-from jaxseg_xai.cli.inspect import show_plan
+from jaxseg_xai.cli.dry_run import show_plan
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.errors import DataError, JaxsegError
 from jaxseg_xai.core.fields import setting

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from jaxseg_xai.cli.command import Command, show_result
-from jaxseg_xai.cli.inspect import show_plan
+from jaxseg_xai.cli.dry_run import show_plan
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.store import ZarrStore

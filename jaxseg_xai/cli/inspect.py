@@ -17,11 +17,8 @@ from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.models import Bundle, load_model
-from jaxseg_xai.sweeps.config import SweepConfig
-from jaxseg_xai.sweeps.cost import cost_of, passes_of
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.look import Look, look, shares_of, sizes_of
-from jaxseg_xai.sweeps.run import work_of
 from jaxseg_xai.sweeps.sizes import size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.tiles import MAX_PIXELS, is_too_large, largest_tile
 from jaxseg_xai.sweeps.work import check_classes
@@ -87,21 +84,6 @@ def run(config: InspectConfig, command: str) -> int:
     return EXIT_SOME_FAILED if failed or all(one.problem for one in looks) else EXIT_OK
 
 
-def show_plan(config: SweepConfig) -> int:
-    """Print what a sweep would do, and do nothing."""
-    check(config)
-    work = work_of(config)
-    work.check()
-    looks = show_data(work.source, list(work.chosen), work.bundle, config.data, num=8)
-    costs = cost_of(work, passes_of(work))
-    for label, rows in work.plan().items():
-        images, classes = len(work.chosen), len(work.classes)
-        cost = f"; {costs[label]}" if label in costs else ""
-        print(f"{label}: {len(rows)} explanations, {images} images x {classes} classes{cost}")
-    print(f"nothing was computed; without dry_run it goes to {config.out}")
-    return EXIT_SOME_FAILED if all(one.problem for one in looks) else EXIT_OK
-
-
 def show_data(
     source: Source, chosen: list[int], bundle: Bundle | None, data: DataConfig, *, num: int
 ) -> list[Look]:
@@ -124,7 +106,7 @@ def show_data(
     looks = look(source, picked, segmenter)
     print(f"{len(looks)} read{'' if len(looks) == len(chosen) else ', evenly spaced'}:")
     rows = [_cells(one, one.sample, source) for one in looks if one.sample and not one.problem]
-    for line in _table([_HEAD, *rows] if rows else []):
+    for line in as_table([_HEAD, *rows] if rows else []):
         print(line)
     for one in looks:
         if one.problem:
@@ -133,11 +115,11 @@ def show_data(
             print(f"labels cannot be used: {one.labels_problem}")
     large = _too_large(looks, segmenter, data)
     sizes = sizes_of(one for one in looks if one.id not in large)
-    told = ", ".join(f"{_times(size)} ({n})" for size, n in sizes.most_common(6))
+    told = ", ".join(f"{times(size)} ({n})" for size, n in sizes.most_common(6))
     more = f", and {len(sizes) - 6} more" if len(sizes) > 6 else ""
     print(f"sizes, each compiled once a method: {len(sizes)}: {told or 'none'}{more}")
     if segmenter is not None and large:
-        tile = _times(largest_tile(segmenter.input, data.max_pixels or MAX_PIXELS))
+        tile = times(largest_tile(segmenter.input, data.max_pixels or MAX_PIXELS))
         print(f"{len(large)} are too large (data.max_pixels): explained on tiles of at most {tile}")
     return looks
 
@@ -156,9 +138,9 @@ def describe_model(segmenter: Segmenter) -> str:
     axes = "H, W" if spec.rank == 2 else "D, H, W"
     found = [f"[{axes}, {spec.channels}]"]
     if spec.fixed_size:
-        found.append(f"resized to {_times(spec.fixed_size)}")
+        found.append(f"resized to {times(spec.fixed_size)}")
     if spec.pad_to:
-        found.append(f"padded to {', '.join(map(_times, spec.pad_to))}")
+        found.append(f"padded to {', '.join(map(times, spec.pad_to))}")
     elif spec.multiple_of > 1:
         found.append(f"sides a multiple of {spec.multiple_of} (else: {spec.pad})")
     if spec.spacing:
@@ -176,24 +158,25 @@ def _cells(one: Look, sample: Sample, source: Source) -> tuple[str, ...]:
     shares = shares_of(sample, source.class_names)
     return (
         one.id[:_MOST_LETTERS],
-        _times(size),
+        times(size),
         str(sample.image.shape[-1]),
         _range(sample.image),
         "x".join(f"{n:.3g}" for n in sample.spacing or ()) or "-",
         orientation_of(sample.affine, len(size)) or "-",
-        "-" if seen is None else f"{_times(seen.image.shape[:-1])}, {_range(seen.image)}",
+        "-" if seen is None else f"{times(seen.image.shape[:-1])}, {_range(seen.image)}",
         ", ".join(f"{name} {100 * share:.3g} %" for name, share in shares.items()) or "none",
     )
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def as_table(rows: list[tuple[str, ...]]) -> list[str]:
     """Rows of text, their columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(t.ljust(n) for t, n in zip(row, widths, strict=True)) for row in rows]
     return [line.rstrip() for line in lines]
 
 
-def _times(sides: Iterable[int]) -> str:
+def times(sides: Iterable[int]) -> str:
+    """A size as people write it, "256x256"."""
     return "x".join(map(str, sides))
 
 

@@ -3,7 +3,7 @@
 import sys
 
 from jaxseg_xai.cli.command import EXIT_OK, Command, show_result
-from jaxseg_xai.cli.inspect import show_plan
+from jaxseg_xai.cli.dry_run import show_plan
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.fields import check
 from jaxseg_xai.judging.config import JudgeConfig

@@ -19,6 +19,7 @@ from jaxseg_xai.cli.command import (
     EXIT_OK,
     Command,
 )
+from jaxseg_xai.cli.log_json import json_lines
 from jaxseg_xai.cli.streams import reliable_streams
 from jaxseg_xai.cli.terminate import EXIT_RESUME, Terminated, resumable
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
@@ -36,6 +37,7 @@ COMMANDS = {
     "sweep": ("sweep:COMMAND", "a data set x classes x methods: a store"),
     "report": ("report:COMMAND", "a store: one HTML page"),
     "serve": ("serve:COMMAND", "a store of any size: the same page from this machine"),
+    "store watch": ("watch:COMMAND", "how far the sweep of a store is, and how fast"),
     "store verify": ("store:VERIFY", "is anything in a store damaged?"),
     "store merge": ("store:MERGE", "several stores of one model: one store"),
     "store export": ("export:COMMAND", "a store: its maps as NIfTI, NumPy or PNG files"),
@@ -84,6 +86,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with reliable_streams():
         return _caught(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def command_line() -> None:
+    """`main` for a shell, which gets the exit code.
+
+    A process that was told to end, or interrupted, does not wait for what its devices compute.
+    """
+    code = main()
+    if code in (EXIT_RESUME, EXIT_INTERRUPTED):
+        with contextlib.suppress(Exception):  # streams may be closed
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def find_command(name: str) -> Command:
@@ -152,7 +168,7 @@ def _run(arguments: list[str]) -> int:
     jax.config.update("jax_enable_x64", False)  # whatever JAX_ENABLE_X64 says: it is for other work
     _check_devices()
     _keep_compiled_programs()
-    with resumable():
+    with resumable(), json_lines(getattr(config, "log_json", None)):
         return command.run(config, shlex.join(["jaxseg-xai", *arguments]))
 
 
@@ -184,4 +200,4 @@ def _help() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line()

@@ -1,7 +1,7 @@
 """`jaxseg-xai sweep`: a data set x classes x methods into a store."""
 
 from jaxseg_xai.cli.command import Command, show_result
-from jaxseg_xai.cli.inspect import show_plan
+from jaxseg_xai.cli.dry_run import show_plan
 from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.sweeps.config import SweepConfig
 from jaxseg_xai.sweeps.run import run_sweep

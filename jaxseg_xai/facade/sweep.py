@@ -16,6 +16,7 @@ from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.facade.explain import open_model
+from jaxseg_xai.store.precision import Storage
 from jaxseg_xai.sweeps.config import Job, RoiConfig, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import SweepResult, run_into_zarr
@@ -43,6 +44,7 @@ def sweep(
     max_pixels: int | None = None,
     dtype: Dtype | None = None,
     store_labels: bool = False,
+    storage: Storage | None = None,
     max_hours: float = 24.0,
     overwrite: bool = False,
     retry_failed: bool = False,
@@ -78,6 +80,7 @@ def sweep(
       max_pixels: which images are too large, as for `jaxseg_xai.explain`.
       dtype: what the model computes in.
       store_labels: keep ground truth in the store even where no method looks at it.
+      storage: how exactly and how tightly maps are stored; None: without loss.
       max_hours: a sweep of volumes that would take longer is refused.
       overwrite: delete an existing store first.
       retry_failed: try the images again that an earlier run recorded as failed.
@@ -91,6 +94,10 @@ def sweep(
     """
     if not isinstance(roi, RoiConfig | None):
         raise ConfigError(f"roi is {roi!r}; give a jaxseg_xai.RoiConfig(kind='component'), say")
+    if not isinstance(storage, Storage | None):
+        raise ConfigError(
+            f"storage is {storage!r}; give a jaxseg_xai.Storage(precision='half'), say"
+        )
     size = size_to_resize_to(sizes)
     bundle = open_model(model, pad=pad, grey=channels, fixed_size=size, dtype=dtype)
     spec, output = bundle.segmenter.input, bundle.segmenter.output
@@ -118,6 +125,7 @@ def sweep(
         channels=bundle.segmenter.input.grey,
         dtype=bundle.segmenter.dtype,
         store_labels=store_labels or labels is not None,
+        storage=storage or Storage(),
         seed=seed,
         overwrite=overwrite,
         retry_failed=retry_failed,

@@ -130,7 +130,7 @@ class Table:
         A new name becomes a column of "" where the value is text, else a float32 column of NaN.
         """
         for name, value in values.items():
-            if name not in self.column_names:
+            if name not in self._columns and name not in self.arrays:
                 fill, dtype = ("", object) if isinstance(value, str) else (np.nan, np.float32)
                 self._columns[name] = np.full(self.num_rows, fill, dtype)
             self.column(name)[row] = value

@@ -9,11 +9,13 @@ import numpy as np
 from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.types import Sample, SegmentTarget, Status
+from jaxseg_xai.data.others import read_others
 from jaxseg_xai.explainers import Explainer
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.sweeps.config import Job
 from jaxseg_xai.sweeps.items import Item
 from jaxseg_xai.sweeps.targets import Reference, make_target
+from jaxseg_xai.sweeps.tiles import Tile
 from jaxseg_xai.sweeps.work import Work
 
 #: Sides of boxes around regions of volumes; each makes a program of its own.
@@ -99,6 +101,20 @@ def ask(
         return on_tile(work, asked, item.grid, block_side) if too_large or work.tile else asked
     except ConfigError as error:
         raise ConfigError(f"{item.sample.id}: {error}") from None
+
+
+def others_for(work: Work, explainer: Explainer, asked: Asked) -> np.ndarray:
+    """Other images for a row, float32 [N, *S, C] on its grid.
+
+    Raises:
+      JaxsegError: there are not enough.
+    """
+    source, spec = work.others or work.source, work.bundle.segmenter.input
+    sample, grid = asked.item.sample, asked.item.grid
+    tile = grid if isinstance(grid, Tile) else None
+    size = grid.prepared if tile is None else tile.whole.prepared
+    found = read_others(source, spec, sample, size, count=explainer.num_others, seed=work.seed)
+    return found if tile is None else found[:, *tile.place]
 
 
 def on_tile(work: Work, asked: Asked, grid: Grid, block_side: int) -> Asked:

@@ -123,6 +123,7 @@ class SweepSettings:
       patches: folder of patches (PNG of 8 bits, IMAGE_ROW_COLUMN.png) from which to draw instead,
         such as PdCR's `intervention_patches`; all of them, but those of the image itself.
       batch_size: explanations at a time, over all devices.
+      readers: processes that read and decode images ahead; 0: a thread of this process does.
       pad: what to do with sizes that the model does not take: "refuse" them, or pad them; None:
         what the model's card says.
       channels: what to do with grey images for a model of more channels: "refuse" or "repeat";
@@ -135,7 +136,10 @@ class SweepSettings:
       overwrite: delete an existing store first.
       max_hours: a sweep of volumes that would take longer is refused, see `--dry-run`.
       retry_failed: try the images again that an earlier run recorded as failed.
-      dry_run: say what the command would do, after a look at some images, and do nothing.
+      dry_run: say what the command would do and what it would take, and store nothing.
+      warm_up: seconds in which a dry run measures: it compiles every program and runs a batch, and
+        begins none when they are over; 0: it measures nothing.
+      log_json: file to which a line of JSON is added for every batch and every failure.
     """
 
     out: Path = setting(_OUT, idle=True)
@@ -148,6 +152,7 @@ class SweepSettings:
     num_patches: int = setting(1000, at_least=2)
     patches: Path | None = None
     batch_size: int = setting(8, idle=True, at_least=1)
+    readers: int = setting(0, idle=True, at_least=0)
     pad: Pad | None = None
     channels: Grey | None = None
     dtype: Dtype = "float32"
@@ -158,6 +163,8 @@ class SweepSettings:
     max_hours: float = setting(24.0, idle=True, above=0)
     retry_failed: bool = setting(False, idle=True)
     dry_run: bool = setting(False, idle=True)
+    warm_up: float = setting(60.0, idle=True, at_least=0)
+    log_json: Path | None = setting(None, idle=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,32 +1,27 @@
 """Runs a sweep into a store: reads, predicts, batches by size, explains, writes what it finds."""
 
-import dataclasses
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 
 from jaxseg_xai.core.display import to_display
 from jaxseg_xai.core.errors import ConfigError, EmptyImageError, JaxsegError
-from jaxseg_xai.core.progress import progress_bar
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
-from jaxseg_xai.data.others import read_others
-from jaxseg_xai.devices.mesh import deal_batch, device_mesh, replicate
-from jaxseg_xai.devices.programs import compiled
-from jaxseg_xai.explainers import Batch, Problem
-from jaxseg_xai.explainers.runner import explain, lower
+from jaxseg_xai.devices.mesh import device_mesh, replicate
+from jaxseg_xai.explainers import Problem
 from jaxseg_xai.ops.patches import PatchPool
-from jaxseg_xai.ops.random import image_id, make_key
+from jaxseg_xai.ops.random import make_key
 from jaxseg_xai.store import Store, StoredImage
-from jaxseg_xai.sweeps.asked import Asked, ask, box_side, reference_in
+from jaxseg_xai.sweeps.asked import Asked, ask, box_side, others_for, reference_in
+from jaxseg_xai.sweeps.batches import Batches, Result, Task
 from jaxseg_xai.sweeps.items import Item, read_ahead
-from jaxseg_xai.sweeps.predictor import Predictor
+from jaxseg_xai.sweeps.live import Live
+from jaxseg_xai.sweeps.predictor import Predictor, Started
 from jaxseg_xai.sweeps.results import back, nothing_found
-from jaxseg_xai.sweeps.tiles import Tile
+from jaxseg_xai.sweeps.times import Times
 from jaxseg_xai.sweeps.work import Work
 
 #: What the examples of a batch have in common: label, shape of the image, and side of a box around
@@ -39,21 +34,15 @@ _MAX_WAITING = 8
 _SECONDS = 5.0
 
 
-@dataclasses.dataclass(kw_only=True)
-class Times:
-    """Where the time of a run went.
+def batch_size(work: Work) -> int:
+    """Explanations at a time, over all devices, as many on each.
 
-    Attributes:
-      compile_seconds: spent compiling.
-      compute_seconds: label -> seconds spent computing, reading and writing apart.
-      computed: label -> explanations computed.
-      num_images: images explained.
+    No more than the plan has: what only fills up a batch costs time too. (The plan, not what is
+    left of it: a sweep that was interrupted ends with the same batches' rounding.)
     """
-
-    compile_seconds: float = 0.0
-    compute_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    computed: dict[str, int] = dataclasses.field(default_factory=dict)
-    num_images: int = 0
+    devices = device_mesh().size
+    size = max(1, min(work.batch_size, len(work.chosen) * len(work.classes)))
+    return -(-size // devices) * devices
 
 
 class Engine:
@@ -67,6 +56,7 @@ class Engine:
         *,
         retry_failed: bool = False,
         progress: bool = True,
+        size: int | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -76,6 +66,7 @@ class Engine:
           pools: side -> patches of that side.
           retry_failed: compute failed rows again, and those of empty images.
           progress: show a bar.
+          size: explanations at a time, a multiple of the number of devices; None: `batch_size`.
         """
         self._work, self._store, self._progress_shown = work, store, progress
         self._pools = pools
@@ -96,6 +87,7 @@ class Engine:
         self._without_labels: list[str] = []
         self._queues: dict[_Key, list[Asked]] = defaultdict(list)
         self._shares: dict[_Key, float] = {}  # of a whole pass, in boxes
+        self._computed: set[_Key] = set()
         self._kept = time.perf_counter()
         labels = list(self._jobs)
         self._times = Times(
@@ -112,10 +104,8 @@ class Engine:
                 todo = np.union1d(todo, failed)
             for row in todo:
                 self._pending[rows[row].image_index][label].append(int(row))
-        # No larger than the plan: what only fills up a batch costs time too. (The plan, not what
-        # is left of it: a sweep that was interrupted ends with the same batches' rounding.)
-        size = min(work.batch_size, max(map(len, plan.values())))
-        self._size = -(-max(1, size) // self._mesh.size) * self._mesh.size
+        self._size = batch_size(work) if size is None else size
+        self._batches = Batches(self._mesh, self._size, pads=self._segmenter.input.pads)
         self._predict = Predictor(work, self._variables, self._mesh, self._size)
         self._classes = {label: [row.class_index for row in rows] for label, rows in plan.items()}
 
@@ -124,17 +114,24 @@ class Engine:
         positions = sorted(self._pending)
         total = sum(len(rows) for todo in self._pending.values() for rows in todo.values())
         self._times.num_images = len(positions)
-        with progress_bar(
-            total=total, unit="explanation", desc="explain", shown=self._progress_shown
-        ) as self._progress:
+        with Live(total, run=self._store.run, shown=self._progress_shown) as self._live:
             try:
-                for group in read_ahead(self._work, positions, self._size):
-                    self._take(group)
+                # What the model segments in the next images is computed before the explanations of
+                # these, so that the devices never wait for what is asked of an image.
+                group, predicted = [], []
+                for following in read_ahead(self._work, positions, self._size):
+                    started = self._predict.start(_usable(following))
+                    self._take(group, predicted)
+                    group, predicted = following, started
+                self._take(group, predicted)
                 for key in list(self._queues):
                     self._compute(key)
+                for result in self._batches.finish():
+                    self._keep(result)
             finally:
                 self._store.flush()
-        self._times.compile_seconds += self._predict.compile_seconds
+        self._times.compile_seconds = self._predict.compile_seconds + self._batches.compile_seconds
+        self._times.num_programs = len(self._computed)
         if self._predict.effect_of_tiles:
             self._store.set_attribute("tiles", self._predict.effect_of_tiles)
         if self._without_labels:
@@ -144,15 +141,12 @@ class Engine:
             )
         return self._times
 
-    def _take(self, group: list[tuple[int, Item | JaxsegError]]) -> None:
-        """Predict a group of images and queue their targets."""
-        items = []
+    def _take(self, group: list[tuple[int, Item | JaxsegError]], predicted: list[Started]) -> None:
+        """Queue the targets of a group of images whose prediction was started."""
         for position, item in group:
             if isinstance(item, JaxsegError):
                 self._fail_image(position, str(item), _status_of(item))
-            else:
-                items.append(item)
-        for item, found in self._predict(items):
+        for item, found in self._predict.finish(predicted):
             if isinstance(found, JaxsegError):
                 self._fail_image(item.position, f"{item.sample.id}: {found}")
             else:
@@ -213,7 +207,7 @@ class Engine:
                 shape = asked.item.image.shape
                 key = (label, shape, self._box_side(label, shape, asked.target))
                 self._queues[key].append(asked)
-                if len(self._queues[key]) == self._size:
+                if len(self._queues[key]) >= self._batches.size_for(key):
                     self._compute(key)
         # Images of many sizes wait in many queues: bound what is held in memory.
         while sum(map(len, self._queues.values())) > _MAX_WAITING * self._size:
@@ -233,69 +227,54 @@ class Engine:
 
     def _compute(self, key: _Key) -> None:
         """Explain what is queued, filled up to the one batch size there is."""
-        waiting, (label, shape, side) = self._queues.pop(key), key
+        waiting, (label, _, side) = self._queues.pop(key), key
+        self._computed.add(key)
         explainer, problem = self._explainers[label], self._problems[label]
         if side is not None:
             explainer = explainer.in_box(side)
         others: list[np.ndarray] = []
         if "others" in explainer.needs:
-            waiting, others = self._with_others(label, waiting)
+            known, waiting = waiting, []
+            for one in known:
+                try:
+                    others.append(others_for(self._work, explainer, one))
+                    waiting.append(one)
+                except JaxsegError as error:
+                    self._fail(label, one.row, str(error))
             if not waiting:
                 return
-        examples: dict[str, Any] = {
-            "images": np.stack([one.item.image for one in waiting]),
-            "targets": jax.tree.map(lambda *x: np.stack(x), *[one.target for one in waiting]),
-            "image_ids": np.stack([image_id(one.item.sample.id) for one in waiting]),
-            "groups": np.stack([image_id(one.item.sample.belongs_to) for one in waiting]),
-        }
-        if others:
-            examples["others"] = np.stack(others)
-        if self._segmenter.input.pads:
-            sizes = [one.item.grid.resized for one in waiting]
-            examples["sizes"] = np.array(sizes, np.int32)
-        dealt, which = deal_batch(examples, self._size, self._mesh)
-        batch = Batch(**dealt, valid=which < len(waiting))
-        try:
-            if explainer.traceable:
-                run = self._compile(lower, explainer, problem, batch)
-                start = time.perf_counter()
-                found = jax.device_get(run(explainer, problem, batch))
-            else:  # compiles its own programs
-                start = time.perf_counter()
-                found = jax.device_get(explain(explainer, problem, batch, mesh=self._mesh))
-        except JaxsegError as error:  # of this size: the method was tried on another
-            for one in waiting:
-                self._fail(label, one.row, f"{one.item.sample.id}: {error}")
-            return
-        seconds = time.perf_counter() - start
-        self._times.compute_seconds[label] += seconds
-        self._times.computed[label] += len(waiting)
-        if description := explainer.describe(self._segmenter, self._variables, shape):
-            self._store.set_description(label, description)
-        for place, one in zip(np.argsort(which), waiting, strict=False):
-            explanation = jax.tree.map(lambda leaf, place=place: leaf[place], found)
-            share = seconds / len(waiting)
-            self._write(label, one.row, one.item, explanation, one.target, seconds=share)
-        self._flush()
+        task = Task(
+            key=key,
+            label=label,
+            explainer=explainer,
+            problem=problem,
+            asked=waiting,
+            others=others,
+        )
+        compiled = self._batches.compile_seconds
+        results = self._batches.start(task)
+        self._live.compiled(self._batches.compile_seconds - compiled)
+        for result in results:
+            self._keep(result)
 
-    def _with_others(
-        self, label: str, waiting: list[Asked]
-    ) -> tuple[list[Asked], list[np.ndarray]]:
-        """Those for which there are other images, and these, float32 [N, *S, C] each."""
-        source, spec = self._work.others or self._work.source, self._segmenter.input
-        count, seed = self._explainers[label].num_others, self._work.seed
-        kept, found = [], []
-        for one in waiting:
-            try:
-                sample, grid = one.item.sample, one.item.grid
-                tiled = isinstance(grid, Tile)
-                size = grid.whole.prepared if tiled else grid.prepared
-                others = read_others(source, spec, sample, size, count=count, seed=seed)
-                found.append(others[:, *grid.place] if tiled else others)
-                kept.append(one)
-            except JaxsegError as error:
-                self._fail(label, one.row, str(error))
-        return kept, found
+    def _keep(self, result: Result) -> None:
+        """Write what came of a batch."""
+        task, found, seconds = result.task, result.found, result.seconds
+        label = task.label
+        if isinstance(found, JaxsegError):
+            for one in task.asked:
+                self._fail(label, one.row, f"{one.item.sample.id}: {found}")
+            return
+        self._times.compute_seconds[label] += seconds
+        self._times.computed[label] += len(found)
+        shape = task.asked[0].item.image.shape
+        if description := task.explainer.describe(self._segmenter, self._variables, shape):
+            self._store.set_description(label, description)
+        for one, explanation in zip(task.asked, found, strict=True):
+            share = seconds / len(found)
+            self._write(label, one.row, one.item, explanation, one.target, seconds=share)
+        self._live.batch(label, len(found), seconds)
+        self._flush()
 
     def _write(
         self,
@@ -311,13 +290,7 @@ class Engine:
         if grid.changes:
             explanation, target = back(grid, explanation), back(grid, target)
         self._store.write(label, row, explanation, target, seconds=seconds)
-        self._progress.update()
-
-    def _compile(self, lower: Callable[..., Any], *arguments: Any, **static: Any) -> Callable:
-        """Compile once per shape and process, timed apart from the computing."""
-        run, seconds = compiled(lower, *arguments, mesh=self._mesh, **static)
-        self._times.compile_seconds += seconds
-        return run
+        self._live.done(label, row, Status(int(explanation.status)))
 
     def _fail_image(self, position: int, reason: str, status: Status = Status.FAILED) -> None:
         for label, rows in self._pending[position].items():
@@ -326,7 +299,11 @@ class Engine:
 
     def _fail(self, label: str, row: int, reason: str, status: Status = Status.FAILED) -> None:
         self._store.fail(label, row, reason, status)
-        self._progress.update()
+        self._live.done(label, row, status, reason)
+
+
+def _usable(group: list[tuple[int, Item | JaxsegError]]) -> list[Item]:
+    return [item for _, item in group if not isinstance(item, JaxsegError)]
 
 
 def _status_of(error: JaxsegError) -> Status:

@@ -1,5 +1,6 @@
 """What the model segments in the images of a sweep."""
 
+import dataclasses
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,20 @@ from jaxseg_xai.program.predict import lower_prediction
 from jaxseg_xai.sweeps.items import Item
 from jaxseg_xai.sweeps.tiled import effect_of_tiles, say_tiles, segment
 from jaxseg_xai.sweeps.work import Work
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """Images of one size, and what the devices will say of them.
+
+    Attributes:
+      items: the images.
+      output: (segmentations, whether all logits are finite), still on the devices; why there are
+        none; None of images that are segmented tile by tile.
+    """
+
+    items: Sequence[Item]
+    output: Any
 
 
 class Predictor:
@@ -41,34 +56,53 @@ class Predictor:
         self.compile_seconds = 0.0
         self.effect_of_tiles: Mapping[str, Any] = {}
 
-    def __call__(
-        self, items: Sequence[Item]
+    def start(self, items: Sequence[Item]) -> list[Started]:
+        """Give the devices images to segment, those of one size together."""
+        by_shape: dict[tuple[int, ...], list[Item]] = defaultdict(list)
+        for item in items:
+            by_shape[item.image.shape].append(item)
+        found = []
+        for shape, same in by_shape.items():
+            if self._work.is_too_large(shape[:-1]):  # tile by tile, when its turn comes
+                found.append(Started(same, None))
+                continue
+            try:
+                output = self._run(np.stack([item.image for item in same]))
+            except JaxsegError as error:  # of this size: the model takes others
+                output = error
+            found.append(Started(same, output))
+        return found
+
+    def finish(
+        self, started: Sequence[Started]
     ) -> Iterator[tuple[Item, tuple[np.ndarray, bool] | JaxsegError]]:
         """An image with (its segmentation on its prepared grid; whether all logits are finite).
 
         Or with the error of a model that does not take its size.
         """
-        by_shape: dict[tuple[int, ...], list[Item]] = defaultdict(list)
-        for item in items:
-            by_shape[item.image.shape].append(item)
-        for shape, same in by_shape.items():
+        for one in started:
             try:
-                if self._work.is_too_large(shape[:-1]):
-                    found = [self._by_tiles(item) for item in same]
+                if one.output is None:
+                    found = [self._by_tiles(item) for item in one.items]
+                elif isinstance(one.output, JaxsegError):
+                    raise one.output
                 else:
-                    images = np.stack([item.image for item in same])
-                    found = list(zip(*self._predict(images), strict=True))
-            except JaxsegError as error:  # of this size: the model takes others
-                found = [error] * len(same)
-            yield from zip(same, found, strict=True)
+                    found = list(zip(*jax.device_get(one.output), strict=True))
+            except JaxsegError as error:
+                found = [error] * len(one.items)
+            # What only fills up the batch comes last.
+            yield from zip(one.items, found, strict=False)
 
-    def _predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, images: np.ndarray) -> Any:
         padded = pad_batch(images, self._at_a_time)
         run, seconds = compiled(
             lower_prediction, self._variables, padded, segmenter=self._segmenter, mesh=self._mesh
         )
         self.compile_seconds += seconds
-        predictions, finite = jax.device_get(run(self._variables, padded))
+        return run(self._variables, padded)
+
+    def _predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        predictions, finite = jax.device_get(self._run(images))
         return predictions[: len(images)], finite[: len(images)]
 
     def _by_tiles(self, item: Item) -> tuple[np.ndarray, bool]:

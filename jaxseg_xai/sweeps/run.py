@@ -26,8 +26,9 @@ from jaxseg_xai.store.place import sole_writer
 from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.sweeps.config import Job, SweepConfig
 from jaxseg_xai.sweeps.cost import check_hours
-from jaxseg_xai.sweeps.engine import Engine, Times
+from jaxseg_xai.sweeps.engine import Engine
 from jaxseg_xai.sweeps.sizes import effect_of_padding, size_to_resize_to, with_common_sizes
+from jaxseg_xai.sweeps.times import Times
 from jaxseg_xai.sweeps.work import Work, checksum, class_indices, listed, look_at_labels
 
 
@@ -272,6 +273,7 @@ def work_of(config: SweepConfig) -> Work:
         num_patches=config.num_patches,
         patches=config.patches,
         batch_size=config.batch_size,
+        readers=config.readers,
         seed=config.seed,
         keep_labels=config.store_labels,
         tile=config.data.sizes == "tile",

@@ -49,6 +49,7 @@ class Work:
       num_patches: size of a pool of patches.
       patches: folder of patches that are such a pool; None: they are cut from images.
       batch_size: explanations at a time, over all devices.
+      readers: processes that read images ahead; 0: a thread of this one.
       seed: of all draws.
       keep_labels: whether ground truth is read and stored where no method needs it.
       tile: whether every target is explained on a tile around it, not only those of images of more
@@ -68,6 +69,7 @@ class Work:
     num_patches: int = 1000
     patches: Path | None = None
     batch_size: int = 8
+    readers: int = 0
     seed: int = 0
     keep_labels: bool = False
     tile: bool = False

@@ -1,5 +1,7 @@
 """What `inspect` and `--dry-run` say and draw of images, before any work."""
 
+import re
+
 import nibabel
 import numpy as np
 import pytest
@@ -96,12 +98,27 @@ def test_a_dry_run_does_nothing(command, model, images, tmp_path, capsys):
     out = tmp_path / "out"
     flags = ["--model", model, "--data.source", images, "--out", out, "--dry-run"]
     flags += ["--explain", "confidence"] if command != "components" else []
-    code, printed = run(capsys, command, *flags)
+    code, printed = run(capsys, command, *flags, "--warm-up", "0")
     assert code == 0
     name = "components" if command == "components" else "confidence"
     assert f"{name}: 8 explanations, 4 images x 2 classes" in printed.out
-    assert f"nothing was computed; without dry_run it goes to {out}" in printed.out
+    assert f"nothing was stored; without dry_run it goes to {out}" in printed.out
     assert not out.exists()
+
+
+def test_a_dry_run_measures(model, images, tmp_path, capsys):
+    flags = ["--model", model, "--data.source", images, "--out", tmp_path / "s", "--dry-run"]
+    code, printed = run(capsys, "sweep", *flags, "--explain", "confidence", "--batch-size", "4")
+    assert code == 0
+    lines = printed.out.splitlines()
+    rows = [line for line in lines if re.match(r"confidence +\d+x\d+ ", line)]
+    assert [row.split()[1] for row in rows] == ["32x32", "48x40"]
+    for row in rows:
+        assert re.fullmatch(r"\S+ +\S+ +1 +[\d.]+ s +\S+ s +\d+ % +\S+ (kB|bytes)", row)
+    said = r"in all about \S+ s on these devices: \S+ s compiling 2 programs, \S+ s explaining, .*"
+    assert any(re.fullmatch(said, line) for line in lines)
+    assert any(re.match(r"\S+ kB on disk; memory so far: \S+ [MG]B of this pro", x) for x in lines)
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_dry_run_refuses_what_the_run_would(model, images, tmp_path, capsys):

@@ -50,6 +50,21 @@ def test_a_sweep_that_is_told_to_end_is_resumed(tmp_path, monkeypatch, capsys):
     assert cli.main(["sweep", *flags]) == 0
 
 
+BUSY = """
+import atexit, time
+from jaxseg_xai.cli import main
+
+atexit.register(time.sleep, 60)  # devices that are busy when a process ends
+main.main = lambda: 75
+main.command_line()
+"""
+
+
+def test_who_was_told_to_end_waits_for_no_device():
+    process = subprocess.run([sys.executable, "-c", BUSY], timeout=50)
+    assert process.returncode == terminate.EXIT_RESUME
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 def test_a_computation_that_does_not_end_is_left():
     process = subprocess.run([sys.executable, "-c", STUCK], timeout=60)

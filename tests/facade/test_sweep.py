@@ -10,6 +10,7 @@ import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Sample
 from jaxseg_xai.explainers.gradient.integrated_gradients import IntegratedGradients
+from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps.config import RoiConfig
 from jaxseg_xai.sweeps.work import listed
 from tests import tiny
@@ -55,7 +56,9 @@ def test_an_own_model_data_set_and_explainer(model, tmp_path):
     assert again.times.computed == dict.fromkeys(labels, 0)
     with pytest.raises(ConfigError, match="holds another sweep: seed was 0, is 1"):
         sweep(model, out, seed=1)
-    assert sweep(model, out, seed=1, overwrite=True).num_failed == 0
+    half = jaxseg_xai.Storage(precision="half")
+    assert sweep(model, out, seed=1, overwrite=True, storage=half).num_failed == 0
+    assert ZarrStore.open(out).attrs["storage"]["precision"] == "half"
 
 
 def test_samples_are_images_that_have_names_and_labels(model, tmp_path):
@@ -202,6 +205,8 @@ def test_samples_are_told_apart_by_what_they_hold(tmp_path):
 
 
 def test_a_region_of_a_sweep_is_described(model, tmp_path):
+    with pytest.raises(ConfigError, match=r"storage is 'half'; give a jaxseg_xai\.Storage"):
+        sweep(model, tmp_path / "s.zarr", storage="half")
     with pytest.raises(ConfigError, match=r"roi is 'box'; give a jaxseg_xai\.RoiConfig"):
         sweep(model, tmp_path / "s.zarr", roi="box")
 

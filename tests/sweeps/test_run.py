@@ -172,7 +172,7 @@ def test_a_batch_that_is_not_full_loads_all_devices(done, monkeypatch, tmp_path)
         shares.append(fields["valid"].reshape(NUM_DEVICES, -1).sum(axis=1))
         return Batch(**fields)
 
-    monkeypatch.setattr("jaxseg_xai.sweeps.engine.Batch", batch)
+    monkeypatch.setattr("jaxseg_xai.sweeps.batches.Batch", batch)
     config = dataclasses.replace(done[0], out=tmp_path / "s.zarr", batch_size=8, explain=(MISURE,))
     run_sweep(config)
     assert [share.tolist() for share in shares] == [[2, 2, 1, 1]]
