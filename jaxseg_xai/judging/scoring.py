@@ -11,58 +11,21 @@ import numpy as np
 
 from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.core.progress import progress_bar
-from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
-from jaxseg_xai.data.others import read_others
-from jaxseg_xai.devices.mesh import deal_batch, device_mesh, replicate
-from jaxseg_xai.explainers import Batch, Meta, Problem
+from jaxseg_xai.core.types import Status
+from jaxseg_xai.devices.mesh import device_mesh, replicate
+from jaxseg_xai.explainers import Meta, Problem
 from jaxseg_xai.judging.entries import MetricEntry
 from jaxseg_xai.judging.explained import Explained, explainer_of
+from jaxseg_xai.judging.rated import Rated, RatedBatch, rated_batch, rated_of
 from jaxseg_xai.judging.scored import Scored, ScoreFile
 from jaxseg_xai.metrics import score_all
-from jaxseg_xai.ops.random import image_id, make_key
+from jaxseg_xai.ops.random import make_key
 from jaxseg_xai.report.record import meta_of
 from jaxseg_xai.store import Row
-from jaxseg_xai.sweeps.asked import Asked, on_tile
 from jaxseg_xai.sweeps.items import Item, read_ahead
-from jaxseg_xai.sweeps.tiles import Tile
 
 #: Explanations that wait for others of their size, in batches.
 _MAX_WAITING = 8
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Rated:
-    """An explanation on the model's grid.
-
-    Attributes:
-      row: of the store.
-      asked: image and target.
-      attribution: float32 [*S].
-      known: bool [*S], the known cause; what is explained where nobody knows.
-      others: float32 [N, *S, C], other images, where the method needs them to explain again.
-    """
-
-    row: Row
-    asked: Asked
-    attribution: np.ndarray
-    known: np.ndarray
-    others: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Asking:
-    """A batch of explanations as metrics take it, leaves [B, ...].
-
-    Attributes:
-      batch: what was explained.
-      explanations: without the further maps and scores of methods, which would make each method's
-        program another one.
-      known: the pixels that are known to matter.
-    """
-
-    batch: Batch
-    explanations: Explanation
-    known: np.ndarray
 
 
 class Scoring:
@@ -105,7 +68,7 @@ class Scoring:
         entries = {label: store.entry(label) for label in store.labels}
         self._explainers = {label: explainer_of(entry) for label, entry in entries.items()}
         self._metas: Mapping[str, Meta] = {n: meta_of(entry) for n, entry in entries.items()}
-        self._queues: dict[tuple[str, tuple[int, ...]], list[_Rated]] = defaultdict(list)
+        self._queues: dict[tuple[str, tuple[int, ...]], list[Rated]] = defaultdict(list)
         self._pools: dict[int, Any] = {}
         #: What was compiled, so that only the other batches are timed.
         self._seen: set[Any] = set()
@@ -162,44 +125,10 @@ class Scoring:
         while sum(map(len, self._queues.values())) > _MAX_WAITING * self._size * len(self._metas):
             self._compute(max(self._queues, key=lambda key: len(self._queues[key])))
 
-    def _rated(self, row: Row, item: Item) -> _Rated:
-        """A stored explanation on the grid on which the model sees the image."""
-        work, store = self._explained.work, self._explained.store
-        stored, grid = store.read(row), item.grid
-        assert not isinstance(grid, Tile)
-        target = SegmentTarget(
-            class_index=np.int32(row.class_index),
-            region=grid.forward(np.asarray(stored.region, bool)),
-            reference=grid.forward(np.asarray(stored.reference, bool)),
-        )
-        maps = {"attribution": grid.forward(np.asarray(stored.attribution, np.float32))}
-        cause = item.sample.cause
-        maps["known"] = target.segment if cause is None else grid.forward(np.asarray(cause, bool))
-        asked = Asked(row=row.number, item=item, target=target)
-        if work.tile or work.is_too_large(grid.prepared):
-            side = int(store.entry(row.label).settings.get("block_size", 1))
-            asked = on_tile(work, asked, grid, side)
-        if isinstance(tile := asked.item.grid, Tile):
-            maps = {name: values[tile.place].copy() for name, values in maps.items()}
-        return _Rated(row=row, asked=asked, others=self._others(row, asked.item), **maps)
-
-    def _others(self, row: Row, item: Item) -> np.ndarray | None:
-        """Other images, where a metric lets a method that needs them explain again."""
-        explainer = self._explainers[row.label]
+    def _rated(self, row: Row, item: Item) -> Rated:
         again = any(map(_explains, self._todo[row.label, row.id]))
-        if not again or explainer is None or "others" not in explainer.needs:
-            return None
-        work, grid = self._explained.work, item.grid
-        size = grid.whole.prepared if isinstance(grid, Tile) else grid.prepared
-        found = read_others(
-            self._explained.others or work.source,
-            work.bundle.segmenter.input,
-            item.sample,
-            size,
-            count=explainer.num_others,
-            seed=work.seed,
-        )
-        return found[:, *grid.place] if isinstance(grid, Tile) else found
+        explainer = self._explainers[row.label] if again else None
+        return rated_of(self._explained, row, item, explainer)
 
     def _problem_of(self, label: str) -> Problem:
         """With the patches that a method needs to explain again."""
@@ -214,50 +143,20 @@ class Scoring:
     def _compute(self, key: tuple[str, tuple[int, ...]]) -> None:
         """Score what is queued with every metric that some of it lacks."""
         waiting, label = self._queues.pop(key), key[0]
-        asked = [one.asked for one in waiting]
-        examples: dict[str, Any] = {
-            "images": np.stack([one.item.image for one in asked]),
-            "targets": jax.tree.map(lambda *x: np.stack(x), *[one.target for one in asked]),
-            "image_ids": np.stack([image_id(one.item.sample.id) for one in asked]),
-            "groups": np.stack([image_id(one.item.sample.belongs_to) for one in asked]),
-        }
-        others = [one.others for one in waiting]
-        if all(one is not None for one in others):
-            examples["others"] = np.stack(others)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        if self._problem.segmenter.input.pads:
-            examples["sizes"] = np.array([one.item.grid.resized for one in asked], np.int32)
-        explanations = {
-            "attribution": np.stack([one.attribution for one in waiting]),
-            "status": np.array([one.row.status for one in waiting], np.int32),
-        }
-        known = np.stack([one.known for one in waiting])
-        (dealt, explanations, known), which = deal_batch(
-            (examples, explanations, known), self._size, self._mesh
-        )
-        batch = Batch(**dealt, valid=which < len(waiting))
-        asking = _Asking(batch=batch, explanations=Explanation(**explanations), known=known)
-        rows = {
-            int(place): one.row
-            for place, one in zip(np.argsort(which, kind="stable"), waiting, strict=False)
-        }
+        padded = self._problem.segmenter.input.pads
+        asked = rated_batch(waiting, self._size, self._mesh, padded=padded)
         lacking = [
             entry
             for entry in self._metrics
-            if any(entry in self._todo[label, row.id] for row in rows.values())
+            if any(entry in self._todo[label, row.id] for row in asked.rows.values())
         ]
         # One program for all; but a method that explains again has programs of its own.
-        self._score([e for e in lacking if not _explains(e)], label, asking, rows)
+        self._score([e for e in lacking if not _explains(e)], label, asked)
         for entry in filter(_explains, lacking):
-            self._score([entry], label, asking, rows)
+            self._score([entry], label, asked)
 
-    def _score(
-        self,
-        entries: Sequence[MetricEntry],
-        label: str,
-        asked: _Asking,
-        rows: Mapping[int, Row],
-    ) -> None:
-        """Score a batch, the rows at some of its places, with some metrics at once."""
+    def _score(self, entries: Sequence[MetricEntry], label: str, asked: RatedBatch) -> None:
+        """Score a batch with some metrics at once."""
         entries = [entry for entry in entries if (label, entry.label) not in self.refused]
         if not entries:
             return
@@ -281,15 +180,15 @@ class Scoring:
                 self.refused[label, entries[0].label] = str(error)
             else:  # which of them?
                 for entry in entries:
-                    self._score([entry], label, asked, rows)
+                    self._score([entry], label, asked)
             return
-        seconds = (time.perf_counter() - start) / len(rows) / len(entries)
+        seconds = (time.perf_counter() - start) / len(asked.rows) / len(entries)
         names = tuple(entry.label for entry in entries)
         program = (names, asked.batch.images.shape, label if again else "")
         compiled = program in self._seen
         self._seen.add(program)
         for entry in entries:
-            self._keep(entry, label, rows, found[entry.label], seconds if compiled else None)
+            self._keep(entry, label, asked.rows, found[entry.label], seconds if compiled else None)
 
     def _keep(
         self,
