@@ -78,6 +78,6 @@ def test_known_regions_without_pixels_and_without_an_outside():
     relevance = np.random.default_rng(0).random((4, 4))
     nowhere, everywhere = judged(relevance, ~KNOWN & KNOWN), judged(relevance, KNOWN | ~KNOWN)
     assert np.isnan([nowhere[name] for name in NAMES[2:5]]).all()
-    assert np.isnan(nowhere["pointing_game"])
+    assert np.isnan([nowhere["pointing_game"], nowhere["energy_inside"]]).all()
     assert np.isnan(everywhere["auroc"])
     assert everywhere["relevance_rank_accuracy"] == everywhere["iou_at_area"] == 1

@@ -18,9 +18,9 @@ class EnergyInside(Metric):
 
         energy_inside = sum over G of a+ / sum over all pixels of a+.
 
-    In [0, 1], higher is better; a map without any positive relevance has none: NaN. `share_known`
-    is what a map that says nothing (the same everywhere) would get: the area of G over that of the
-    image.
+    In [0, 1], higher is better. NaN of a map without any positive relevance, and where G has no
+    pixel. `share_known` is what a map that says nothing (the same everywhere) would get: the area
+    of G over that of the image.
 
     G is `known`; without it the segment itself, for which a high value says only that the map looks
     like the segmentation.
@@ -47,7 +47,8 @@ class EnergyInside(Metric):
         positive = jnp.maximum(rated.relevance, 0.0)
         total = jnp.sum(positive)
         inside = jnp.sum(jnp.where(rated.known, positive, 0.0))
+        defined = (total > 0) & jnp.any(rated.known & own)
         return {
-            "energy_inside": jnp.where(total > 0, inside / total, jnp.nan),
+            "energy_inside": jnp.where(defined, inside / total, jnp.nan),
             "share_known": jnp.mean(rated.known, dtype=jnp.float32, where=own),
         }
