@@ -26,6 +26,7 @@ EXPLAINERS = Registry(
         "block_groups": "jaxseg_xai.explainers.perturbation.block_groups:BlockGroups",
         "kernel_shap": "jaxseg_xai.explainers.perturbation.kernel_shap:KernelShap",
         "shapley_sampling": "jaxseg_xai.explainers.perturbation.shapley_sampling:ShapleySampling",
+        "contrast_shapley": "jaxseg_xai.explainers.perturbation.contrast_shapley:ContrastShapley",
         "grad_cam": "jaxseg_xai.explainers.cam.grad_cam:GradCam",
         "grad_cam_plus_plus": "jaxseg_xai.explainers.cam.grad_cam_plus_plus:GradCamPlusPlus",
         "hires_cam": "jaxseg_xai.explainers.cam.hires_cam:HiResCam",

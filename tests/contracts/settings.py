@@ -39,6 +39,7 @@ METHODS = {
     ),
     "kernel_shap": Cheap({"block_size": 3, "num_samples": 200}, random=True),
     "shapley_sampling": Cheap({"block_size": 3, "num_pairs": 2}, random=True),
+    "contrast_shapley": Cheap({"outcome": "soft_dice"}),
     "grad_cam": Cheap({}),
     "grad_cam_plus_plus": Cheap({}),
     "hires_cam": Cheap({}),

@@ -15,6 +15,7 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh
 
 from jaxseg_xai.core.fields import setting
@@ -158,12 +159,18 @@ def shapley_values(outcomes: jax.Array) -> jax.Array:
     Player i is in coalition number k where bit i of k is set.
     """
     count = (len(outcomes) - 1).bit_length()
-    numbers = np.arange(len(outcomes))
-    sizes = np.array([bin(number).count("1") for number in numbers])
-    found = []
-    for player in range(count):
-        without = numbers[(numbers >> player) & 1 == 0]
-        weights = [1 / (count * math.comb(count - 1, size)) for size in sizes[without]]
-        gained = outcomes[without | 1 << player] - outcomes[without]
-        found.append(jnp.sum(jnp.asarray(weights, jnp.float32) * gained))
-    return jnp.stack(found)
+    return jnp.matmul(shapley_weights(count), outcomes, precision=lax.Precision.HIGHEST)
+
+
+def shapley_weights(count: int) -> np.ndarray:
+    """By what the outcomes of all coalitions are multiplied: float32 [P, 2^P] of P players.
+
+    >>> shapley_weights(2)
+    array([[-0.5,  0.5, -0.5,  0.5],
+           [-0.5, -0.5,  0.5,  0.5]], dtype=float32)
+    """
+    numbers = np.arange(2**count)
+    members = numbers >> np.arange(count)[:, None] & 1 == 1
+    others = np.sum(members, axis=0) - members  # players of the coalition without this one
+    share = np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])
+    return np.where(members, share[others], -share[others]).astype(np.float32)
