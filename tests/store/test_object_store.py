@@ -32,8 +32,10 @@ def server(monkeypatch):
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     import urllib.request
 
-    request = urllib.request.Request(f"http://{host}:{port}/runs", method="PUT")
-    urllib.request.urlopen(request).close()
+    # What an earlier server of this process held, the next one has, too.
+    for path, method in (("moto-api/reset", "POST"), ("runs", "PUT")):
+        request = urllib.request.Request(f"http://{host}:{port}/{path}", method=method)
+        urllib.request.urlopen(request).close()
     yield front
     front.close()
     server.stop()
