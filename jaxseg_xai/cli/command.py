@@ -26,6 +26,7 @@ class Command:
       config: dataclass of its settings, which are its flags.
       run: (settings, the command line as text) -> exit code.
       example: a command line that works.
+      computes: settings -> whether this process computes, and needs devices for it.
       parse: (arguments, program name, description) -> settings; by itself flags over `--config`
         over the defaults.
     """
@@ -33,6 +34,7 @@ class Command:
     config: type
     run: Callable[[Any, str], int]
     example: str
+    computes: Callable[[Any], bool] = lambda settings: True
     parse: Callable[["Command", list[str], str, str], Any] | None = None
 
     def settings(self, name: str, arguments: list[str]) -> Any:

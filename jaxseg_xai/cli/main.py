@@ -42,6 +42,11 @@ COMMANDS = {
     "store merge": ("store:MERGE", "several stores of one model: one store"),
     "store export": ("export:COMMAND", "a store: its maps as NIfTI, NumPy or PNG files"),
     "store query": ("store:QUERY", "a question to a store, in SQL: a CSV or Parquet file"),
+    "cluster slurm": ("cluster:SLURM", "workers of a sweep as a job array of SLURM: a script"),
+    "cluster kubernetes": (
+        "cluster:KUBERNETES",
+        "workers of a sweep as an Indexed Job of Kubernetes: a YAML file",
+    ),
     "reliability fit": (
         "reliability:FIT",
         "from explanations: can a segmentation be trusted? A classifier and how good it is",
@@ -163,10 +168,11 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError(f"unknown command {name!r}; there is {known}")
     command = find_command(name)
     config = command.settings(name, rest)
-    with contextlib.suppress(RuntimeError):  # JAX already runs where Python code calls `main`
-        use_cpu_cores()
+    if command.computes(config):
+        with contextlib.suppress(RuntimeError):  # JAX already runs where Python code calls `main`
+            use_cpu_cores()
+        _check_devices()
     jax.config.update("jax_enable_x64", False)  # whatever JAX_ENABLE_X64 says: it is for other work
-    _check_devices()
     _keep_compiled_programs()
     with resumable(), json_lines(getattr(config, "log_json", None)):
         return command.run(config, shlex.join(["jaxseg-xai", *arguments]))

@@ -48,6 +48,7 @@ def sweep(
     max_hours: float = 24.0,
     overwrite: bool = False,
     retry_failed: bool = False,
+    workers: int = 0,
     progress: bool = True,
 ) -> SweepResult:
     """Explain many images with some methods and store what is found; resumable.
@@ -84,6 +85,7 @@ def sweep(
       max_hours: a sweep of volumes that would take longer is refused.
       overwrite: delete an existing store first.
       retry_failed: try the images again that an earlier run recorded as failed.
+      workers: 1: this process is one of many that share the sweep; 0: it is alone.
       progress: show a bar.
 
     Returns:
@@ -129,6 +131,7 @@ def sweep(
         seed=seed,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        workers=workers,
     )
     check(config)
     chosen, corners = listed(config.roi, source, chosen)

@@ -13,8 +13,8 @@ from jaxseg_xai.models import Bundle, load_model
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.store import Entry, Store
 from jaxseg_xai.sweeps.config import SweepSettings
-from jaxseg_xai.sweeps.run import model_identity
 from jaxseg_xai.sweeps.sizes import size_to_resize_to
+from jaxseg_xai.sweeps.stored import model_identity
 from jaxseg_xai.sweeps.work import Work
 
 

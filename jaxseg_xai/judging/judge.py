@@ -19,7 +19,7 @@ from jaxseg_xai.judging.scoring import Scoring
 from jaxseg_xai.models import Bundle
 from jaxseg_xai.report.record import meta_of
 from jaxseg_xai.store import Store, ZarrStore
-from jaxseg_xai.store.place import sole_writer
+from jaxseg_xai.store.writer import sole_writer
 
 #: The file with all scores and curves, in the folder of a judgement.
 SCORES = "scores.jsonl"

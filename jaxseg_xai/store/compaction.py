@@ -37,18 +37,31 @@ class Compaction:
         self._axes, self._level = axes, level
         self._per_shard: dict[str, int] = {}
 
-    def run(self, *, everything: bool = False) -> None:
-        """Write the shards all of whose rows are known; `everything`: those with others, too."""
+    def run(
+        self,
+        *,
+        everything: bool = False,
+        images: np.ndarray | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write the shards all of whose rows are known.
+
+        Args:
+          everything: and those with others.
+          images: which of them are known, or will not come; None: they come in order.
+          check: called before each; it raises where another process may write by now.
+        """
         for group in self._journal.groups():
             table, rows = self._table(group), self._journal.rows(group)
             if everything:
                 done = np.ones(table.num_rows, bool)
-            elif group == IMAGES:  # not every image comes, but they come in order
-                done = np.arange(table.num_rows) < max(rows)
+            elif group == IMAGES:  # not every image comes
+                done = np.arange(table.num_rows) < max(rows) if images is None else images
             else:
                 done = table.column("status") != PENDING
             for shard in ranges(rows, self._rows_per_shard(group, table), table.num_rows):
                 if done[shard.start : shard.stop].all():
+                    check()
                     self._compact(group, table, shard)
 
     def _rows_per_shard(self, group: str, table: Table) -> int:

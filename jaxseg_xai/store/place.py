@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 from zarr.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError, MissingExtraError, reason_of
 
+#: Folder of the journals.
+JOURNAL = "journal"
 #: Beginnings of URLs.
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")
 #: How long an object store that does not answer is asked again, with pauses that grow.
@@ -55,6 +56,31 @@ class Place:
         """Put something there, in the place of what there was."""
         sync(self.zarr.set(key, cpu.Buffer.from_bytes(value)))
 
+    def create(self, key: str, value: bytes) -> bool:
+        """Put something there where nothing is; whether it is what stands there now.
+
+        Args:
+          key: where.
+          value: what nobody else would put there.
+        """
+        sync(self.zarr.set_if_not_exists(key, cpu.Buffer.from_bytes(value)))
+        # A server may have answered nothing to the first of several tries, and yet done it.
+        return self.read(key) == value
+
+    def stamps(self) -> dict[str, tuple[int, Any]]:
+        """Name of what lies here -> its bytes, and something that differs when it was rewritten."""
+        if self.path is None:
+            import obstore
+
+            found = obstore.list_with_delimiter(self.zarr.store)["objects"]
+            return {o["path"]: (o["size"], (o["last_modified"], o["e_tag"])) for o in found}
+        stamps = {}
+        for path in self.path.glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                told = path.stat()
+                stamps[path.name] = told.st_size, (told.st_mtime_ns, told.st_ino)
+        return stamps
+
     def delete(self, *keys: str) -> None:
         """Remove keys, whether they are there or not."""
         for key in keys:
@@ -65,9 +91,13 @@ class Place:
         sync(self.zarr.delete_dir(prefix))
 
     def clear(self) -> None:
-        """Remove what a killed process was writing: of a folder, files beside those they become."""
+        """Remove what a killed process was writing: of a folder, files beside those they become.
+
+        Other processes may write to journals.
+        """
         for half in self.path.rglob("*.partial") if self.path else ():
-            half.unlink()
+            if JOURNAL not in half.relative_to(self.path or "").parts:
+                half.unlink()
 
     def names(self, prefix: str = "") -> list[str]:
         """What a folder holds, sorted; nothing where there is none."""
@@ -126,28 +156,3 @@ def io_errors(place: Place) -> Iterator[None]:
 def damaged(place: Place, what: str) -> JaxsegError:
     """Of what no sweep that was killed leaves behind."""
     return JaxsegError(f"{place} is damaged: {what}; restore it, or sweep again with --overwrite")
-
-
-@contextlib.contextmanager
-def sole_writer(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the right to write the store in a folder; a process that dies gives it up.
-
-    Of a URL nobody holds it.
-    """
-    place = Place(path)
-    if place.path is None:
-        yield
-        return
-    with io_errors(place):
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(place.path.with_name(f".{place.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise ConfigError(
-                f"{place}: another sweep is writing this store; wait for it, or choose another out"
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()

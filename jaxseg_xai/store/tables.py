@@ -61,6 +61,7 @@ class Table:
         #: True after an array was added or resized: the consolidated metadata are stale.
         self.reshaped = False
         self.arrays: dict[str, zarr.Array[Any]] = {}
+        self._runs_changed = False
         self.sizes: dict[str, int] = {}
         self.attrs: dict[str, Any] = dict(group.attrs)
         self._columns: dict[str, np.ndarray] = {}
@@ -128,7 +129,11 @@ class Table:
         """Set columns of a row in memory; they reach the disk with `write_columns`.
 
         A new name becomes a column of "" where the value is text, else a float32 column of NaN.
+        `run` is one of the attribute `runs`, whose number is kept.
         """
+        if "run" in values:
+            values = {**values, "run_index": self._number_of(values["run"])}
+            del values["run"]
         for name, value in values.items():
             if name not in self._columns and name not in self.arrays:
                 fill, dtype = ("", object) if isinstance(value, str) else (np.nan, np.float32)
@@ -150,6 +155,9 @@ class Table:
 
         Rows that are in memory only otherwise stay as they are on disk: pending.
         """
+        if self._runs_changed:
+            self.set_attribute("runs", self.attrs["runs"])
+            self._runs_changed = False
         self._ahead.difference_update(rows)
         chunks = {row // COLUMN_CHUNK for row in rows}
         for name in sorted(self._changed, key=lambda name: name == last):
@@ -166,7 +174,14 @@ class Table:
     def set_attribute(self, name: str, value: Any) -> None:
         """Set an attribute of the group, on disk at once."""
         self.attrs[name] = value
-        self.group.attrs[name] = value
+        # As it is now: the metadata of arrays that came since this group was opened stand beside.
+        group = zarr.open_group(self.group.store, path=self.group.path, mode="r+", zarr_format=3)
+        group.attrs[name] = value
+
+    def _number_of(self, run: Mapping[str, Any]) -> int:
+        if run not in self.attrs["runs"]:
+            self.attrs["runs"], self._runs_changed = [*self.attrs["runs"], run], True
+        return self.attrs["runs"].index(run)
 
     def resize(self, needed: Iterable[tuple[str, int]]) -> None:
         """Make every array as large as its dimensions; chunks stay, larger rows span several."""

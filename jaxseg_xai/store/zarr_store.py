@@ -11,7 +11,8 @@
       |   affine      float64 [image, position, axis]   from voxel indices to mm; NaN = not known
       |   id          string [image];  height, width int32 [image], 0 = not written
       patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
-      journal/                       batches that are in no shard yet, see `store.journal`
+      journal/                       batches that are in no shard yet, see `store.journal`; of many
+                                     processes each has its own folders, see `store.part`
       ate16/, misure/, ...           one group an entry, called by its label; attributes: method,
           |                          parameters (its settings), meta, describe, runs
           attribution           float32 [explanation, y, x], none of methods that explain no pixels
@@ -43,7 +44,7 @@ written; what does not stand in a shard yet, other readers than this one do not 
 
 import collections
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -61,7 +62,7 @@ from jaxseg_xai.store.encode import (
     image_of,
     segmentation,
 )
-from jaxseg_xai.store.journal import Journal
+from jaxseg_xai.store.journal import Journal, parts_of
 from jaxseg_xai.store.layout import IMAGES
 from jaxseg_xai.store.old import as_new
 from jaxseg_xai.store.place import Place, damaged, io_errors
@@ -85,8 +86,8 @@ _REMEMBERED = 256
 class ZarrStore(Store):
     """An open store; make one with `create_or_resume` (to write) or `open` (to read)."""
 
-    def __init__(self, place: Place, mode: str) -> None:
-        self.name, self._place, self._mode = place.name, place, mode
+    def __init__(self, place: Place, mode: str, *, shared: bool = False) -> None:
+        self.name, self._place, self._mode, self._shared = place.name, place, mode, shared
         self.attrs = layout.read_attrs(place)
         self.rank = self.attrs.get("rank", 2)
         self._axes, self._sizes = layout.AXES[self.rank], layout.SIZES[self.rank]
@@ -95,6 +96,10 @@ class ZarrStore(Store):
         self._predictions: collections.OrderedDict[int, Any] = collections.OrderedDict()
         #: Label -> settings of this run; others may differ in what does not matter.
         self.settings: dict[str, Any] = {}
+        #: Raises where this process may have lost the right to write.
+        self.check_writer: Callable[[], None] = lambda: None
+        #: Of a shared store: images that are written, or will not come.
+        self._images: np.ndarray | None = None
 
     @classmethod
     def create_or_resume(
@@ -109,21 +114,27 @@ class ZarrStore(Store):
         run: str = "",
         version: str = "",
         overwrite: bool = False,
+        shared: bool = False,
     ) -> Self:
-        """See `Store.create_or_resume`; `path` is a folder or the URL of one in an object store."""
+        """See `Store.create_or_resume`; `path` is a folder or the URL of one in an object store.
+
+        Where it is `shared`, other processes write parts of it, which come in by `adopt`.
+        """
         check_plan(entries, plan)
         place = Place(path, writes=True)
         with io_errors(place):
             goes_on = layout.prepare(place, overwrite=overwrite)
             if not goes_on:
                 layout.create(place, entries, plan, config, attrs or {}, rank)
-            store = cls(place, "r+")
+            store = cls(place, "r+", shared=shared)
             if goes_on:
-                tables = {label: store._table(label) for label in store.labels}
-                old, images = store.attrs["config"], store._table(IMAGES)
-                layout.check_same(place, images, tables, old, entries, plan, config)
-                store._journal.check()
+                store.check_same(entries, plan, config)
+                for part in ("", *store._parts()):
+                    store._journal.check(part)
                 store._reopen()
+            if shared:
+                store._compaction.run(everything=True)  # the other processes look into shards
+                store._images = store._table(IMAGES).column("height") > 0
         store.run, store.version = run, version
         store.settings = {entry.label: layout.plain(entry.settings) for entry in entries}
         return store
@@ -134,6 +145,47 @@ class ZarrStore(Store):
         place = Place(path)
         with io_errors(place):
             return cls(place, "r")
+
+    def check_same(self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` where it is not the store of a sweep."""
+        tables = {label: self._table(label) for label in self.labels}
+        old, images = self.attrs["config"], self._table(IMAGES)
+        layout.check_same(self._place, images, tables, old, entries, plan, config)
+
+    def adopt(self, part: str, journals: Mapping[str, int], images: range) -> bool:
+        """Take over the rows of a part that is done; whether they are all here and whole.
+
+        Args:
+          part: which.
+          journals: of it, and crc32 of their lists, as `Part.close` says.
+          images: of the part.
+        """
+        with io_errors(self._place):
+            found = self._journal.open(part)
+            whole = journals.items() <= self._journal.sums(part).items()
+            whole = self._journal.check(part) and whole
+        for group in found.keys() & self._tables.keys():
+            for row, values in self._journal.rows(group).items():
+                self._tables[group].set(row, values)
+        for group, attributes in self._journal.attributes.items():
+            for name, value in attributes.items():
+                if group:
+                    self.set_description(group, value)
+                elif self.attrs.get(name) != value:
+                    self.set_attribute(name, value)
+        # Journals whose rows are in a shard are gone, and rightly so.
+        whole = whole or not any(self._is_pending(label, images) for label in self.labels)
+        if whole and self._images is not None:
+            self._images[images.start : images.stop] = True
+        return whole
+
+    def seconds(self, label: str) -> np.ndarray:
+        """What the rows of an entry took, float32 [rows], 0 where it is not known."""
+        return self._table(label).column("seconds").copy()
+
+    def _is_pending(self, label: str, images: range) -> bool:
+        index = self._table(label).column("image_index")[self.pending(label)]
+        return bool(((images.start <= index) & (index < images.stop)).any())
 
     @property
     def path(self) -> Any:
@@ -198,13 +250,13 @@ class ZarrStore(Store):
         """Write a journal, and the shards all of whose rows are there."""
         with io_errors(self._place):
             self._journal.flush()
-            self._compaction.run()
+            self._compaction.run(images=self._images, check=self.check_writer)
 
     def close(self) -> None:
         """Write the shards of all that is there, for every reader of Zarr."""
         self.flush()
         with io_errors(self._place):
-            self._compaction.run(everything=True)
+            self._compaction.run(everything=True, check=self.check_writer)
             self._journal.close()
             consolidate(self._place, "")
 
@@ -281,23 +333,13 @@ class ZarrStore(Store):
     def _finish(
         self, label: str, row: int, status: int, values: Mapping[str, Any], arrays: Arrays
     ) -> None:
-        known = {"status": status, "reason": "", "run_index": self._run_index(label)}
-        self._add(label, row, {**known, **values}, arrays)
+        run = {"run": self.run, "version": self.version, "settings": self.settings[label]}
+        self._add(label, row, {"status": status, "reason": "", "run": run, **values}, arrays)
 
     def _add(self, group: str, row: int, values: Mapping[str, Any], arrays: Arrays) -> None:
         with io_errors(self._place):
             self._table(group).set(int(row), values)
             self._journal.add(group, int(row), values, arrays)
-
-    def _run_index(self, label: str) -> int:
-        """Place of this run in the entry's list of runs, to which it is added."""
-        table = self._table(label)
-        settings = self.settings[label]
-        this = {"run": self.run, "version": self.version, "settings": settings}
-        if this not in table.attrs["runs"]:
-            with io_errors(self._place):
-                table.set_attribute("runs", [*table.attrs["runs"], this])
-        return table.attrs["runs"].index(this)
 
     def _size(self, size: Sequence[int]) -> dict[str, int]:
         return dict(zip(self._sizes, size, strict=True))
@@ -329,11 +371,21 @@ class ZarrStore(Store):
 
     def _reopen(self) -> None:
         #: Before the tables: what left it meanwhile stands there.
-        self._journal = Journal(self._place)
+        self._journal = self._open_journal()
         self._tables: dict[str, Table] = {}
         self._compaction = Compaction(
             self._place, self._journal, self._table, self._axes, self._storage.level
         )
+
+    def _open_journal(self) -> Journal:
+        journal = Journal(self._place)
+        for part in self._parts():
+            journal.open(part)
+        return journal
+
+    def _parts(self) -> list[str]:
+        """Those that are read as they are now; others come in when they are done."""
+        return [] if self._shared else parts_of(self._place)
 
     def _prediction(self, index: int) -> Any:
         """What the model segments in an image, None where it was not written."""

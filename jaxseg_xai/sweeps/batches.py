@@ -143,6 +143,10 @@ class Batches:
         self._running = _Running(task, output, which, size, begin)
         return before
 
+    def drop(self) -> None:
+        """Forget the task that was begun last: an error ended what it was for."""
+        self._running = None
+
     def finish(self) -> list[Result]:
         """Results of the task that was begun last, if it was not asked for."""
         running, self._running = self._running, None

@@ -13,6 +13,7 @@ from jaxseg_xai.core.parse import from_table, json_value, toml_of
 from jaxseg_xai.core.segmenter import Dtype
 from jaxseg_xai.data.label_values import LabelValues
 from jaxseg_xai.explainers import EXPLAINERS, Explainer
+from jaxseg_xai.store.leases import EXPIRY
 from jaxseg_xai.store.precision import Storage
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.regions import Region, parse_region
@@ -136,6 +137,9 @@ class SweepSettings:
       overwrite: delete an existing store first.
       max_hours: a sweep of volumes that would take longer is refused, see `--dry-run`.
       retry_failed: try the images again that an earlier run recorded as failed.
+      workers: processes that explain; more of them may join at any time, on any machine that sees
+        `out`, by the same command. 0: this one, alone.
+      lease_seconds: a worker that is silent for so long is taken for dead.
       dry_run: say what the command would do and what it would take, and store nothing.
       warm_up: seconds in which a dry run measures: it compiles every program and runs a batch, and
         begins none when they are over; 0: it measures nothing.
@@ -162,6 +166,8 @@ class SweepSettings:
     overwrite: bool = setting(False, idle=True)
     max_hours: float = setting(24.0, idle=True, above=0)
     retry_failed: bool = setting(False, idle=True)
+    workers: int = setting(0, idle=True, at_least=0, at_most=256)
+    lease_seconds: float = setting(EXPIRY, idle=True, above=0)
     dry_run: bool = setting(False, idle=True)
     warm_up: float = setting(60.0, idle=True, at_least=0)
     log_json: Path | None = setting(None, idle=True)

@@ -85,7 +85,6 @@ class Engine:
         self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
         self._jobs = {job.label: job for job in work.jobs}
         self._without_labels: list[str] = []
-        self._queues: dict[_Key, list[Asked]] = defaultdict(list)
         self._shares: dict[_Key, float] = {}  # of a whole pass, in boxes
         self._computed: set[_Key] = set()
         self._kept = time.perf_counter()
@@ -93,27 +92,28 @@ class Engine:
         self._times = Times(
             compute_seconds=dict.fromkeys(labels, 0.0), computed=dict.fromkeys(labels, 0)
         )
-        plan = work.plan()
-        # image position -> label -> pending rows
-        self._pending: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for label, rows in plan.items():
-            todo = store.pending(label)
-            if retry_failed:
-                again = (Status.FAILED, Status.EMPTY_IMAGE)
-                failed = np.flatnonzero(np.isin(store.statuses(label), again))
-                todo = np.union1d(todo, failed)
-            for row in todo:
-                self._pending[rows[row].image_index][label].append(int(row))
+        plan, self._retry_failed = work.plan(), retry_failed
+        self._images = {
+            label: np.array([row.image_index for row in rows]) for label, rows in plan.items()
+        }
         self._size = batch_size(work) if size is None else size
         self._batches = Batches(self._mesh, self._size, pads=self._segmenter.input.pads)
         self._predict = Predictor(work, self._variables, self._mesh, self._size)
         self._classes = {label: [row.class_index for row in rows] for label, rows in plan.items()}
 
-    def run(self) -> Times:
-        """Explain what is pending."""
+    def run(self, store: Store | None = None, images: range | None = None) -> Times:
+        """Explain what is pending.
+
+        Args:
+          store: where it goes from here on; None: where it went.
+          images: of which images; None: of all.
+        """
+        self._store, self._queues = store or self._store, defaultdict(list)
+        self._pending = self._rows_of(images)
         positions = sorted(self._pending)
         total = sum(len(rows) for todo in self._pending.values() for rows in todo.values())
-        self._times.num_images = len(positions)
+        self._times.num_images += len(positions)
+        self._batches.drop()
         with Live(total, run=self._store.run, shown=self._progress_shown) as self._live:
             try:
                 # What the model segments in the next images is computed before the explanations of
@@ -140,6 +140,26 @@ class Engine:
                 f"cannot be used (the first: {self._without_labels[0]})"
             )
         return self._times
+
+    @property
+    def times(self) -> Times:
+        """Where the time went so far."""
+        return self._times
+
+    def pending(self) -> list[int]:
+        """Positions of the images that are to be explained."""
+        return sorted(self._rows_of(None))
+
+    def _rows_of(self, images: range | None) -> dict[int, dict[str, list[int]]]:
+        """Position of an image -> label -> rows to explain."""
+        found: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for label, positions in self._images.items():
+            rows = rows_to_explain(self._store, label, retry_failed=self._retry_failed)
+            if images is not None:
+                rows = rows[(images.start <= positions[rows]) & (positions[rows] < images.stop)]
+            for row in rows:
+                found[int(positions[row])][label].append(int(row))
+        return found
 
     def _take(self, group: list[tuple[int, Item | JaxsegError]], predicted: list[Started]) -> None:
         """Queue the targets of a group of images whose prediction was started."""
@@ -304,6 +324,16 @@ class Engine:
 
 def _usable(group: list[tuple[int, Item | JaxsegError]]) -> list[Item]:
     return [item for _, item in group if not isinstance(item, JaxsegError)]
+
+
+def rows_to_explain(store: Store, label: str, *, retry_failed: bool) -> np.ndarray:
+    """Rows that are pending, int [P], ascending; `retry_failed`: and those without a result."""
+    todo = store.pending(label)
+    if retry_failed:
+        again = (Status.FAILED, Status.EMPTY_IMAGE)
+        failed = np.flatnonzero(np.isin(store.statuses(label), again))
+        todo = np.union1d(todo, failed)
+    return todo
 
 
 def _status_of(error: JaxsegError) -> Status:

@@ -23,7 +23,7 @@ from jaxseg_xai.models.bundle import ModelCard
 from jaxseg_xai.models.folder import save_model, write_card
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.program.trace import trace
-from jaxseg_xai.sweeps.run import model_identity
+from jaxseg_xai.sweeps.stored import model_identity
 
 CONFIG = UNetConfig.of_width(2, 1, in_channels=1, num_logits=3, norm="none")
 

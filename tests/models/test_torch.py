@@ -16,7 +16,7 @@ import jaxseg_xai
 from jaxseg_xai.core.errors import ConfigError, MissingExtraError, ModelError
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.models import ADAPTERS, as_model, from_torch, load_model
-from jaxseg_xai.sweeps.run import model_identity
+from jaxseg_xai.sweeps.stored import model_identity
 
 torch = pytest.importorskip("torch", reason="torch (extra torch) is the reference")
 pytest.importorskip("torchax", reason="torchax (extra torch) is what the adapter is made of")

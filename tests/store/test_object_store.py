@@ -9,10 +9,13 @@ import pytest
 from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.explainers.uncertainty.confidence import Confidence
 from jaxseg_xai.store import MemoryStore, ZarrStore, copy_store
+from jaxseg_xai.store.leases import Leases
+from jaxseg_xai.store.writer import Writer
 from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 from tests.contracts.test_stores import ENTRIES, PLAN, Kind, assert_read
 from tests.store.faulty_server import FaultyServer
+from tests.store.test_part import adopt, fill, make, part
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("obstore")
@@ -136,6 +139,34 @@ def test_a_server_that_fails_for_good_in_the_middle(server, bucket, local, monke
     pending = len(ZarrStore.open(url).pending("confidence"))
     assert run_sweep(config, progress=False).times.computed == {"confidence": pending}
     assert_same_maps(url, local)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_processes_share_a_store_by_url(bucket):
+    url = f"{bucket}/shared.zarr"
+    leases, others = Leases(url, 1000.0), Leases(url, 1000.0)
+    leases.check_place()
+    writer = Writer(url, leases)
+    assert writer.take()
+    assert not Writer(url, others).take()
+    store = make(url, shared=True)
+    store.check_writer = writer.check
+    first = leases.take("0")
+    assert others.take("0", others.look()["0"]) is None
+    first.release()
+    one = part(url, others)
+    fill(one, range(4))
+    assert ZarrStore.open(url).counts()["parts"] == {"FAILED": 4}
+    one.close()
+    assert adopt(store, leases, "0", range(4))
+    store.close()
+    leases.clear("writer")
+    assert others.look().keys() == {"writer"}
+    writer.release()
+    assert Writer(url, others).take()
+    seen = ZarrStore.open(url)
+    assert seen.damage() == []
+    assert_read(seen.read(seen.rows("ate8")[3]), KIND.explanation(3), KIND.target(3))
 
 
 @pytest.mark.filterwarnings("ignore")

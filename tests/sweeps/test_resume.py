@@ -9,8 +9,8 @@ import pytest
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.store import ZarrStore
-from jaxseg_xai.store.place import sole_writer
 from jaxseg_xai.store.pools import read_pool
+from jaxseg_xai.store.writer import sole_writer
 from jaxseg_xai.sweeps.config import make_job
 from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
