@@ -364,7 +364,8 @@ class ZarrStore(Store):
                         raise damaged(
                             self._place, f"{group}/{name} of row {row} ({error})"
                         ) from error
-        lost = found.get("image" if group == IMAGES else "attribution")
+        # Methods that explain no pixels have a region all the same.
+        lost = found.get("image" if group == IMAGES else "attribution", found.get("region"))
         if lost is None or (lost.dtype.kind == "f" and np.isnan(lost).all()):
             raise damaged(self._place, f"{group} lacks the maps of row {row}")
         return found

@@ -15,7 +15,7 @@ from jaxseg_xai.explainers import Problem
 from jaxseg_xai.ops.patches import PatchPool
 from jaxseg_xai.ops.random import make_key
 from jaxseg_xai.store import Store, StoredImage
-from jaxseg_xai.sweeps.asked import Asked, ask, box_side, others_for, reference_in
+from jaxseg_xai.sweeps.asked import ask, box_side, others_for, reference_in
 from jaxseg_xai.sweeps.batches import Batches, Result, Task
 from jaxseg_xai.sweeps.items import Item, read_ahead
 from jaxseg_xai.sweeps.live import Live
