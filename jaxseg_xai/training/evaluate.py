@@ -35,7 +35,8 @@ def evaluate(
       DataError: an image without labels, or images of different sizes.
     """
     mesh, output, rank = device_mesh(), segmenter.output, segmenter.input.rank
-    batch_size = -(-batch_size // mesh.size) * mesh.size
+    # Of few images no larger batch: what fills one up costs as much as they do.
+    batch_size = -(-min(batch_size, max(1, len(dataset))) // mesh.size) * mesh.size
     found: dict[int, list[float]] = {index: [] for index in output.foreground}
     for start in range(0, len(dataset), batch_size):
         samples = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]

@@ -13,6 +13,7 @@ from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.errors import ConfigError, DataError, JaxsegError, ModelError
 from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.models.folder import load_model
+from jaxseg_xai.training import evaluate as evaluating
 from jaxseg_xai.training import loop, step
 from jaxseg_xai.training.checkpoints import Checkpoints
 from jaxseg_xai.training.config import TrainConfig
@@ -252,7 +253,7 @@ def test_a_diverging_run_stops(tmp_path, monkeypatch):
     assert not (tmp_path / "model.json").exists()
 
 
-def test_dice_of_a_known_model():
+def test_dice_of_a_known_model(monkeypatch):
     """A model that copies the labels has Dice 1; one that sees nothing 0; NaN where none is."""
 
     class Data:
@@ -274,7 +275,11 @@ def test_dice_of_a_known_model():
     sees = segmenter_of(sees, class_names=Data.class_names)
     right = evaluate(sees, 2.0, Data(), batch_size=2)
     assert right == {"a": 1.0, "b": pytest.approx(np.nan, nan_ok=True), "mean": 1.0}
+    # Three images are not filled up to a batch of sixteen: of volumes that would take minutes.
+    sizes, fill = [], evaluating.pad_batch
+    monkeypatch.setattr(evaluating, "pad_batch", lambda x, n: sizes.append(n) or fill(x, n))
     assert evaluate(sees, -1.0, Data())["mean"] == 0
+    assert sizes == [4]  # on four devices
 
 
 def test_dice_is_counted_on_the_grid_of_the_images():
