@@ -99,7 +99,7 @@ def describe(counts: dict[str, dict[str, int]], times: Times) -> str:
     lines = []
     for label, found in counts.items():
         line = f"{label}: " + ", ".join(f"{n} {status}" for status, n in found.items())
-        if times.computed[label]:
+        if times.computed.get(label):
             seconds = times.compute_seconds[label]
             line += f"; {times.computed[label]} computed in {seconds:.1f} s"
             line += f" ({times.computed[label] / seconds:.2f}/s)"

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,23 +145,27 @@ def create(
     images.add_column("id", ids, "")
     _add_sizes(images, rank)
     for entry in entries:
-        # `parameters` is what the settings were called when labels were methods.
-        attributes = {
-            "method": entry.method,
-            "parameters": plain(entry.settings),
-            "meta": plain(entry.meta),
-            "describe": plain(entry.describe),
-            "runs": [],
-        }
-        rows = plan[entry.label]
-        table = _new_table(place, entry.label, "explanation", len(rows), attributes)
-        _add_plan(table, rows)
-        _add_sizes(table, rank)
+        create_table(place, entry, plan[entry.label], rank)
     consolidate(place, IMAGES, *plan)
     ours = {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan), "rank": rank}
     open_group(place, "", "r+", consolidated=False).update_attributes(plain(attrs) | ours)
     consolidate(place, "")
     place.delete(_UNFINISHED)
+
+
+def create_table(place: Place, entry: Entry, rows: Sequence[PlanRow], rank: int) -> None:
+    """Write the empty table of an entry."""
+    # `parameters` is what the settings were called when labels were methods.
+    attributes = {
+        "method": entry.method,
+        "parameters": plain(entry.settings),
+        "meta": plain(entry.meta),
+        "describe": plain(entry.describe),
+        "runs": [],
+    }
+    table = _new_table(place, entry.label, "explanation", len(rows), attributes)
+    _add_plan(table, rows)
+    _add_sizes(table, rank)
 
 
 def entry_of(label: str, table: Table) -> Entry:
@@ -183,59 +187,6 @@ def plan_rows(images: Table, table: Table) -> list[PlanRow]:
         PlanRow(image_index=i, image_id=str(ids[i]), class_index=c, region_name=region)
         for i, c, region in zip(*columns, table.column("region_name"), strict=True)
     ]
-
-
-#: Values of a setting that does nothing: one that only one of two versions has changes nothing.
-_OFF = (None, [], {}, "", "none", "native", "full", False)
-
-
-def check_same(
-    place: Place,
-    images: Table,
-    tables: Mapping[str, Table],
-    old_config: Mapping[str, Any],
-    entries: Sequence[Entry],
-    plan: Plan,
-    config: Mapping[str, Any],
-) -> None:
-    """Raise a ConfigError that names what differs between the stored sweep and the asked one."""
-    old, new = dict(_flat(old_config)), dict(_flat(plain(config)))
-    changes = [
-        f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, "absent") != new.get(key, "absent")
-        and not (key not in old and new[key] in _OFF)
-        and not (key not in new and old[key] in _OFF)
-    ]
-    if list(plan) != list(tables):
-        changes.append(f"entries were {', '.join(tables)}, are {', '.join(plan)}")
-    for entry in [entry for entry in entries if entry.label in tables]:
-        name, table, rows = entry.label, tables[entry.label], plan[entry.label]
-        method = entry_of(name, table).method
-        if method != entry.method:
-            changes.append(f"{name} was {method}, is {entry.method}")
-        if table.num_rows != len(rows):
-            changes.append(f"{name} had {table.num_rows} rows, has {len(rows)}")
-            continue
-        pairs = zip(plan_rows(images, table), rows, strict=True)
-        moved = [(a.id, b.id) for a, b in pairs if a != b]
-        if moved:
-            first = " instead of ".join(reversed(moved[0]))
-            changes.append(f"{len(moved)} rows of {name} differ (the first is {first})")
-    if changes:
-        more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
-        raise ConfigError(
-            f"{place} holds another sweep: {'; '.join(changes[:4])}{more}. "
-            "Choose another --out, or --overwrite to start again"
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, value
 
 
 def _new_table(

@@ -43,6 +43,7 @@ written; what does not stand in a shard yet, other readers than this one do not 
 """
 
 import collections
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -53,6 +54,7 @@ from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store import layout
 from jaxseg_xai.store.base import PENDING, Store, check_picture
+from jaxseg_xai.store.changes import another, changes_of, make_anew
 from jaxseg_xai.store.compaction import Compaction
 from jaxseg_xai.store.encode import (
     Arrays,
@@ -81,6 +83,7 @@ from jaxseg_xai.store.verify import damage_of
 
 #: Predictions that are remembered for the rows of their images.
 _REMEMBERED = 256
+_log = logging.getLogger(__name__)
 
 
 class ZarrStore(Store):
@@ -115,10 +118,12 @@ class ZarrStore(Store):
         version: str = "",
         overwrite: bool = False,
         shared: bool = False,
+        strict: bool = False,
     ) -> Self:
         """See `Store.create_or_resume`; `path` is a folder or the URL of one in an object store.
 
-        Where it is `shared`, other processes write parts of it, which come in by `adopt`.
+        Where it is `shared`, other processes write parts of it, which come in by `adopt`. `strict`
+        refuses entries that are new or changed.
         """
         check_plan(entries, plan)
         place = Place(path, writes=True)
@@ -128,10 +133,11 @@ class ZarrStore(Store):
                 layout.create(place, entries, plan, config, attrs or {}, rank)
             store = cls(place, "r+", shared=shared)
             if goes_on:
-                store.check_same(entries, plan, config)
+                store.check_same(entries, plan, config, strict=strict)
                 for part in ("", *store._parts()):
                     store._journal.check(part)
                 store._reopen()
+                store._make_anew(entries, plan, config)
             if shared:
                 store._compaction.run(everything=True)  # the other processes look into shards
                 store._images = store._table(IMAGES).column("height") > 0
@@ -146,11 +152,41 @@ class ZarrStore(Store):
         with io_errors(place):
             return cls(place, "r")
 
-    def check_same(self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any]) -> None:
-        """Raise `ConfigError` where it is not the store of a sweep."""
+    def check_same(
+        self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any], *, strict: bool
+    ) -> None:
+        """Raise `ConfigError` where it is not the store of a sweep.
+
+        Args:
+          entries: of the sweep.
+          plan: label -> its rows.
+          config: of the sweep.
+          strict: no entry may be new or changed.
+        """
+        found = self._changes(entries, plan, config)
+        if found and strict:
+            raise another(self._place, [change for label in found for change in found[label]])
+
+    def _changes(
+        self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any]
+    ) -> dict[str, list[str]]:
         tables = {label: self._table(label) for label in self.labels}
         old, images = self.attrs["config"], self._table(IMAGES)
-        layout.check_same(self._place, images, tables, old, entries, plan, config)
+        return changes_of(self._place, images, tables, old, entries, plan, config)
+
+    def _make_anew(self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any]) -> None:
+        """Empty the tables of entries that are new or changed, and say so."""
+        changes = self._changes(entries, plan, config)
+        if not changes:
+            return
+        for label, told in changes.items():
+            again = f"{len(plan[label])} rows are computed"
+            _log.warning(f"{self._place}: {', '.join(told)}; {again}, those of others stay")
+        self._compaction.run(everything=True)  # so that no journal holds rows of theirs
+        self._journal.close()
+        make_anew(self._place, self.attrs, list(changes), entries, plan, config)
+        self.attrs = layout.read_attrs(self._place)
+        self._reopen()
 
     def adopt(self, part: str, journals: Mapping[str, int], images: range) -> bool:
         """Take over the rows of a part that is done; whether they are all here and whole.
@@ -174,7 +210,7 @@ class ZarrStore(Store):
                 elif self.attrs.get(name) != value:
                     self.set_attribute(name, value)
         # Journals whose rows are in a shard are gone, and rightly so.
-        whole = whole or not any(self._is_pending(label, images) for label in self.labels)
+        whole = whole or not any(self._is_pending(label, images) for label in self.settings)
         if whole and self._images is not None:
             self._images[images.start : images.stop] = True
         return whole

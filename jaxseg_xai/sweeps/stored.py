@@ -26,7 +26,7 @@ from jaxseg_xai.sweeps.work import Work, checksum
 
 
 def open_store(
-    work: Work, config: SweepConfig, *, shared: bool = False
+    work: Work, config: SweepConfig, *, shared: bool = False, strict: bool = False
 ) -> tuple[ZarrStore, dict[int, PatchPool]]:
     """The store of a sweep, made or continued by the one process that may, and its patches.
 
@@ -34,6 +34,7 @@ def open_store(
       work: the sweep, checked.
       config: where it goes and what identifies it.
       shared: whether other processes write parts of it.
+      strict: whether methods that are new or changed are refused.
     """
     goes_on = not config.overwrite and is_store(config.out)
     if not goes_on:
@@ -51,6 +52,7 @@ def open_store(
         version=VERSION,
         overwrite=config.overwrite,
         shared=shared,
+        strict=strict,
     )
     for side, pool in pools.items():
         write_pool(config.out, side, pool)
@@ -60,7 +62,8 @@ def open_store(
 def join_store(work: Work, config: SweepConfig) -> dict[int, PatchPool]:
     """The patches of a store that another process made; ConfigError where it is another sweep's."""
     entries = [entry_of(work, job) for job in work.jobs]
-    ZarrStore.open(config.out).check_same(entries, work.plan(), identity(work, config))
+    plan, told = work.plan(), identity(work, config)
+    ZarrStore.open(config.out).check_same(entries, plan, told, strict=True)
     pools = {side: read_pool(config.out, side) for side in work.patch_sides()}
     return {side: pool for side, pool in pools.items() if pool is not None}
 

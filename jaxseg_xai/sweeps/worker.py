@@ -100,7 +100,13 @@ class Worker:
         if self._store is None and self._writer.take():
             if not is_store(self._config.out):
                 self._leases.clear(WRITER)
-            store, self._pools = open_store(self._work, self._config, shared=True)
+            store, self._pools = open_store(
+                # Others may be at the sweep as it was.
+                self._work,
+                self._config,
+                shared=True,
+                strict=self._leases.shared,
+            )
             store.check_writer = self._writer.check
             if _IMAGES_PER_PART not in store.attrs:
                 work = self._work

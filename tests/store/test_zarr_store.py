@@ -190,7 +190,11 @@ def test_resume_continues_where_it_stopped(tmp_path):
         (PLAN, CONFIG | {"misure": {"tau": 0.95, "steps": [1, 2]}}, "misure.tau was 0.9, is 0.95"),
         (PLAN, CONFIG | {"new": 1}, "new was absent, is 1"),
         (PLAN | {"ate": []}, CONFIG, "ate had 1 rows, has 0"),
-        (PLAN | {"cam": []}, CONFIG, "entries were misure, ate, are misure, ate, cam"),
+        (
+            PLAN | {"cam": [PlanRow(image_index=2, image_id="im3", class_index=1)]},
+            CONFIG,
+            "1 rows of cam are of other images (the first is im3/1/image)",
+        ),
         (
             PLAN | {"ate": [PlanRow(image_index=2, image_id="im2", class_index=1)]},
             CONFIG,
@@ -211,11 +215,18 @@ def test_another_sweep_is_refused(tmp_path, plan, config, named):
     assert len(fresh.pending("misure")) == 3
 
 
-def test_another_method_under_the_label_is_refused(tmp_path):
-    make(tmp_path / "s")
+def test_another_method_under_the_label_begins_anew(tmp_path, caplog):
+    store = make(tmp_path / "s")
+    for label in ("misure", "ate"):
+        write(store, label, 0, explanation(), target())
     other = [ENTRIES[0], Entry(label="ate", method="ate_gradient")]
     with pytest.raises(ConfigError, match="ate was ate, is ate_gradient"):
-        make(tmp_path / "s", entries=other)
+        make(tmp_path / "s", entries=other, strict=True)
+    store = make(tmp_path / "s", entries=other)
+    assert "ate was ate, is ate_gradient; 1 rows are computed, those of others" in caplog.text
+    assert store.entry("ate").method == "ate_gradient"
+    assert [len(store.pending(label)) for label in ("misure", "ate")] == [2, 1]
+    assert [row.label for row in ZarrStore.open(tmp_path / "s").rows(done_only=True)] == ["misure"]
 
 
 def test_tuples_and_lists_are_the_same_config(tmp_path):

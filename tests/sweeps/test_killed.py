@@ -126,6 +126,32 @@ def test_killed_while_rows_are_written(killed_at, whole, tmp_path):
     assert kill_at > 10
 
 
+def test_killed_while_a_changed_entry_is_made_anew(killed_at, whole, tmp_path):
+    """Its rows are gone or there, those of the other stay."""
+
+    def two(path, settings):
+        return ZarrStore.create_or_resume(
+            path,
+            entries=[Entry(label=label, method="misure") for label in ("misure", "other")],
+            plan={"misure": PLAN["misure"], "other": PLAN["misure"]},
+            config={"seed": 3, "explain": {"misure": 1, "other": settings}},
+        )
+
+    start = two(tmp_path / "start", {"tau": 1})
+    write(start, 0)
+    for kill_at in itertools.count(step=2):
+        path = shutil.copytree(tmp_path / "start", tmp_path / f"s{kill_at}")
+        killed = killed_at(lambda path=path: two(path, {"tau": 2}), kill_at)
+        store = two(path, {"tau": 2})
+        assert [len(store.pending(label)) for label in ("misure", "other")] == [0, 1]
+        assert store.attrs["config"]["explain"]["other"] == {"tau": 2}
+        store.close()
+        assert store.damage() == []
+        if not killed:
+            break
+    assert kill_at > 10
+
+
 def test_killed_while_the_patches_are_kept(killed_at, tmp_path):
     sources = np.arange(8, dtype=np.uint32).reshape(4, 2)
     pool = PatchPool(patches=np.ones((4, 2, 2, 1), np.float32), sources=sources)

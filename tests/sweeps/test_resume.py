@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from jaxseg_xai.core.errors import ConfigError
-from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.store.pools import read_pool
 from jaxseg_xai.store.writer import sole_writer
@@ -113,8 +113,25 @@ def test_another_architecture_or_pool_does_not_continue_a_store(tmp_path, images
     source = tiny.write_images(tmp_path / "more", ["i20", "i21"])
     with pytest.raises(ConfigError, match="others_source"):
         run_sweep(dataclasses.replace(config, others_source=str(source)))
-    with pytest.raises(ConfigError, match=r"explain.ate.block_size was 8, is 4"):
-        run_sweep(dataclasses.replace(config, explain=(MISURE, make_job(Ate(block_size=4)))))
+
+
+def test_what_changed_in_one_entry_is_computed_again(done, tmp_path, caplog):
+    config = dataclasses.replace(done[0], out=shutil.copytree(done[0].out, tmp_path / "s.zarr"))
+    other = make_job(dataclasses.replace(tiny.ATE, num_patches=2))
+    added = make_job(("ate2", tiny.ATE))
+    config = dataclasses.replace(config, explain=(MISURE, other, added))
+    result = run_sweep(config)
+    assert "explain.ate.num_patches was 3, is 2; 12 rows are computed" in caplog.text
+    assert "ate2 is new" in caplog.text
+    assert result.times.computed == {"misure": 0, "ate": 6, "ate2": 6}
+    fresh = dataclasses.replace(config, out=tmp_path / "fresh.zarr")
+    run_sweep(fresh)
+    tiny.assert_same_store(config.out, fresh.out)
+    caplog.clear()
+    # What nobody asks for any longer stays, and comes back.
+    assert run_sweep(dataclasses.replace(config, explain=(other,))).times.computed == {"ate": 0}
+    assert run_sweep(config).times.computed == {"misure": 0, "ate": 0, "ate2": 0}
+    assert caplog.text == ""
 
 
 def test_a_store_has_one_writer(tmp_path, model, images):
