@@ -13,6 +13,8 @@ from jaxseg_xai.core.caches import cleared_by, jax_settings, make_room
 
 #: How many programs are kept; the one that was not used for longest goes first.
 _MOST = 64
+#: And of one run, beside these.
+_MOST_OF_A_RUN = 8
 _programs: "OrderedDict[Any, Callable]" = OrderedDict()
 _lock = threading.Lock()
 cleared_by(_programs.clear)
@@ -28,6 +30,28 @@ class _Program:
     def __call__(self, *arguments: Any) -> Any:
         with jax.enable_x64(False):
             return self._run(*arguments)
+
+
+class Programs:
+    """The programs of one run by short keys: what `compiled` compares takes milliseconds.
+
+    Few, so that what nobody uses any longer can be freed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Any, Callable] = OrderedDict()
+
+    def get(
+        self, key: Any, lower: Callable[..., Any], *arguments: Any, **static: Any
+    ) -> tuple[Callable, float]:
+        """`compiled`, where nothing was kept under a key that stands for all the rest."""
+        seconds = 0.0
+        if key not in self._kept:
+            self._kept[key], seconds = compiled(lower, *arguments, **static)
+        self._kept.move_to_end(key)
+        if len(self._kept) > _MOST_OF_A_RUN:
+            self._kept.popitem(last=False)
+        return self._kept[key], seconds
 
 
 def compiled(lower: Callable[..., Any], *arguments: Any, **static: Any) -> tuple[Callable, float]:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.devices.mesh import deal_batch
-from jaxseg_xai.devices.programs import compiled
+from jaxseg_xai.devices.programs import Programs
 from jaxseg_xai.explainers import Batch, Explainer, Problem
 from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.ops.random import image_id
@@ -26,7 +26,7 @@ class Task:
     """Rows of one entry that are explained by one program.
 
     Attributes:
-      key: of the program, whatever tells it from others.
+      key: of the program: whatever tells it from others of the run.
       label: of the entry.
       explainer: its method.
       problem: model, weights, key, patches.
@@ -107,6 +107,7 @@ class Batches:
         """
         self._mesh, self._size, self._pads = mesh, size, pads
         self._running: _Running | None = None
+        self._programs = Programs()
         #: Programs that did not fit into memory -> rows at a time that may.
         self._sizes: dict[Any, int] = {}
         self.compile_seconds = 0.0
@@ -125,7 +126,8 @@ class Batches:
         run: Callable[..., Any] | None = None
         try:
             if task.explainer.traceable:
-                run, seconds = compiled(lower, task.explainer, task.problem, batch, mesh=self._mesh)
+                given = (lower, task.explainer, task.problem, batch)
+                run, seconds = self._programs.get((task.key, size), *given, mesh=self._mesh)
                 self.compile_seconds += seconds
         except JaxsegError as error:  # of this size: the method was tried on another
             return [*self.finish(), Result(task=task, found=error, seconds=0.0)]

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.devices.mesh import pad_batch
-from jaxseg_xai.devices.programs import compiled
+from jaxseg_xai.devices.programs import Programs
 from jaxseg_xai.program.predict import lower_prediction
 from jaxseg_xai.sweeps.items import Item
 from jaxseg_xai.sweeps.tiled import effect_of_tiles, say_tiles, segment
@@ -53,6 +53,7 @@ class Predictor:
         """
         self._work, self._segmenter = work, work.bundle.segmenter
         self._variables, self._mesh, self._at_a_time = variables, mesh, at_a_time
+        self._programs = Programs()
         self.compile_seconds = 0.0
         self.effect_of_tiles: Mapping[str, Any] = {}
 
@@ -95,9 +96,9 @@ class Predictor:
 
     def _run(self, images: np.ndarray) -> Any:
         padded = pad_batch(images, self._at_a_time)
-        run, seconds = compiled(
-            lower_prediction, self._variables, padded, segmenter=self._segmenter, mesh=self._mesh
-        )
+        static = {"segmenter": self._segmenter, "mesh": self._mesh}
+        given = (lower_prediction, self._variables, padded)
+        run, seconds = self._programs.get(padded.shape, *given, **static)
         self.compile_seconds += seconds
         return run(self._variables, padded)
 

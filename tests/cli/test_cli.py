@@ -20,7 +20,7 @@ from jaxseg_xai.data.sources.voc import VOCDataset
 from jaxseg_xai.models import load_model
 from jaxseg_xai.report.files import save_figures
 from jaxseg_xai.store import ZarrStore
-from jaxseg_xai.sweeps import engine, run
+from jaxseg_xai.sweeps import engine, stored
 from tests import tiny
 from tests.cli.commands import GOOD, no_user_cache, refused, sweep  # noqa: F401
 
@@ -286,7 +286,7 @@ def test_out_of_memory_is_one_line(model, images, tmp_path, monkeypatch, capsys)
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(engine.jax, "device_get", exhausted)
-    monkeypatch.setattr(run, "checksum", lambda _: 0)
+    monkeypatch.setattr(stored, "checksum", lambda _: 0)
     assert sweep(model, images, tmp_path / "s.zarr") == 2
     error = capsys.readouterr().err.splitlines()
     assert error[-1].startswith("jaxseg-xai: out of memory; lower batch_size")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.core import caches
+from jaxseg_xai.devices import programs
 from jaxseg_xai.devices.programs import compiled
 
 
@@ -34,3 +35,16 @@ def test_programs_go_before_they_fill_the_memory_maps(monkeypatch, tmp_path, tak
     compiled(other.lower, 1.0)
     again, _ = compiled(first.lower, 1.0)
     assert (again is run) == stays
+
+
+def test_a_run_keeps_its_last_programs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(programs, "compiled", lambda lower, *_, **__: (asked.append(lower), 2.0))
+    kept = programs.Programs()
+    assert [kept.get(0, "a")[1], kept.get(0, "a")[1]] == [2.0, 0.0]
+    for key in range(1, 8):
+        kept.get(key, "b")
+    assert kept.get(0, "a")[1] == 0.0
+    kept.get(8, "c")  # in the place of 1, which was not used for longest
+    assert [kept.get(0, "a")[1], kept.get(1, "b")[1]] == [0.0, 2.0]
+    assert asked == ["a", *"bbbbbbb", "c", "b"]
