@@ -1,23 +1,16 @@
 """Finds, before anything runs, which windows an intervention on a block makes necessary."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxseg_xai.core.types import Predict
-from jaxseg_xai.incremental import intervals
-from jaxseg_xai.incremental.anchors import Anchors
-from jaxseg_xai.incremental.intervals import Intervals
-from jaxseg_xai.incremental.plan import AXES, Plan, Step, Window, Windows
+from jaxseg_xai.incremental.flow import Flow
+from jaxseg_xai.incremental.plan import AXES, Plan
 from jaxseg_xai.incremental.positions import block_starts, check_sizes, check_step
-from jaxseg_xai.incremental.rules import Dims, Operand, Rule, dense, rule_of
+from jaxseg_xai.incremental.steps import reaches_of, step_of, windows_of
 from jaxseg_xai.program.batches import for_one_image
-from jaxseg_xai.program.costs import flops_of
-from jaxseg_xai.program.trace import Atom, Equation, Program, trace
-
-#: Share of an axis from which all of it is read for pixels that are far apart.
-_MOSTLY = 0.75
+from jaxseg_xai.program.trace import Program, trace
 
 
 def make_plan(
@@ -79,7 +72,28 @@ def make_plan(
         axis: block_starts(n, side, step)
         for axis, n, side, step in zip(axes, image_shape, block, steps, strict=False)
     }
-    return _Planner(program, base, several, image_shape, block, blocks, region, why).plan()
+    flow = Flow(program, base, several, image_shape, block, blocks, region, why)
+    flow.run()
+    windows = {value: windows_of(flow, value) for value in flow.needed}
+    return Plan(
+        program=program,
+        base=base,
+        image_shape=image_shape,
+        block=block,
+        block_starts=blocks,
+        region=flow.region,
+        region_starts=flow.regions,
+        region_follows=flow.follows,
+        anchored=flow.anchors is not None,
+        dims=flow.dims,
+        windows=windows,
+        steps=tuple(step_of(flow, *entry, windows) for entry in flow.rules),
+        reaches={axis: reaches_of(flow, axis) for axis in axes},
+        needs={
+            axis: (needed.lo, needed.hi)
+            for axis, needed in flow.needed.get(program.image, {}).items()
+        },
+    )
 
 
 def _structure(program: Program) -> list[Any]:
@@ -87,246 +101,3 @@ def _structure(program: Program) -> list[Any]:
         (equation.primitive, [len(program.shapes[out].shape) for out in equation.outputs])
         for equation in program.equations
     ]
-
-
-class _Planner:
-    def __init__(
-        self,
-        program: Program,
-        base: Program,
-        several: Program,
-        image_shape: tuple[int, ...],
-        block: tuple[int, ...],
-        blocks: Mapping[str, np.ndarray],
-        region: tuple[int, ...] | None,
-        why_whole: str,
-    ) -> None:
-        self.program, self.base, self.image_shape = program, base, image_shape
-        self.block, self.region, self.why_whole = block, region or block, why_whole
-        self.merged = {
-            mine
-            for mine, one, more in zip(
-                *(p.numbers() for p in (program, base, several)), strict=True
-            )
-            if _merges_batch(base.shapes[one].shape, several.shapes[more].shape)
-        }
-        self.axes = tuple(blocks)
-        sizes = list(zip(self.axes, image_shape, block, self.region, strict=False))
-        self.blocks, self.follows = blocks, "region" if region else "block"
-        everywhere = {a: np.arange(n - side + 1) for a, n, _, side in sizes}
-        self.regions = everywhere if region else blocks
-        self.dims: dict[int, Dims] = {program.image: (None, *self.axes, None)}
-        self.dirty: dict[int, dict[str, Intervals]] = {program.image: {}}
-        for axis, n, side, _ in sizes:
-            start = self.blocks[axis]
-            self.dirty[program.image][axis] = Intervals(start, np.minimum(start + side, n))
-        self.anchors: Anchors | None = None
-        # Then all windows follow the block.
-        if region is None or tuple(region) == tuple(image_shape[:-1]):
-            self.anchors = Anchors(program.image, self.blocks)
-        self.needed: dict[int, dict[str, Intervals]] = {}
-        self.rules: list[tuple[Equation, Rule]] = []
-
-    def plan(self) -> Plan:
-        for equation in self.program.equations:
-            if any(out in self.program.of_image for out in equation.outputs):
-                self._forward(equation)
-        self._need_region()
-        for equation, rule in reversed(self.rules):
-            self._backward(equation, rule)
-        windows = {value: self._windows(value) for value in self.needed}
-        return Plan(
-            program=self.program,
-            base=self.base,
-            image_shape=self.image_shape,
-            block=self.block,
-            block_starts=self.blocks,
-            region=self.region,
-            region_starts=self.regions,
-            region_follows=self.follows,
-            anchored=self.anchors is not None,
-            dims=self.dims,
-            windows=windows,
-            steps=tuple(self._step(*entry, windows) for entry in self.rules),
-            reaches={axis: self._reaches(axis) for axis in self.axes},
-            needs={
-                axis: (needed.lo, needed.hi)
-                for axis, needed in self.needed.get(self.program.image, {}).items()
-            },
-        )
-
-    def _sizes(self, value: int) -> dict[str, int]:
-        pairs = zip(self.dims[value], self.program.shapes[value].shape, strict=True)
-        return {axis: size for axis, size in pairs if axis}
-
-    def _operand(self, atom: Atom) -> Operand:
-        if not isinstance(atom, int):
-            shape = np.shape(atom)
-            return Operand(shape, (None,) * len(shape), False, np.asarray(atom))
-        shape = self.program.shapes[atom].shape
-        of_image = atom in self.program.of_image
-        return Operand(shape, self.dims[atom] if of_image else (None,) * len(shape), of_image)
-
-    def _rule(self, equation: Equation) -> Rule:
-        operands = tuple(self._operand(atom) for atom in equation.inputs)
-        shapes = [self.program.shapes[out].shape for out in equation.outputs]
-        if self.why_whole:
-            return dense(equation, operands, shapes, self.axes, self.why_whole)
-        if not self.merged.intersection(equation.outputs):
-            return rule_of(equation, operands, shapes, self.axes)
-        # Cached activations have a batch of one, which must be a dimension of its own.
-        why = (
-            ["it merges the batch with other dimensions"] if any(o.axes() for o in operands) else []
-        )
-        rule = dense(equation, operands, shapes, self.axes, *why)
-        return Rule(**{**vars(rule), "dims": tuple((None,) * len(shape) for shape in shapes)})
-
-    def _forward(self, equation: Equation) -> None:
-        rule = self._rule(equation)
-        self.rules.append((equation, rule))
-        for out, dims in zip(equation.outputs, rule.dims, strict=True):
-            self.dims[out] = dims
-            self.dirty[out] = {}
-            for axis, size in self._sizes(out).items():
-                dirty: Intervals | None = None
-                for atom, reach in self._inputs(equation, rule):
-                    if axis in reach:
-                        own = intervals.changed(reach[axis], self.dirty[atom][axis])
-                    else:
-                        own = intervals.whole(size, len(self.blocks[axis]))
-                    dirty = intervals.hull(dirty, own)
-                assert dirty is not None
-                self.dirty[out][axis] = intervals.aligned(dirty, rule.align.get(axis, 1), size)
-            if self.anchors:
-                self.anchors.add(out, self._sizes(out), rule.align, self._inputs(equation, rule))
-
-    def _inputs(self, equation: Equation, rule: Rule) -> Iterator[tuple[int, Mapping]]:
-        """The operands that depend on the image, with their reach."""
-        for atom, reach in zip(equation.inputs, rule.reach, strict=True):
-            if isinstance(atom, int) and atom in self.program.of_image:
-                yield atom, reach
-
-    def _need_region(self) -> None:
-        logits = self.program.logits
-        self.needed[logits] = {}
-        for d, axis in enumerate(self.dims[logits]):
-            if axis is None:
-                continue
-            if axis == (None, *self.axes, None)[d]:
-                start = self.regions[axis]
-                self.needed[logits][axis] = Intervals(start, start + self.region[d - 1])
-            else:  # another axis of the logits: all of it, and the box is cut out at the end
-                size = self.program.shapes[logits].shape[d]
-                self.needed[logits][axis] = intervals.whole(size, len(self.regions[axis]))
-
-    def _backward(self, equation: Equation, rule: Rule) -> None:
-        # All outputs of an equation share one window.
-        shared: dict[str, Intervals] = {}
-        for out in equation.outputs:
-            for axis, needed in self.needed.get(out, {}).items():
-                shared[axis] = intervals.hull(shared.get(axis), needed)
-        for out in equation.outputs:
-            self.needed[out] = {}
-            for axis, size in self._sizes(out).items():
-                needed = intervals.whole(size, len(self.regions[axis]))
-                if not rule.why_dense:
-                    needed = shared.get(axis, needed)
-                self.needed[out][axis] = intervals.aligned(needed, rule.align.get(axis, 1), size)
-        for atom, reach in self._inputs(equation, rule):
-            mine = self.needed.setdefault(atom, {})
-            for axis, size in self._sizes(atom).items():
-                if axis in reach:
-                    out = next(
-                        out
-                        for out, dims in zip(equation.outputs, rule.dims, strict=True)
-                        if axis in dims
-                    )
-                    own = intervals.read(reach[axis], self.needed[out][axis], size)
-                else:
-                    own = intervals.whole(size, len(self.regions[axis]))
-                mine[axis] = intervals.hull(mine.get(axis), own)
-
-    def _windows(self, value: int) -> Windows:
-        windows = {}
-        for axis, size in self._sizes(value).items():
-            dirty, needed = self.dirty[value][axis], self.needed[value][axis]
-            if self.anchors:
-                dirty = intervals.common(dirty, needed)
-                found = self.anchors.window(value, axis, dirty, size)
-                windows[axis] = Window(
-                    "block", *(found or (intervals.starts(dirty, size), dirty.size))
-                )
-            elif dirty.size <= needed.size:
-                windows[axis] = Window("block", intervals.starts(dirty, size), dirty.size)
-            else:
-                windows[axis] = Window("region", intervals.starts(needed, size), needed.size)
-        return windows
-
-    def _step(self, equation: Equation, rule: Rule, windows: Mapping[int, Windows]) -> Step:
-        out = equation.outputs[0]
-        window = windows[out]
-        frames = tuple(
-            self._frames(atom, rule, r, window)
-            for atom, r in zip(equation.inputs, rule.reach, strict=True)
-        )
-        shapes = (
-            [self._operand(atom).shape for atom in equation.inputs],
-            [self.program.shapes[out].shape for out in equation.outputs],
-        )
-        images = self.program.shapes[self.program.image].shape[0]
-        flops = flops_of(equation.primitive.name, equation.params, *shapes) // images
-        share = 1.0
-        for axis, size in self._sizes(out).items():
-            share *= window[axis].size / size
-        for atom, frame in zip(equation.inputs, frames, strict=True):
-            if rule.contracted and frame is not None:
-                share *= frame[rule.contracted].size / self._sizes(atom)[rule.contracted]
-        return Step(
-            equation=equation,
-            rule=rule,
-            window=window,
-            frames=frames,
-            flops=round(flops * share),
-            dense_flops=flops,
-        )
-
-    def _frames(self, atom: Atom, rule: Rule, reach: Mapping, window: Windows) -> Windows | None:
-        """What an output window reads of an input; None for what does not depend on the image."""
-        if not isinstance(atom, int) or atom not in self.program.of_image:
-            return None
-        frames = {}
-        for axis, size in self._sizes(atom).items():
-            if axis not in reach:
-                frames[axis] = Window("block", np.zeros(len(self.blocks[axis]), int), size)
-                continue
-            start, extent = window[axis].start, window[axis].size
-            if rule.pads and extent == len(reach[axis].lo):
-                frames[axis] = Window(window[axis].of, np.zeros_like(start), size)
-                continue
-            before = max(0, -int(start.min()))
-            after = max(0, int(start.max()) + extent - len(reach[axis].lo))
-            found = intervals.frames(intervals.extended(reach[axis], before, after), extent)
-            found = Intervals(found.lo[start + before], found.hi[start + before])
-            lo, frame = found.lo, found.size
-            apart = rule.taps.get(axis, frame) * extent < frame
-            if apart and not self.anchors and frame >= _MOSTLY * size:
-                lo, frame = np.zeros_like(start), size
-            if np.ptp(found.hi - found.lo):  # more here, less there (interpolations)
-                anchored = self.anchors and self.anchors.window(atom, axis, found, size)
-                # Never past the border.
-                lo, frame = anchored or (np.clip(lo, 0, size - frame), frame)
-            frames[axis] = Window(window[axis].of, lo, frame)
-        return frames
-
-    def _reaches(self, axis: str) -> np.ndarray:
-        logits = self.program.logits
-        if axis not in self.dirty[logits]:
-            return np.ones((len(self.blocks[axis]), len(self.regions[axis])), bool)
-        dirty, needed = self.dirty[logits][axis], self.needed[logits][axis]
-        touching = (dirty.lo[:, None] < needed.hi) & (needed.lo < dirty.hi[:, None])
-        return touching & (dirty.hi > dirty.lo)[:, None]
-
-
-def _merges_batch(one: tuple[int, ...], several: tuple[int, ...]) -> bool:
-    """Whether a dimension holds the batch and something else."""
-    return any(a not in (1, b) for a, b in zip(one, several, strict=True))

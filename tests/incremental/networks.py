@@ -32,6 +32,11 @@ QUICK = _options(
 )
 
 
+def quick(function):
+    """`jax.jit` that compiles quickly."""
+    return jax.jit(function, compiler_options=QUICK)
+
+
 def fitted(x, size, how):
     """A map of any size brought to the image's."""
     if how == "crop":

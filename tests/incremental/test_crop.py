@@ -12,14 +12,11 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.devices.mesh import device_mesh, shard_examples
 from jaxseg_xai.incremental import crop_predict
 from jaxseg_xai.models.zoo.unet import UNetConfig
-from tests.incremental import layers, networks
+from tests.incremental import layers, networks, tables
+from tests.incremental.networks import quick
 
 #: Of the range of the logits, and of the largest gradient.
 TOLERANCE = 1e-5
-
-
-def quick(function):
-    return jax.jit(function, compiler_options=networks.QUICK)
 
 
 def unet(norm="batch", upsample="bilinear", depth=2, pad=None):
@@ -150,7 +147,7 @@ def test_sizes(shape, window, step, options):
 
 @pytest.mark.parametrize("local", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_volumes(local):
-    kinds = [layers.VOLUME_WINDOWED["pooled"][0], layers.transposed((2,) * 3, (2,) * 3, "VALID")]
+    kinds = [tables.VOLUME_WINDOWED["pooled"][0], layers.transposed((2,) * 3, (2,) * 3, "VALID")]
     predict, variables = networks.network(0, kinds, rank=3, skip="concat")
     sizes = {"shape": (12, 8, 9, 2), "window": (4, 4, 3), "step": (2, 4, 3)}
     crop, *errors = compare(predict, variables, **sizes, local=local)
@@ -169,14 +166,14 @@ def test_volumes(local):
     ids="+".join,
 )
 def test_layers(names):
-    kinds = [layers.WINDOWED.get(name) or layers.WHOLE[name][0] for name in names]
+    kinds = [tables.WINDOWED.get(name) or tables.WHOLE[name][0] for name in names]
     predict, variables = networks.network(0, kinds, how="bilinear", skip="concat")
     _, of_logits, of_gradient = compare(predict, variables, (24, 20, 2), (8, 6), (2, 2))
     assert max(of_logits, of_gradient) < TOLERANCE
 
 
 def test_lanes_do_not_depend_on_each_other_nor_on_the_device():
-    predict, variables = networks.network(0, [layers.WINDOWED["conv-dilated"]], channels=3)
+    predict, variables = networks.network(0, [tables.WINDOWED["conv-dilated"]], channels=3)
     crop = crop_predict(predict, variables, (24, 20, 3), window=(8, 8), step=(4, 4))
     blocks = positions_of(crop, most=8)
     windows = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)

@@ -12,7 +12,7 @@ from jaxseg_xai.incremental import Place, intervene, make_plan, prepare
 from jaxseg_xai.incremental.reads import kept_bytes
 from jaxseg_xai.models import as_model
 from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
-from tests.incremental import layers, networks
+from tests.incremental import layers, networks, tables
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -82,7 +82,7 @@ def test_flops_of_interpolations_and_transposed_convolutions():
 
 
 def test_the_plan_reads_as_a_table():
-    predict, variables = networks.network(0, [layers.WHOLE["attention"][0]])
+    predict, variables = networks.network(0, [tables.WHOLE["attention"][0]])
     text = str(plan_of(predict, variables=variables))
     assert text.startswith("Image 16x16x2, blocks 4x4, region 4x4, 2 interventions at a time")
     head, first = text.splitlines()[2:4]
@@ -108,7 +108,7 @@ def test_loops_are_counted_as_far_as_they_can_be():
     assert "Cost not counted: while (1)." in str(plan_of(looped))
 
 
-@pytest.mark.parametrize("make", [layers.WHOLE["swin"][0], layers.WINDOWED["pad-edge"]])
+@pytest.mark.parametrize("make", [tables.WHOLE["swin"][0], tables.WINDOWED["pad-edge"]])
 def test_one_patch_reads_the_same_activations_as_several(make):
     # Reshapes that merge or split look different for a batch of one.
     predict, variables = networks.network(0, [make])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxseg_xai.incremental import make_plan
-from tests.incremental import layers, networks
+from tests.incremental import networks, tables
 
 #: Layers in which every pixel that can be reached is: positive weights, sums and maxima.
 TIGHT = [
@@ -42,7 +42,7 @@ def rows_changed(predict, variables, rows):
 
 @pytest.mark.parametrize("name", TIGHT + SOUND)
 def test_reaches_are_the_rows_that_change(name):
-    predict, variables = networks.network(0, [layers.WINDOWED[name]], how="nearest")
+    predict, variables = networks.network(0, [tables.WINDOWED[name]], how="nearest")
     variables = jax.tree.map(abs, variables)
     plan = make_plan(predict, variables, SHAPE, block=(3, 3), region=(1, 1), num_patches=1)
     changed, reaches = rows_changed(predict, variables, 3), plan.reaches["y"]

@@ -6,7 +6,7 @@ import pytest
 from jaxseg_xai.models import as_model
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
-from tests.incremental import layers, networks
+from tests.incremental import layers, networks, tables
 
 #: Of the range of the logits; float32 resolves 6e-8, a few layers add up.
 TOLERANCE = 1e-6
@@ -25,14 +25,14 @@ TOGETHER = [
     ["conv-groups", "rows-first", "nchw", "depthwise"],
     ["matmul", "matmul-batched", "vecmat"],
 ]
-ALONE = [name for name in layers.WINDOWED if not any(name in chain for chain in TOGETHER)]
+ALONE = [name for name in tables.WINDOWED if not any(name in chain for chain in TOGETHER)]
 CHAINS = [*TOGETHER, *([name] for name in ALONE)]
 
 
 @pytest.mark.parametrize(("k", "names"), list(enumerate(CHAINS)), ids=["+".join(c) for c in CHAINS])
 def test_layers_have_windows(k, names):
     options, mapped = variety(k)
-    kinds = [layers.WINDOWED[name] for name in names]
+    kinds = [tables.WINDOWED[name] for name in names]
     predict, variables = networks.network(k, kinds, **options)
     plan, worst = networks.compare(
         predict, variables, (24, 20, 2), (5, 4), (6, 7), seed=k, mapped=mapped
@@ -42,10 +42,10 @@ def test_layers_have_windows(k, names):
     assert not any(step.rule.why_dense for step in plan.steps)
 
 
-@pytest.mark.parametrize(("k", "name"), list(enumerate(layers.WHOLE)), ids=list(layers.WHOLE))
+@pytest.mark.parametrize(("k", "name"), list(enumerate(tables.WHOLE)), ids=list(tables.WHOLE))
 def test_layer_that_mixes_positions_is_computed_whole_and_the_plan_says_why(k, name):
     options, mapped = variety(k)
-    make, why = layers.WHOLE[name]
+    make, why = tables.WHOLE[name]
     predict, variables = networks.network(k, [make], **options)
     plan, worst = networks.compare(
         predict, variables, (24, 20, 2), (5, 4), (6, 7), seed=k, mapped=mapped
@@ -61,7 +61,7 @@ def test_layer_that_mixes_positions_is_computed_whole_and_the_plan_says_why(k, n
 @pytest.mark.parametrize("seed", range(10))
 def test_random_networks(seed):
     rng = np.random.default_rng(seed)
-    kinds = [*layers.WINDOWED.values(), *(make for make, _ in layers.WHOLE.values())]
+    kinds = [*tables.WINDOWED.values(), *(make for make, _ in tables.WHOLE.values())]
     usable = [kind for kind in kinds if kind not in _SIZE_BOUND]
     chosen = [usable[i] for i in rng.integers(len(usable), size=3)]
     shape = (*(int(n) for n in rng.integers(13, 30, size=2)), int(rng.integers(1, 4)))
@@ -76,13 +76,13 @@ def test_random_networks(seed):
 
 #: Layers that need even or large maps.
 _SIZE_BOUND = [
-    layers.WINDOWED["window-attention"],
-    layers.WINDOWED["shifted-windows"],
-    layers.WINDOWED["dynamic-slice"],
-    layers.WHOLE["swin"][0],
-    layers.WHOLE["swin-shifted"][0],
-    layers.WHOLE["transposed-image"][0],
-    layers.WINDOWED["conv-wide-padding"],
+    tables.WINDOWED["window-attention"],
+    tables.WINDOWED["shifted-windows"],
+    tables.WINDOWED["dynamic-slice"],
+    tables.WHOLE["swin"][0],
+    tables.WHOLE["swin-shifted"][0],
+    tables.WHOLE["transposed-image"][0],
+    tables.WINDOWED["conv-wide-padding"],
 ]
 
 
@@ -97,7 +97,7 @@ _SIZE_BOUND = [
     ],
 )
 def test_sizes_of_image_block_and_region(shape, block, region):
-    kinds = [layers.conv((5, 5)), layers.WINDOWED["max-pool-same"]]
+    kinds = [layers.conv((5, 5)), tables.WINDOWED["max-pool-same"]]
     predict, variables = networks.network(0, kinds, channels=shape[-1])
     _, worst = networks.compare(predict, variables, shape, block, region)
     assert worst < TOLERANCE
@@ -136,11 +136,11 @@ def test_a_function_without_layers():
 
 
 @pytest.mark.parametrize(
-    ("k", "name"), list(enumerate(layers.VOLUME_WINDOWED)), ids=list(layers.VOLUME_WINDOWED)
+    ("k", "name"), list(enumerate(tables.VOLUME_WINDOWED)), ids=list(tables.VOLUME_WINDOWED)
 )
 def test_volumes_have_windows(k, name):
     options, mapped = variety(k)
-    kinds = layers.VOLUME_WINDOWED[name]
+    kinds = tables.VOLUME_WINDOWED[name]
     predict, variables = networks.network(k, kinds, rank=3, **options)
     plan, worst = networks.compare(
         predict, variables, (9, 12, 10, 2), (2, 3, 2), (3, 2, 4), seed=k, mapped=mapped
@@ -151,10 +151,10 @@ def test_volumes_have_windows(k, name):
 
 
 @pytest.mark.parametrize(
-    ("k", "name"), list(enumerate(layers.VOLUME_WHOLE)), ids=list(layers.VOLUME_WHOLE)
+    ("k", "name"), list(enumerate(tables.VOLUME_WHOLE)), ids=list(tables.VOLUME_WHOLE)
 )
 def test_volumes_with_layers_that_mix_voxels(k, name):
-    make, why = layers.VOLUME_WHOLE[name]
+    make, why = tables.VOLUME_WHOLE[name]
     predict, variables = networks.network(k, [make], rank=3, channels=1)
     plan, worst = networks.compare(predict, variables, (8, 7, 9, 1), (2, 2, 3), (3, 2, 2), seed=k)
     assert worst < TOLERANCE
@@ -175,8 +175,8 @@ def few(*values):
 @pytest.mark.parametrize("seed", few(*([seed] for seed in range(12))))
 def test_random_networks_of_volumes(seed):
     rng = np.random.default_rng(seed)
-    kinds = [kind for chain in layers.VOLUME_WINDOWED.values() for kind in chain]
-    kinds += [make for make, _ in layers.VOLUME_WHOLE.values()]
+    kinds = [kind for chain in tables.VOLUME_WINDOWED.values() for kind in chain]
+    kinds += [make for make, _ in tables.VOLUME_WHOLE.values()]
     chosen = [kinds[i] for i in rng.integers(len(kinds), size=3)]
     shape = (*(int(n) for n in rng.integers(7, 14, size=3)), int(rng.integers(1, 4)))
     block = tuple(int(n) for n in rng.integers(1, 6, size=3))
@@ -197,7 +197,7 @@ def test_random_networks_of_volumes(seed):
     ),
 )
 def test_sizes_of_volume_block_and_region(shape, block, region):
-    kinds = [layers.conv((5, 3, 3)), layers.VOLUME_WINDOWED["pooled"][0]]
+    kinds = [layers.conv((5, 3, 3)), tables.VOLUME_WINDOWED["pooled"][0]]
     predict, variables = networks.network(0, kinds, rank=3, channels=shape[-1])
     _, worst = networks.compare(predict, variables, shape, block, region)
     assert worst < TOLERANCE
