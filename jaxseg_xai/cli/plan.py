@@ -1,6 +1,7 @@
 """`jaxseg-xai plan`: what interventions on a model cost, layer by layer."""
 
 import dataclasses
+from typing import Any
 
 from jaxseg_xai.cli.command import EXIT_OK, Command
 from jaxseg_xai.core.errors import ConfigError
@@ -8,6 +9,7 @@ from jaxseg_xai.core.fields import check, setting
 from jaxseg_xai.core.input_spec import Pad
 from jaxseg_xai.incremental import make_plan
 from jaxseg_xai.incremental.reads import kept_bytes
+from jaxseg_xai.incremental.sliding import make_sliding_plan, slides
 from jaxseg_xai.models import load_model
 
 
@@ -49,16 +51,22 @@ def plan_text(config: PlanConfig) -> str:
             f"{'x'.join(map(str, size))} is not a multiple of the model's stride "
             f"{spec.multiple_of}; set pad to edge, reflect or constant"
         )
-    plan = make_plan(
-        bundle.segmenter,
-        bundle.variables,
-        (*taken, spec.channels),
-        block=(config.block_size,) * spec.rank,
-        region=(config.region_side,) * spec.rank,
-        num_patches=config.num_patches,
+    given: Any = (bundle.segmenter, bundle.variables, (*taken, spec.channels))
+    sides: Any = {
+        "block": (config.block_size,) * spec.rank,
+        "region": (config.region_side,) * spec.rank,
+        "num_patches": config.num_patches,
+    }
+    if slides(bundle.segmenter):
+        plan = make_sliding_plan(*given, **sides)
+        kept = plan.kept_bytes
+    else:
+        plan = make_plan(*given, **sides)
+        kept = kept_bytes(plan)
+    return (
+        f"{plan}\nActivations that are kept, for windows to be filled up from: "
+        f"{kept / 2**20:.3g} MiB."
     )
-    kept = f"{kept_bytes(plan) / 2**20:.3g} MiB"
-    return f"{plan}\nActivations that are kept, for windows to be filled up from: {kept}."
 
 
 def run(config: PlanConfig, command: str) -> int:

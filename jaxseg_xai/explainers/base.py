@@ -220,10 +220,12 @@ class Explainer:
         del shape
         return None
 
-    def window_share(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> float:
+    def window_share(
+        self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]
+    ) -> float | None:
         """FLOPs of one of the passes of `num_passes` over those of a whole one, in (0, 1].
 
-        1, as here, where none are computed in windows.
+        1 where windows save nothing of this model; None, as here, where the method has none.
 
         Args:
           segmenter: the model.
@@ -231,7 +233,7 @@ class Explainer:
           shape: (*S, C) of the image.
         """
         del segmenter, variables, shape
-        return 1.0
+        return None
 
     def check_model(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> None:
         """Raise `JaxsegError` for settings that do not fit the model, before anything is computed.

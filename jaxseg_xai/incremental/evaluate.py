@@ -1,12 +1,13 @@
 """Runs a plan: the unperturbed image once, then any number of interventions in their windows."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 
 from jaxseg_xai.incremental.plan import Plan
-from jaxseg_xai.incremental.reading import Place, Reader
+from jaxseg_xai.incremental.reading import Place, Reader, Source
 from jaxseg_xai.incremental.reads import Read, all_reads, key_of, margins_of, padded, reads_of
 from jaxseg_xai.program.trace import operand
 
@@ -32,7 +33,7 @@ class Prepared(NamedTuple):
     """
 
     logits: jax.Array
-    sources: dict[str, jax.Array]
+    sources: Mapping[str, Source]
     weights: dict[int, jax.Array]
 
 

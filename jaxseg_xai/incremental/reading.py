@@ -41,6 +41,35 @@ class Place(NamedTuple):
     region: jax.Array
 
 
+class Nth(NamedTuple):
+    """One of several activations of a shape, of which parts are read without a copy of the whole.
+
+    Attributes:
+      stack: [n, ...].
+      number: int32 [], which one.
+    """
+
+    stack: jax.Array
+    number: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one."""
+        return self.stack.shape[1:]
+
+
+#: A map of the unperturbed image.
+Source = jax.Array | Nth
+
+
+def part_of(source: Source, start: Sequence[Array | int], size: Sequence[int]) -> jax.Array:
+    """`size` pixels of a source along each axis, from `start` on."""
+    if isinstance(source, Nth):
+        place = (source.number, *start)
+        return lax.dynamic_slice(source.stack, place, (1, *size))[0]
+    return lax.dynamic_slice(source, start, size, allow_negative_indices=False)
+
+
 class Reader:
     """Reads frames at one place.
 
@@ -66,7 +95,7 @@ class Reader:
         }
 
     def surroundings(
-        self, sources: Mapping[str, jax.Array], value: int, windows: Windows, read: Read
+        self, sources: Mapping[str, Source], value: int, windows: Windows, read: Read
     ) -> list[jax.Array]:
         """What a frame holds besides the window: strips around it, or (where it moves) all of it.
 
@@ -224,7 +253,7 @@ class Reader:
 
     def _cut(
         self,
-        sources: Mapping[str, jax.Array],
+        sources: Mapping[str, Source],
         value: int,
         read: Read,
         box: Mapping[str, tuple[int, int]],
@@ -237,7 +266,7 @@ class Reader:
             d, first = dims.index(axis), self._start(read.frames[axis], axis)
             start[d] = jnp.asarray(first + margins[axis][0] + begin, jnp.int32)
             size[d] = extent
-        return lax.dynamic_slice(source, start, size, allow_negative_indices=False)
+        return part_of(source, start, size)
 
 
 def _at(starts: np.ndarray, position: jax.Array) -> jax.Array:

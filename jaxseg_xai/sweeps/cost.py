@@ -29,22 +29,27 @@ class Cost:
     Attributes:
       passes: forward passes at most, of all its explanations; a gradient counts as three.
       seconds: of one whole pass, all devices at work.
-      share: of the FLOPs of a whole pass that are computed, in windows; 1 of whole passes.
+      share: of the FLOPs of a whole pass that are computed, in windows; 1 where these save nothing,
+        as where the model mixes all positions; None of methods that have no windows.
     """
 
     passes: int
     seconds: float
-    share: float
+    share: float | None
 
     @property
     def hours(self) -> float:
         """Of all passes."""
-        share = min(1.0, self.share / _SPEED_OF_WINDOWS)
+        share = 1.0 if self.share is None else min(1.0, self.share / _SPEED_OF_WINDOWS)
         return self.passes * self.seconds * share / 3600
 
     def __str__(self) -> str:
         passes = f"at most {self.passes:,} forward passes of {self.seconds:.2g} s"
-        windows = f", of each {self.share:.2g} of the work in windows" if self.share < 1 else ""
+        windows = ""
+        if self.share == 1:
+            windows = ", all of each: windows save nothing here"
+        elif self.share is not None:
+            windows = f", of each {self.share:.2g} of the work in windows"
         return f"{passes}{windows}, {self.hours:.3g} hours"
 
 

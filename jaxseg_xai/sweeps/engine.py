@@ -85,7 +85,7 @@ class Engine:
         self._explainers = {job.label: work.explainer_of(job) for job in work.jobs}
         self._jobs = {job.label: job for job in work.jobs}
         self._without_labels: list[str] = []
-        self._shares: dict[_Key, float] = {}  # of a whole pass, in boxes
+        self._shares: dict[_Key, float | None] = {}  # of a whole pass, in boxes
         self._computed: set[_Key] = set()
         self._kept = time.perf_counter()
         labels = list(self._jobs)
@@ -243,7 +243,8 @@ class Engine:
             with jax.enable_x64(False):
                 share = explainer.in_box(side).window_share(self._segmenter, self._variables, shape)
             self._shares[key] = share
-        return side if self._shares[key] < 1 else None
+        share = self._shares[key]
+        return side if share is not None and share < 1 else None
 
     def _compute(self, key: _Key) -> None:
         """Explain what is queued, filled up to the one batch size there is."""

@@ -13,7 +13,7 @@ from jaxseg_xai.core.inputs import Grid
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.incremental import make_plan
-from jaxseg_xai.models.sliding import SlidingWindow
+from jaxseg_xai.ops.sliding import SlidingWindow
 
 #: Pixels of the largest images that go through a model whole, where a sweep does not say.
 MAX_PIXELS = 2**22

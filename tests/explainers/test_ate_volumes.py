@@ -10,14 +10,16 @@ import pytest
 
 from jaxseg_xai.core.types import Status
 from jaxseg_xai.devices.mesh import device_mesh
-from jaxseg_xai.explainers.ate import windowed
+from jaxseg_xai.explainers.ate import plans
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.ate.engine import Work
 from jaxseg_xai.explainers.ate.gradient import AteGradient
 from jaxseg_xai.explainers.ate.whole import WholeEngine
 from jaxseg_xai.explainers.ate.windowed import WindowedEngine
+from jaxseg_xai.explainers.perturbation.kernel_shap import KernelShap
 from jaxseg_xai.explainers.perturbation.occlusion import Occlusion
 from jaxseg_xai.explainers.perturbation.rise import Rise
+from jaxseg_xai.explainers.perturbation.shapley_sampling import ShapleySampling
 from jaxseg_xai.outcomes import get_outcome
 from tests.explainers import models
 from tests.explainers.ate_inputs import (
@@ -30,6 +32,7 @@ from tests.explainers.ate_inputs import (
     run,
 )
 
+SLOW = pytest.mark.slow
 SHAPE = (6, 8, 10)  # blocks of 4: cut off along the first and the last axis
 EXPLAINER = Ate(block_size=4, num_screen=2, num_patches=3)
 
@@ -124,7 +127,15 @@ def test_the_whole_engine_agrees_with_the_windows(monkeypatch, problem, batch, e
 
 
 @pytest.mark.parametrize(
-    "explainer", [Occlusion(block_size=4), Rise(num_masks=6, outcome="soft_dice")]
+    "explainer",
+    [
+        Occlusion(block_size=4),
+        Rise(num_masks=6, outcome="soft_dice"),
+        ShapleySampling(players="labels", outcome="true_positives"),
+        pytest.param(KernelShap(block_size=4, players="superpixels", num_samples=48), marks=SLOW),
+        pytest.param(KernelShap(players="labels", outcome="false_positives"), marks=SLOW),
+        pytest.param(ShapleySampling(block_size=6, num_pairs=2, outcome="soft_dice"), marks=SLOW),
+    ],
 )
 def test_parts_of_volumes_that_are_hidden(explainer):
     batch = volume_batch()
@@ -167,7 +178,7 @@ def test_large_windows_are_evaluated_few_at_a_time(monkeypatch):
     options = {"region_side": 8, "num_patches": 20}
     few = built(models.blurred_brightness, batch_size=None, **options)
     assert few.per_call == few.plan.num_patches == 10
-    monkeypatch.setattr(windowed, "_CPU_BYTES", 3 * few.plan.largest_window_bytes)
+    monkeypatch.setattr(plans, "_CPU_BYTES", 3 * few.plan.largest_window_bytes)
     fewer = built(models.blurred_brightness, batch_size=None, **options)
     assert fewer.per_call == fewer.plan.num_patches == 3
     assert built(models.blurred_brightness, batch_size=5, **options).per_call == 5

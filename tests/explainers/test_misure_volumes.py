@@ -16,11 +16,11 @@ from jaxseg_xai.explainers import explain
 from jaxseg_xai.explainers.misure.paper import MisurePaper
 from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.explainers.misure.stages import Job
-from jaxseg_xai.explainers.misure.windows import plan_windows
+from jaxseg_xai.explainers.misure.windows import WindowView, plan_windows
 from jaxseg_xai.ops.dice import hard_dice
 from jaxseg_xai.ops.dilation import ellipse
 from tests.explainers.models import two_classes
-from tests.support import batch_of, problem_of
+from tests.support import batch_of, problem_of, segmenter_of
 
 SHAPE = (10, 18, 14)
 SIDE = 3
@@ -135,7 +135,41 @@ def test_a_coarse_mask_has_three_axes(batch):
     np.testing.assert_array_equal(in_pixels > 0, target.segment)
 
 
-def test_volumes_have_no_windows(problem):
-    shape = (64, 64, 64, 1)
-    assert plan_windows(problem.segmenter, problem.variables, shape, (16,)) == ()
-    assert plan_windows(problem.segmenter, problem.variables, (320, 320, 320, 1), None) == ()
+@pytest.mark.parametrize("explainer", [Misure, pytest.param(MisurePaper, marks=pytest.mark.slow)])
+def test_a_window_changes_nothing(explainer, problem):
+    """Cubes of 12, cut off along the first axis, around small objects in boxes at the border."""
+    volumes = np.full((2, *SHAPE, 1), 0.05, np.float32)
+    volumes[0, 2:6, 0:5, 9:14] = volumes[1, 6:10, 10:15, 0:5] = 1.0
+    region = np.zeros((2, *SHAPE), bool)
+    region[0, 0:7, 0:7, 7:14] = region[1, 3:10, 9:16, 0:7] = True
+    batch = batch_of(problem, volumes, region=region)
+    assert batch.targets.segment.any(axis=(1, 2, 3)).all()
+    settings = explainer(num_iterations=6, max_dilations=3, element_size=3, region_side=7)
+    mesh = device_mesh(jax.devices()[:1])
+    through, whole = (
+        jax.device_get(explain(dataclasses.replace(settings, windows=w), problem, batch, mesh=mesh))
+        for w in ((12,), ())
+    )
+    assert (through.status == Status.OK).all()
+    chex.assert_trees_all_close(through, whole, atol=1e-4)
+    (crop,) = plan_windows(problem.segmenter, problem.variables, (*SHAPE, 1), (12,), 7)
+    assert crop.window == (10, 12, 12)
+    view = WindowView(crop, problem.variables)
+    masks = [jnp.asarray(whole.maps[name]) for name in ("sufficient_region", "minimal_region")]
+    assert all(jax.vmap(view.holds)(mask, jnp.asarray(region)).all() for mask in masks)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sides", "region_side", "windows"),
+    [
+        ((32, 32, 32), None, None, []),  # a small volume
+        ((64, 64, 64), None, None, [(32, 32, 32)]),
+        ((16, 128, 128), None, 20, [(16, 32, 32)]),  # an axis shorter than the box
+        ((64, 64, 64), (16, 64, 99), None, [(16, 16, 16)]),
+        ((8, 64, 64), (16, 40), 24, [(8, 40, 40)]),
+    ],
+)
+def test_windows_of_volumes(shape, sides, region_side, windows):
+    segmenter = segmenter_of(blurred_volume, rank=3)
+    crops = plan_windows(segmenter, jnp.float32(LEVEL), (*shape, 1), sides, region_side)
+    assert [crop.window for crop in crops] == windows

@@ -1,10 +1,14 @@
 """`jaxseg-xai plan`."""
 
+import dataclasses
 import json
 
 import pytest
 
 from jaxseg_xai.cli import main as cli
+from jaxseg_xai.cli import plan as plan_command
+from jaxseg_xai.models import load_model
+from jaxseg_xai.ops.sliding import SlidingWindow
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +49,19 @@ def test_plan_of_a_volume(tmp_path, monkeypatch, capsys):
     assert "Image 12x16x8x1, blocks 4x4x4, region 8x8x8, 10 " in capsys.readouterr().out
     assert cli.main([*flags, "--depth", "13"]) == 2
     assert "13x16x8 is not a multiple of the model's stride 4" in capsys.readouterr().err
+
+
+def test_plan_of_a_model_that_sees_patches(monkeypatch, capsys):
+    bundle = load_model("triangle")
+    apply = SlidingWindow(network=bundle.segmenter.apply, patch=(32, 32), axes=(0, 1))
+    slid = dataclasses.replace(bundle, segmenter=bundle.segmenter.replace(apply=apply))
+    monkeypatch.setattr(plan_command, "load_model", lambda name, pad: slid)
+    sizes = ("--height", "64", "--width", "96", "--block-size", "4", "--region-side", "8")
+    assert plan(*sizes) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Sliding window: 4 of 15 patches are evaluated at most, in windows; 0.")
+    assert "Image 32x32x3, blocks 4x4, region 8x8, 10 interventions at a time" in shown
+    assert "Activations that are kept" in shown
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ from jaxseg_xai.cli.sweep_flags import parse_sweep
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.data import as_source
 from jaxseg_xai.explainers.ate.ate import Ate
+from jaxseg_xai.explainers.cam.grad_cam import GradCam
+from jaxseg_xai.explainers.misure.search import Misure
+from jaxseg_xai.explainers.perturbation.kernel_shap import KernelShap
+from jaxseg_xai.explainers.perturbation.occlusion import Occlusion
 from jaxseg_xai.explainers.perturbation.rise import Rise
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.sweeps.asked import box_side
@@ -85,7 +89,8 @@ def test_what_takes_too_long_is_refused_before_it_starts(tmp_path):
     options = {"model": model(), "data": VOLUMES, "classes": "organ", "out": out, "progress": False}
     words = (
         r"would take \S+ hours, more than max_hours = 1e-09 \(ate: at most 3,456 forward passes of "
-        r"\S+ s, .*larger block_size.*data.limit.* or raise max_hours"
+        r"\S+ s, all of each: windows save nothing here, .*larger block_size.*data.limit.* or "
+        "raise max_hours"
     )
     with pytest.raises(ConfigError, match=words):
         jaxseg_xai.sweep(explain=explain, max_hours=1e-9, **options)
@@ -116,6 +121,7 @@ def test_a_dry_run_says_what_it_costs(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "ate: 2 explanations, 2 images x 1 classes; at most 2 forward passes of" in shown
     assert "rise: 2 explanations, 2 images x 1 classes; at most 4,000 forward passes of" in shown
+    assert shown.count(", all of each: windows save nothing here, ") == 2
     assert cli.main(["sweep", *flags[:-1], "--max-hours", "1e-9"]) == 2
     assert "more than max_hours = 1e-09 (rise: at most 4,000" in capsys.readouterr().err
     assert not (tmp_path / "s.zarr").exists()
@@ -186,6 +192,50 @@ def test_organs_are_looked_at_through_boxes_around_them(monkeypatch):
         assert one.scores["base_dice"] == pytest.approx(other.scores["base_dice"], abs=1e-3)
         assert np.abs(other.attribution).max() > 0.1
         np.testing.assert_allclose(one.attribution, other.attribution, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ate", "occlusion"])
+def test_a_volume_thinner_than_the_models_stride(monkeypatch, method):
+    """Padded to the stride along its short axis; the organ touches both borders."""
+    kernel = np.random.default_rng(1).random((3, 3, 3, 1, 1), np.float32)
+
+    def coarse(variables, x):
+        pooled = lax.reduce_window(x, 0.0, lax.add, (1, 4, 4, 4, 1), (1, 4, 4, 4, 1), "VALID") / 64
+        for axis in (1, 2, 3):
+            pooled = jnp.repeat(pooled, 4, axis)
+        return convolved(variables, (x + pooled) / 2)
+
+    about = {"class_names": ["dark", "organ"], "channels": 1, "rank": 3}
+    model = jaxseg_xai.as_model(coarse, kernel / kernel.sum(), multiple_of=4, pad="edge", **about)
+    volume = np.random.default_rng(2).uniform(0, 0.4, (1, 2, 18, 16, 1)).astype(np.float32)
+    volume[0, :, :6, 1:7] += 0.5
+    options = {"block_size": 4, "outcome": "soft_dice"}
+    options |= {"perturbation": "mean"} if method == "ate" else {}
+    (near,) = jaxseg_xai.explain(model, volume, "organ", method, **options)
+    for cls in (Ate, Occlusion):
+        monkeypatch.setattr(cls, "in_box", lambda self, side: self)
+    (whole,) = jaxseg_xai.explain(model, volume, "organ", method, **options)
+    assert near.attribution.shape == (2, 18, 16)
+    assert np.abs(whole.attribution).max() > 0.1
+    np.testing.assert_allclose(near.attribution, whole.attribution, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "explainer", [Ate(block_size=4), Occlusion(block_size=4), KernelShap(), Misure(windows=(14,))]
+)
+def test_windows_have_a_share_of_the_work(explainer):
+    kernel = np.ones((5, 5, 5, 1, 1), np.float32)
+    about = {"class_names": ["dark", "organ"], "channels": 1, "rank": 3}
+    local = jaxseg_xai.as_model(convolved, kernel, **about)
+    mixing = jaxseg_xai.as_model(
+        lambda variables, x: convolved(variables, x - jnp.mean(x)), kernel, **about
+    )
+    near, shape = explainer.in_box(4), (24, 12, 24, 1)  # an axis shorter than a window
+    assert 0 < near.window_share(local.segmenter, local.variables, shape) < 0.6
+    assert explainer.window_share(mixing.segmenter, mixing.variables, shape) == 1
+    # Passes of gradients are whole ones, and nothing is said of windows.
+    assert GradCam().window_share(local.segmenter, local.variables, shape) is None
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Array, Explanation, SegmentTarget
 from jaxseg_xai.explainers.ate.engine import Engine, Work
 from jaxseg_xai.explainers.ate.image import explain_image
+from jaxseg_xai.explainers.ate.plans import share_of
 from jaxseg_xai.explainers.ate.statistics import FEWEST
-from jaxseg_xai.explainers.ate.windowed import WindowedEngine, plan_of
+from jaxseg_xai.explainers.ate.windowed import WindowedEngine
 from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Need, Problem
 from jaxseg_xai.ops.blocks import grid_shape
 from jaxseg_xai.ops.patches import draw_patches
@@ -131,8 +132,7 @@ class Ate(Explainer):
 
     def window_share(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> float:
         """See `Explainer.window_share`; where `region_side` says nothing, of the largest region."""
-        plan = plan_of(segmenter, variables, self._work(shape), 1)
-        return 1.0 if plan.saves_nothing else plan.share
+        return share_of(segmenter, variables, self._work(shape))
 
     def in_box(self, side: int) -> Self:
         """See `Explainer.in_box`."""

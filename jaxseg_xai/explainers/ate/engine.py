@@ -133,6 +133,10 @@ class Engine:
         """Blocks bool [*G] that can change a logit in the box at all."""
         raise NotImplementedError
 
+    def seen(self, started: Started) -> jax.Array:
+        """Pixels bool [*S] that the logits in the box depend on, or some more; all, as here."""
+        return jnp.ones(started.logits.shape[:-1], bool)
+
     def logits_of(self, started: Started, patches: jax.Array, block: jax.Array) -> jax.Array:
         """Logits [p, *box, K] with patches [p, *(b,), C] in the place of a block (its number)."""
         raise NotImplementedError

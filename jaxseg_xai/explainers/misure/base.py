@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.devices.lanes import LaneUse
 from jaxseg_xai.devices.mesh import shard_examples
@@ -67,9 +68,9 @@ class MisureBase(Explainer):
       element_size: side of the structuring element, an ellipse or ellipsoid, in pixels, odd.
       lanes: images that a device works on at a time, each replaced as soon as it is done; None fits
         its memory (on CPU: two). It changes results by rounding, which a search can amplify.
-      windows: sides in pixels of the square windows that may be looked through, where they hold the
-        mask: exact up to rounding, and cheaper. Those that save little for the model are left out.
-        None chooses them for large images, () has none. Volumes have none.
+      windows: sides in pixels of the square or cubic windows that may be looked through, where they
+        hold the mask: exact up to rounding, and cheaper. Those that save little for the model are
+        left out. None chooses them for large images and volumes, () has none.
       region_side: every region fits into a box of this side, so that windows need not show what the
         model makes of the rest of the image: cheaper still. None if nothing is known of the
         regions. Where one is larger the whole image is looked at.
@@ -88,6 +89,11 @@ class MisureBase(Explainer):
     def in_box(self, side: int) -> Self:
         """The same for regions that fit into a box of a side, unless `region_side` says so."""
         return self if self.region_side else dataclasses.replace(self, region_side=side)
+
+    def window_share(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> float:
+        """See `Explainer.window_share`; of the smallest window, which may not hold every mask."""
+        crops = plan_windows(segmenter, variables, shape, self.windows, self.region_side)
+        return crops[0].share if crops else 1.0
 
     def explain_batch(self, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
         """Both stages for every example of a batch, the examples split over the mesh.

@@ -13,9 +13,10 @@ from jaxseg_xai.core.types import Predict
 from jaxseg_xai.incremental.crop import CroppedPredict, Spot, crop_predict
 from jaxseg_xai.ops.blocks import bounding_box
 
-#: Windows where none are asked for: their sides as shares of the image's, and the smallest image
-#: that has any (each window is one more program to compile, and a small image is mostly border).
-_SHARES, _SMALLEST_IMAGE = (3 / 8, 1 / 2), 256
+#: Windows where none are asked for: their sides as shares of the image's (of the geometric mean of
+#: its own), and the least of these, by the number of axes, of an image that has any (each window is
+#: one more program to compile, and a small image is mostly border).
+_SHARES, _SMALLEST = (3 / 8, 1 / 2), {2: 256, 3: 64}
 #: Sides are multiples of this and of the model's stride, so that the windows of all layers keep
 #: their distance.
 _GRID = 16
@@ -36,31 +37,32 @@ def plan_windows(
       segmenter: the model.
       variables: its weights, or their shapes.
       image_shape: (*S, C).
-      sides: of square windows in pixels; None chooses them.
+      sides: of square or cubic windows in pixels, cut off where an axis is shorter; None chooses
+        them.
       region_side: of a box that holds every region that is explained; windows then hold the region
         too, and no logits outside of them are computed. None if nothing is known.
 
     Returns:
       None of those that the model makes as expensive as the whole image (it mixes all positions),
-      or whose gradient could be another than the model's own (it defines derivatives itself). None
-      at all for volumes: these are looked at as a whole.
+      or whose gradient could be another than the model's own (it defines derivatives itself).
     """
-    if len(image_shape) != 3:
-        return ()
-    shortest = min(image_shape[:2])
-    grid = math.lcm(_GRID, segmenter.input.multiple_of)
+    shape, grid = image_shape[:-1], math.lcm(_GRID, segmenter.input.multiple_of)
     if sides is None:
-        large = shortest >= _SMALLEST_IMAGE
-        sides = [round(share * shortest / grid) * grid for share in _SHARES] if large else []
+        mean = round(math.prod(shape) ** (1 / len(shape)))
+        large = math.prod(shape) >= _SMALLEST[len(shape)] ** len(shape)
+        sides = [round(share * mean / grid) * grid for share in _SHARES] if large else []
+    windows = {tuple(min(side, n) for n in shape) for side in sides if side}
+    box = tuple(min(region_side or 0, n) for n in shape)
     crops = []
-    for side in sorted({side for side in sides if (region_side or 0) <= side < shortest}):
-        step = min(grid, side)
+    for window in sorted(windows - {shape}, key=math.prod):
+        if any(side < least for side, least in zip(window, box, strict=True)):
+            continue
         crop = crop_predict(
             segmenter,
             variables,
             image_shape,
-            window=(side, side),
-            step=(step, step),
+            window=window,
+            step=tuple(min(grid, side) for side in window),
             local=region_side is not None,
         )
         if crop.share <= _WORTH and not crop.derivatives:
@@ -103,7 +105,7 @@ class WholeView(NamedTuple):
 
 
 class WindowView:
-    """The model on a window [h, w]: what it can change in the response to a black image."""
+    """The model on a window [*w]: what it can change in the response to a black image."""
 
     def __init__(self, crop: CroppedPredict, variables: Any) -> None:
         self._crop, self._prepared = crop, crop.prepare(variables)
@@ -125,7 +127,7 @@ class WindowView:
         if self._crop.local:
             corner = self._crop.start(block)
             black = self._prepared.logits
-            found = lax.dynamic_update_slice(black, found, (corner[0], corner[1], 0))
+            found = lax.dynamic_update_slice(black, found, (*corner, 0))
         return found
 
     def _spot(self, mask: jax.Array, region: jax.Array) -> Spot:

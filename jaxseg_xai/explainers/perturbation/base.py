@@ -1,15 +1,18 @@
 """What all methods have in common that hide parts of the image and look at the outcome."""
 
 import dataclasses
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxseg_xai.core.fields import setting
+from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.explainers.ate.engine import Work
+from jaxseg_xai.explainers.ate.plans import share_of
 from jaxseg_xai.explainers.base import Batch, Example, Explainer, Meta, Need, Parts, Problem
 from jaxseg_xai.explainers.runner import example_of, finish
 from jaxseg_xai.ops.baselines import Baseline
@@ -72,6 +75,28 @@ class Perturbation(Explainer):
     def in_box(self, side: int) -> Self:
         """See `Explainer.in_box`."""
         return dataclasses.replace(self, region_side=side)
+
+    def hidden_side(self, shape: tuple[int, ...]) -> int:
+        """Side of the block in which a copy of an image (*S, C) differs from it: anywhere."""
+        return max(shape[:-1])
+
+    def work(
+        self, shape: tuple[int, ...], num_copies: int = 1, block_size: int | None = None
+    ) -> Work:
+        """So many copies of each block of an image (*S, C), by default of `hidden_side`."""
+        return Work(
+            shape=shape,
+            block_size=block_size or self.hidden_side(shape),
+            region_side=self.region_side,
+            num_regions=1,
+            num_patches=num_copies,
+            round_size=None,
+            batch_size=self.batch_size,
+        )
+
+    def window_share(self, segmenter: Segmenter, variables: Any, shape: tuple[int, ...]) -> float:
+        """See `Explainer.window_share`; where `region_side` says nothing, of the largest region."""
+        return share_of(segmenter, variables, self.work(shape))
 
     def explain_on(self, mesh: Mesh, problem: Problem, example: Example) -> Parts:
         """Explain one example; called on every device of a `shard_map` over the mesh, all alike."""

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from jaxseg_xai.core.types import SegmentTarget, Status
 from jaxseg_xai.devices.jobs import map_jobs
-from jaxseg_xai.explainers.ate.engine import Engine, Started, Work
+from jaxseg_xai.explainers.ate.engine import Engine, Started
 from jaxseg_xai.explainers.ate.whole import WholeEngine
 from jaxseg_xai.explainers.ate.windowed import WindowedEngine
 from jaxseg_xai.explainers.base import Example, Parts, Problem
@@ -62,7 +62,7 @@ def engine_of(
     shape: tuple[int, ...],
     *,
     num_copies: int,
-    block_size: int,
+    block_size: int | None = None,
 ) -> Engine:
     """What evaluates copies of an image, in windows where they pay.
 
@@ -72,19 +72,12 @@ def engine_of(
       problem: the model.
       shape: (*S, C) of the image.
       num_copies: evaluated for each block.
-      block_size: side of the blocks in which copies differ from the image.
+      block_size: side of the blocks in which copies differ from the image; None: as the method
+        says by `hidden_side`.
     """
-    work = Work(
-        shape=shape,
-        block_size=block_size,
-        region_side=explainer.region_side,
-        num_regions=1,
-        num_patches=num_copies,
-        round_size=None,
-        batch_size=explainer.batch_size,
-    )
+    work = explainer.work(shape, num_copies, block_size)
     # Windows save something where what differs or what is looked at is less than all.
-    less = block_size < max(shape[:-1]) or work.box != shape[:-1]
+    less = work.block_size < max(shape[:-1]) or work.box != shape[:-1]
     build = WindowedEngine if less else WholeEngine
     return build.build(
         problem.segmenter, problem.variables, get_outcome(explainer.outcome), work, mesh
@@ -98,17 +91,9 @@ def look(
     example: Example,
     *,
     num_copies: int,
-    block_size: int,
 ) -> View:
     """Make an engine for one image, see `engine_of`, and look at the image."""
-    engine = engine_of(
-        explainer,
-        mesh,
-        problem,
-        example.image.shape,
-        num_copies=num_copies,
-        block_size=block_size,
-    )
+    engine = engine_of(explainer, mesh, problem, example.image.shape, num_copies=num_copies)
     targets = one_target(example)
     started = engine.start(problem.variables, example.image, targets)
     sound = all_finite(example.image, started.logits)
@@ -149,10 +134,9 @@ class Evaluator:
             problem,
             example,
             num_copies=num_masks * explainer.num_baselines,
-            block_size=max(example.image.shape[:-1]),
         )
         seen = jnp.broadcast_to(example.own, (*example.image.shape[:-1], 1))[..., 0]
-        self.seen = seen & _seen_by_region(self.view, seen.shape)
+        self.seen = seen & self.view.engine.seen(self.view.started)
 
     def outcomes(
         self,
@@ -188,20 +172,3 @@ class Evaluator:
             num_devices=engine.num_devices,
         )
         return jnp.mean(found.reshape(self._capacity, each), axis=1)
-
-
-def _seen_by_region(view: View, shape: tuple[int, ...]) -> jax.Array:
-    """Pixels bool [*S] that what is computed of the output depends on, or some more."""
-    seen = jnp.ones(shape, bool)
-    plan = getattr(view.engine, "plan", None)
-    if plan is None:
-        return seen
-    for d, axis in enumerate(plan.axes):
-        if axis in plan.needs:
-            low, high = (
-                jnp.asarray(ends, jnp.int32)[view.started.corner[d]] for ends in plan.needs[axis]
-            )
-            along = jnp.arange(shape[d])
-            others = [e for e in range(len(shape)) if e != d]
-            seen &= jnp.expand_dims((along >= low) & (along < high), others)
-    return seen

@@ -57,12 +57,14 @@ class Occlusion(Perturbation):
             return None
         return math.prod(grid_shape(shape[:-1], self.block_size)) * self.num_baselines
 
+    def hidden_side(self, shape: tuple[int, ...]) -> int:
+        """See `Perturbation.hidden_side`: one block."""
+        return min(self.block_size, max(shape[:-1]))
+
     def explain_on(self, mesh: Mesh, problem: Problem, example: Example) -> Parts:
         """See `Perturbation.explain_on`."""
         side, shape, copies = self.block_size, example.image.shape[:-1], self.num_baselines
-        view = look(
-            self, mesh, problem, example, num_copies=copies, block_size=min(side, max(shape))
-        )
+        view = look(self, mesh, problem, example, num_copies=copies)
         # The patches of all baselines, one baseline after the other.
         patches = jnp.concatenate([split_blocks(one, side) for one in view.baselines])
         blocks = len(patches) // copies

@@ -12,8 +12,8 @@ from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.models.bundle import Bundle, ModelCard
 from jaxseg_xai.models.folder import in_file, with_weights
 from jaxseg_xai.models.nnunet.plans import read_plan
-from jaxseg_xai.models.sliding import SlidingWindow
 from jaxseg_xai.models.weights import pickled, read_weights
+from jaxseg_xai.ops.sliding import SlidingWindow
 
 Fold = int | str
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg_xai.models import sliding
-from jaxseg_xai.models.sliding import SlidingWindow, gaussian, tile_starts
+from jaxseg_xai.ops import sliding
+from jaxseg_xai.ops.sliding import SlidingWindow, gaussian, tile_starts
 
 
 def network(weights, tiles):

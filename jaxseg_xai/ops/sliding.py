@@ -13,7 +13,6 @@ import numpy as np
 from jax import lax
 from scipy import ndimage
 
-from jaxseg_xai.models.adapters import Apply
 from jaxseg_xai.ops.layers import pad_to
 
 #: Pixels that go through the network at a time.
@@ -37,7 +36,7 @@ class SlidingWindow:
         their weights.
     """
 
-    network: Apply
+    network: Callable[[Any, Any], Any]
     patch: tuple[int, ...]
     axes: tuple[int, ...]
     mirror: tuple[int, ...] = ()
@@ -47,11 +46,22 @@ class SlidingWindow:
         """See the class."""
         last = len(self.axes) + 1
         x = inputs.transpose(0, *(axis + 1 for axis in self.axes), last)
-        leading = x.shape[: x.ndim - len(self.patch) - 1]
-        x = x.reshape(-1, *x.shape[len(leading) :])
-        logits = self._tiled(functools.partial(self._predict, variables), x)
-        logits = logits.reshape(*leading, *logits.shape[1:])
+        if x.shape[1:-1] == self.patch and not self.mirror:
+            # As many at a time as whoever calls it has room for.
+            logits = self._mean_of_folds(variables, lambda weights: self.network(weights, x))
+        else:
+            leading = x.shape[: x.ndim - len(self.patch) - 1]
+            x = x.reshape(-1, *x.shape[len(leading) :])
+            logits = self._tiled(functools.partial(self._predict, variables), x)
+            logits = logits.reshape(*leading, *logits.shape[1:])
         return logits.transpose(0, *(int(axis) + 1 for axis in np.argsort(self.axes)), last)
+
+    @property
+    def patch_of_image(self) -> tuple[int, ...] | None:
+        """Sides of the patch along the image's axes; None where it takes slices."""
+        if len(self.patch) != len(self.axes):
+            return None
+        return tuple(self.patch[int(axis)] for axis in np.argsort(self.axes))
 
     def _tiled(self, run: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
         """[N, *S, C] -> [N, *S, K], S in the network's axes."""
@@ -67,10 +77,8 @@ class SlidingWindow:
         corners = list(itertools.product(*map(tile_starts, size, self.patch)))
         if len(corners) == 1:
             return run(x)
-        weight, total_weight = gaussian(self.patch), np.zeros(size, np.float64)
-        for corner in corners:
-            total_weight[_place(corner, self.patch)] += weight
-        weight = jnp.asarray(weight[..., None], x.dtype)
+        total_weight = total_weights(size, self.patch)
+        weight = jnp.asarray(gaussian(self.patch)[..., None], x.dtype)
         if len(corners) * len(x) * math.prod(self.patch) <= _PIXELS:
             tiles = jnp.stack([x[:, *_place(corner, self.patch)] for corner in corners])
             found = run(tiles.reshape(-1, *tiles.shape[2:])) * weight
@@ -101,12 +109,14 @@ class SlidingWindow:
             for chosen in itertools.combinations(self.mirror, count)
         ]
         views = jnp.concatenate([jnp.flip(tiles, axes) for axes in subsets])
-        folds = variables if self.num_folds > 1 else (variables,)
-        found = [self._in_chunks(weights, views) for weights in folds]
-        mean = sum(found[1:], found[0]) / len(found)
+        mean = self._mean_of_folds(variables, lambda weights: self._in_chunks(weights, views))
         parts = jnp.split(mean, len(subsets))
         mean = [jnp.flip(part, axes) for part, axes in zip(parts, subsets, strict=True)]
         return sum(mean[1:], mean[0]) / len(subsets)
+
+    def _mean_of_folds(self, variables: Any, run: Callable[[Any], jax.Array]) -> jax.Array:
+        found = [run(weights) for weights in (variables if self.num_folds > 1 else (variables,))]
+        return sum(found[1:], found[0]) / len(found)
 
     def _in_chunks(self, weights: Any, tiles: jax.Array) -> jax.Array:
         """The network on so many tiles at a time that they fit into memory."""
@@ -141,6 +151,14 @@ def gaussian(patch: tuple[int, ...]) -> np.ndarray:
     spread = np.asarray(ndimage.gaussian_filter(point, [n / 8 for n in patch], mode="constant"))
     weight = (10 * spread / spread.max()).astype(np.float16).astype(np.float32)
     return np.maximum(weight, weight[weight > 0].min())
+
+
+def total_weights(size: tuple[int, ...], patch: tuple[int, ...]) -> np.ndarray:
+    """Sum of the weights of all tiles at every pixel, float64 [*S]."""
+    total, weight = np.zeros(size, np.float64), gaussian(patch)
+    for corner in itertools.product(*map(tile_starts, size, patch)):
+        total[_place(corner, patch)] += weight
+    return total
 
 
 def _place(corner: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]:
