@@ -40,7 +40,8 @@ class Inputs:
       blocks: of the ATE, bool [N, rows, columns], the only ones to look at; None: all.
       masks: of methods that mask, what these are made of, or None. Of RISE the cells bool
         [N, n, grid, grid] and the shifts int32 [N, n, 2] of n masks; of KernelSHAP the first
-        coalition of every pair of P blocks bool [N, pairs, P], and which can matter bool [N, P].
+        coalition of every pair of P players bool [N, pairs, P], which of them can matter
+        bool [N, P], and whose each pixel is, int32 [N, *S].
       every: of so many channels of a layer, the peers of components take the first.
     """
 

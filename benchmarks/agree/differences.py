@@ -46,18 +46,20 @@ def distance_to_half(logits: np.ndarray, class_index: int) -> np.ndarray:
 
 def relative_l2(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """|found - expected| / |expected| of images, float64 [N]; infinite for what is no number."""
-    norms = (np.linalg.norm(x, axis=(1, 2)) for x in (found - expected.astype(float), expected))
+    both = (found - expected.astype(float), expected)
+    norms = (np.linalg.norm(x.reshape(len(x), -1), axis=1) for x in both)
     difference, size = norms
     return np.where(np.isnan(difference), np.inf, difference / np.where(size > 0, size, 1.0))
 
 
 def masks_off(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Share of the pixels at which masks [N, H, W] differ by more than 0.01, float64 [N]."""
-    return np.mean(~(np.abs(one.astype(np.float64) - other) <= MASK_TOLERANCE), axis=(1, 2))
+    """Share of the pixels at which masks [N, *S] differ by more than 0.01, float64 [N]."""
+    off = ~(np.abs(one.astype(np.float64) - other) <= MASK_TOLERANCE)
+    return np.mean(off, axis=tuple(range(1, off.ndim)))
 
 
 def shaken(images: np.ndarray) -> list[np.ndarray]:
-    """Images [N, H, W, C] with rounding errors."""
+    """Images [N, *S, C] with rounding errors."""
     draws = np.random.default_rng(0).uniform(-1, 1, (_SHAKES, *images.shape[1:]))
     return [(images * (1 + _ROUNDING * draw)).astype(images.dtype) for draw in draws]
 

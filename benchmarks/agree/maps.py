@@ -47,12 +47,13 @@ class Maps(Kind):
     def compare(self, found: Arrays, expected: Arrays, subject: Subject) -> Validation:
         tolerance, rough = self.tolerances[subject.dtype], subject.dtype != "float32"
         differing, count = found["segment"] != expected["segment"], len(found["segment"])
-        broken = ~np.isfinite(found["attribution"]).all((1, 2))
+        space = tuple(range(1, found["segment"].ndim))
+        broken = ~np.isfinite(found["attribution"]).all(space)
         moved = np.zeros(count) if subject.moved is None else subject.moved
         steady, flips = ~np.isfinite(moved) | (moved <= tolerance / 3), []
         if not rough:
             flips = [_flip(subject, i, differing[i]) for i in range(count) if differing[i].any()]
-        kept = rough | (steady & ~differing.any((1, 2)))
+        kept = rough | (steady & ~differing.any(space))
         off = relative_l2(found["attribution"][kept], expected["attribution"][kept])
         scores = {name: np.abs(found[name] - expected[name])[kept] for name in self.scores}
         limit = _ROUGH_SCORES if rough else _SCORES
@@ -66,7 +67,7 @@ class Maps(Kind):
             flips=flips,
             measured={
                 "images": float(count),
-                "maps that are not 0": float(expected["attribution"].any((1, 2)).sum()),
+                "maps that are not 0": float(expected["attribution"].any(space).sum()),
                 "maps that rounding moves": float((~steady).sum()),
                 "pixels that change their label": float(differing.sum()),
             },
@@ -74,7 +75,7 @@ class Maps(Kind):
 
 
 def _flip(subject: Subject, index: int, differing: np.ndarray) -> dict[str, Any]:
-    """An image of which other pixels are explained, `differing` bool [H, W]."""
+    """An image of which other pixels are explained, `differing` bool [*S]."""
     inputs = subject.inputs.some(slice(index, index + 1))
     distance = distance_to_half(subject.logits(inputs.images), int(inputs.targets.class_index[0]))
     distance = distance[0, differing]

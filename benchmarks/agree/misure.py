@@ -82,7 +82,7 @@ def compare_stages(found: Arrays, expected: Arrays, subject: Subject) -> Validat
     alone = whole & (expected.get("moved", np.zeros(count)) <= MASK_SHARE / 3)
     compared = same & (early[:, 1:] & np.isfinite(expected["trace"][:, 1:])).any(1)
     off = differences(found["trace"], expected["trace"], relative=True)[early & same[:, None]]
-    areas = [np.maximum(r["mask"].astype(np.float64).sum((1, 2)), 1) for r in (found, expected)]
+    areas = [np.maximum(r["mask"].sum(_space(r), dtype=np.float64), 1) for r in (found, expected)]
     area = largest(differences(*areas, relative=True)[whole])
     share = masks_off(found["mask"], expected["mask"])[alone].sum() / max(alone.sum(), 1)
     dice = largest(differences(found["dice_minimal"], expected["dice_minimal"])[whole])
@@ -120,7 +120,8 @@ def compare_stage_1(found: Arrays, expected: Arrays, subject: Subject) -> Valida
 def _compare_roughly(found: Arrays, expected: Arrays, dtype: str) -> Validation:
     """For what was not computed in float32."""
     shares = [  # area of the minimal region over that of the sufficient one, [N]
-        (result["mask"] > 0.5).sum((1, 2)) / np.maximum(result["sufficient"].sum((1, 2)), 1)
+        (result["mask"] > 0.5).sum(_space(result))
+        / np.maximum(result["sufficient"].sum(_space(result)), 1)
         for result in (found, expected)
     ]
     kept, dice = largest(np.abs(shares[0] - shares[1])), "dice_minimal"
@@ -130,6 +131,11 @@ def _compare_roughly(found: Arrays, expected: Arrays, dtype: str) -> Validation:
         why=f"{dtype} keeps few bits: pixels near the threshold change, and the masks with them; "
         "the Dice that they keep and the share of the sufficient region do not by much",
     )
+
+
+def _space(result: Arrays) -> tuple[int, ...]:
+    """The axes of its masks [N, *S] but the first."""
+    return tuple(range(1, result["mask"].ndim))
 
 
 def _stage_1(found: Arrays, expected: Arrays, subject: Subject) -> list[dict[str, Any] | None]:
@@ -157,7 +163,7 @@ def _first_flip(
     if off.any():
         count = int(np.argmax(off))
         change = abs(float(mine["dice_trace"][count]) - float(other["dice_trace"][count]))
-        element, grown = ellipse(subject.explainer.element_size), region
+        element, grown = ellipse(subject.explainer.element_size, region.ndim), region
         for _ in range(count):
             grown = np.asarray(dilate(jnp.asarray(grown), element))
         near = distance(inputs.images * grown[..., None])

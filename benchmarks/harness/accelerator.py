@@ -73,6 +73,7 @@ grad-cam                    grad-cam --peer tuned
 integrated-gradients        integrated-gradients --peer tuned
 confidence                  confidence --peer tuned
 ate-3d                      ate-3d --peer tuned
+misure-3d                   misure-3d --peer tuned
 rise-region                 rise-region --peer tuned
 kernel-shap                 kernel-shap --peer tuned
 misure-quality              misure-quality --quick
@@ -81,6 +82,7 @@ scaling                     scaling --quick
 misure-lanes                misure-lanes
 ate-wide                    ate-wide --peer tuned
 ate-regions                 ate-regions
+ate-3d-drawn                ate-3d-drawn --blocks 20
 windows                     windows --model segnet
 sizes                       sizes --quick
 sizes-ate                   sizes-ate --quick

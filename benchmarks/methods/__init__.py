@@ -1,7 +1,7 @@
 """The cases by name. A further one is a file beside these and a line in `_ALL`."""
 
 from benchmarks.methods.ate import ATE, ATE_512, ATE_WIDE, OCCLUSION
-from benchmarks.methods.ate_3d import ATE_3D
+from benchmarks.methods.ate_3d import ATE_3D, ATE_3D_DRAWN
 from benchmarks.methods.ate_regions import REGIONS
 from benchmarks.methods.ate_screen import SCREEN
 from benchmarks.methods.base import Case
@@ -10,6 +10,7 @@ from benchmarks.methods.forward import FORWARD
 from benchmarks.methods.maps import CONFIDENCE, GRAD_CAM, INTEGRATED_GRADIENTS
 from benchmarks.methods.masks import KERNEL_SHAP, KERNEL_SHAP_REGION, RISE, RISE_REGION
 from benchmarks.methods.misure import MISURE, MISURE_512
+from benchmarks.methods.misure_3d import MISURE_3D
 from benchmarks.methods.misure_tables import LANES, QUALITY
 from benchmarks.methods.reading import READING
 from benchmarks.methods.scaling import SCALING
@@ -20,9 +21,9 @@ from benchmarks.methods.windows import WINDOWS
 
 _ALL: tuple[Case, ...] = (
     FORWARD,
-    *(ATE, ATE_512, ATE_WIDE, ATE_3D, OCCLUSION, SCREEN, REGIONS, WINDOWS),
+    *(ATE, ATE_512, ATE_WIDE, ATE_3D, ATE_3D_DRAWN, OCCLUSION, SCREEN, REGIONS, WINDOWS),
     COMPONENTS,
-    *(MISURE, MISURE_512, LANES, QUALITY),
+    *(MISURE, MISURE_512, MISURE_3D, LANES, QUALITY),
     *(RISE, RISE_REGION, KERNEL_SHAP, KERNEL_SHAP_REGION),
     *(GRAD_CAM, INTEGRATED_GRADIENTS, CONFIDENCE),
     *(SWEEP, SWEEP_64, STORE),

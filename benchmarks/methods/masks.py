@@ -33,8 +33,8 @@ def drawn(bundle: Bundle, inputs: Inputs, explainer: Any) -> Inputs:
         example = example_of(problem, image, target, image_id)
         with one_stream():
             if isinstance(explainer, KernelShap):
-                matters = explainer.game(mesh, problem, example).matters
-                return explainer.draw(matters, example.key), matters
+                game = explainer.game(mesh, problem, example)
+                return explainer.draw(game.matters, example.key), game.matters, game.players
             keys = jax.vmap(jax.random.fold_in, (None, 0))(
                 example.key, np.arange(explainer.num_masks)
             )

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,10 +19,12 @@ from jaxseg_xai.core.types import SegmentTarget
 from jaxseg_xai.explainers.ate.ate import Ate
 from jaxseg_xai.explainers.ate.engine import Engine
 from jaxseg_xai.explainers.ate.whole import WholeEngine
+from jaxseg_xai.incremental import Plan
 from jaxseg_xai.models import Bundle
+from jaxseg_xai.ops.blocks import paint_blocks
 from jaxseg_xai.sweeps.regions import Region, find_region
 
-_WHOLE = "ours, whole images"
+WHOLE = "ours, whole images"
 #: Largest difference of two effects, in points of the mean probability.
 _TOLERANCE = 1e-3
 #: Seconds that a repetition may take, of either way: of slow models fewer draws and blocks are
@@ -31,7 +34,7 @@ _SECONDS = 8.0
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _WholeAte(Ate):
+class WholeAte(Ate):
     """Every changed image goes through the whole model."""
 
     engine: ClassVar[type[Engine]] = WholeEngine
@@ -66,51 +69,61 @@ class WindowsCase(AteCase):
         few = even(available, _fitting(each, 1, settings.blocks or inputs.images.size))
         one, places = np.zeros_like(few), np.argwhere(few)
         one[tuple(places[len(places) // 2])] = True
-        whole = _WholeAte(**vars(explainer))
+        whole = WholeAte(**vars(explainer))
         return {
             "ours": (explainer, inputs.replace(blocks=few)),
-            _WHOLE: (whole, inputs.replace(blocks=one)),
+            WHOLE: (whole, inputs.replace(blocks=one)),
         }
 
     def figures(self, ran: Ran) -> dict[str, Any]:
         """Also how many times faster windows are, and how many times fewer FLOPs they need."""
         settings = ran.settings
         plan = plan_of(ran.main.bundle, settings.size, ran.main.explainer.block_size, BOX_SIDE)
-        made = {
-            name: float(np.sum(found.scores["num_interventions"]))
-            for name, found in ran.results.items()
-        }
-        each = {name: timing.median / made[name] for name, timing in ran.timings.items()}
-        flops = plan.flops * made["ours"] + plan.dense_flops
-        fewer, faster = plan.dense_flops * made["ours"] / flops, each[_WHOLE] / each["ours"]
-        row = {
-            "architecture": settings.model,
-            "blocks": int(ran.main.inputs.blocks.sum()),
-            "interventions": made["ours"],
-            "interventions with the whole model": made[_WHOLE],
-            "times fewer FLOPs an intervention": plan.dense_flops / plan.flops,
-            "with the image's own pass": fewer,
-            "times faster": faster,
-            "faster over fewer": faster / fewer,
-        }
+        blocks, row = float(ran.main.inputs.blocks.sum()), against_whole(ran, plan)
         return {
-            "work": {"interventions": made["ours"], "blocks": float(ran.main.inputs.blocks.sum())},
-            "flops": float(flops),
+            "work": {"interventions": row["interventions"], "blocks": blocks},
+            "flops": plan.flops * row["interventions"] + plan.dense_flops,
             "flops_of": self.flops_of,
-            "series": {"windows": [row]},
+            "series": {"windows": [{"architecture": settings.model, "blocks": blocks} | row]},
         }
 
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
         """Both ways on the block that both did."""
-        found, side = jax.device_get(ran.results), ran.main.explainer.block_size
-        windows, whole = (found[name].attribution[0] for name in ("ours", _WHOLE))
-        (row, column), *_ = np.argwhere(ran.ours[_WHOLE].inputs.blocks[0]) * side
-        both = np.index_exp[row : row + side, column : column + side]
-        same = judge(
-            Bound("points", float(np.max(np.abs(windows[both] - whole[both]))), _TOLERANCE),
-            why="the same draws on the same block, in windows and through the whole model",
-        )
-        return all_of({"status": explained(ran.found), "whole images": same})
+        return all_of({"status": explained(ran.found), "whole images": same_effects(ran)})
+
+
+def against_whole(ran: Ran, plan: Plan) -> dict[str, float]:
+    """How many times faster interventions are in windows than through the whole model.
+
+    Against how many times fewer FLOPs they need, the image's own pass included.
+    """
+    made = {
+        name: float(np.sum(found.scores["num_interventions"]))
+        for name, found in ran.results.items()
+        if name in ran.ours
+    }
+    each = {name: ran.timings[name].median / count for name, count in made.items()}
+    fewer = plan.dense_flops * made["ours"] / (plan.flops * made["ours"] + plan.dense_flops)
+    faster = each[WHOLE] / each["ours"]
+    return {
+        "interventions": made["ours"],
+        "interventions with the whole model": made[WHOLE],
+        "times fewer FLOPs an intervention": plan.dense_flops / plan.flops,
+        "with the image's own pass": fewer,
+        "times faster": faster,
+        "faster over fewer": faster / fewer,
+    }
+
+
+def same_effects(ran: Ran, tolerance: float = _TOLERANCE) -> Validation:
+    """Both ways on the blocks that both did, in points."""
+    found, side = jax.device_get(ran.results), ran.main.explainer.block_size
+    windows, whole = (found[name].attribution[0] for name in ("ours", WHOLE))
+    both = paint_blocks(jnp.asarray(ran.ours[WHOLE].inputs.blocks[0]), side, windows.shape)
+    return judge(
+        Bound("points", float(np.max(np.abs(windows - whole)[np.asarray(both)])), tolerance),
+        why="the same draws on the same blocks, in windows and through the whole model",
+    )
 
 
 def _fitting(seconds: float, fewest: int, most: int) -> int:

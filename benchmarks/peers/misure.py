@@ -45,7 +45,7 @@ def rounding(folded: TorchUNet, inputs: Inputs, settings: Misure | MisurePaper) 
 
 
 def _explain(model, images, inputs: Inputs, settings: Misure | MisurePaper, size: int) -> Arrays:
-    """Both stages of images [N, C, H, W] together."""
+    """Both stages of images [N, C, *S] together."""
     targets = _tensors(inputs, images.device)
     stage_1 = _sufficient_regions(model, images, *targets, settings)
     return _stage_2(settings)(model, images, *targets, stage_1, settings)
@@ -56,7 +56,7 @@ def _stage_2(settings: Misure | MisurePaper) -> Any:
 
 
 def _tensors(inputs: Inputs, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Classes, int64 [N], and regions, bool [N, H, W], on a device."""
+    """Classes, int64 [N], and regions, bool [N, *S], on a device."""
     regions = torch.from_numpy(np.asarray(inputs.targets.region))
     return classes_of(inputs, device), regions.to(device)
 
@@ -64,7 +64,7 @@ def _tensors(inputs: Inputs, device: torch.device) -> tuple[torch.Tensor, torch.
 def _sufficient_regions(model, images, wanted, regions, settings) -> tuple[torch.Tensor, ...]:
     """Stage 1: M_0 = Y; while D([argmax f(x M_k) = c], Y) < tau: M_{k+1} = dilate(M_k).
 
-    Images [N, C, H, W] that are finished leave the batch. Returns Y and M_SR, bool [N, H, W],
+    Images [N, C, *S] that are finished leave the batch. Returns Y and M_SR, bool [N, *S],
     the number of dilations [N] and the Dice trace [N, max_dilations + 1].
     """
     device = images.device
@@ -84,7 +84,7 @@ def _sufficient_regions(model, images, wanted, regions, settings) -> tuple[torch
             reached = dice(found, segment[filled])[: len(active)]
         trace[active, count] = reached
         dilations[active] = count
-        grows = (reached < settings.tau) & segment[active].any((1, 2))
+        grows = (reached < settings.tau) & segment[active].flatten(1).any(1)
         active = active[grows]
         if len(active) == 0 or count == settings.max_dilations:
             break

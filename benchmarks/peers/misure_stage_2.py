@@ -1,6 +1,6 @@
 """Stage 2 of MiSuRe in PyTorch: the published loss on a soft mask, and our search for a region.
 
-Of images [N, C, H, W], with the classes `wanted` int64 [N], regions bool [N, H, W] and what stage 1
+Of images [N, C, *S], with the classes `wanted` int64 [N], regions bool [N, *S] and what stage 1
 gave: segments, sufficient regions, dilations and the Dice trace.
 """
 
@@ -43,7 +43,7 @@ def minimal_masks(model, images, wanted, regions, stage_1, settings: MisurePaper
         final = torch.where(final >= settings.cut, final, 0.0)
         minimal = segment_of(model(images * final[:, None]), wanted) & regions
         dice = dice_of(minimal, segment)
-    found = segment.any(2).any(1)
+    found = segment.flatten(1).any(1)
     return _result(
         stage_1,
         mask=final,
@@ -53,14 +53,14 @@ def minimal_masks(model, images, wanted, regions, stage_1, settings: MisurePaper
 
 
 def _loss(mask, logits, segment, wanted, regions, settings: MisurePaper) -> torch.Tensor:
-    """The loss [N] of masks [N, H, W] whose inputs give logits [N, K, H, W]."""
+    """The loss [N] of masks [N, *S] whose inputs give logits [N, K, *S]."""
     each = torch.arange(len(wanted), device=wanted.device)
     probability = torch.softmax(logits, 1)[each, wanted]
     miss_c = 1 - dice_of(probability * regions, segment)
     miss_0 = 1 - dice_of((1 - probability) * regions, ~segment & regions)
     loss = settings.foreground_weight * miss_c
     loss = loss + settings.background_weight * (miss_0 + miss_c) / 2
-    return loss + settings.l1_weight * mask.abs().mean((1, 2))
+    return loss + settings.l1_weight * mask.abs().flatten(1).mean(1)
 
 
 def minimal_regions(model, images, wanted, regions, stage_1, settings: Misure) -> Arrays:
@@ -152,6 +152,7 @@ def _result(stage_1: tuple[torch.Tensor, ...], **stage_2: torch.Tensor) -> Array
 
 
 def dilated(regions: torch.Tensor, element_size: int) -> torch.Tensor:
-    """Regions bool [N, H, W] dilated once."""
-    kernel = torch.from_numpy(ellipse(element_size)).to(regions.device).float()[None, None]
-    return functional.conv2d(regions[:, None].float(), kernel, padding="same")[:, 0] > 0.5
+    """Regions bool [N, *S] dilated once."""
+    kernel = torch.from_numpy(ellipse(element_size, regions.ndim - 1)).to(regions.device).float()
+    convolve = functional.conv3d if regions.ndim == 4 else functional.conv2d
+    return convolve(regions[:, None].float(), kernel[None, None], padding="same")[:, 0] > 0.5

@@ -3,6 +3,7 @@
 The outcome is the hard Dice, in points; hidden pixels are 0.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,33 @@ from torch.nn import functional
 from benchmarks.arrays import Arrays, Inputs, stack
 from benchmarks.peers.pdcr import outcomes_of, truth_of
 from benchmarks.peers.running import ways
-from benchmarks.peers.unet import TorchUNet
 from jaxseg_xai.explainers.perturbation.kernel_shap import KernelShap
 from jaxseg_xai.explainers.perturbation.rise import Rise
 
 
 @torch.inference_mode()
-def _explain(model: TorchUNet, x, inputs: Inputs, settings: Any, size: int) -> Arrays:
+def _explain(model: Any, x, inputs: Inputs, settings: Any, size: int) -> Arrays:
     """One image, so many masks of it at a time."""
+    outcomes, base = _outcomes(model, x, inputs, settings)
+    found = _METHODS[type(settings)](outcomes, base, inputs, settings, x, size)
+    return stack([{"attribution": found.cpu().numpy(), "segment": inputs.targets.segment[0]}])
+
+
+def _outcomes(
+    model: Any, x: torch.Tensor, inputs: Inputs, settings: Any
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], float]:
+    """What gives the outcomes of masks [m, *S], and that of the image."""
     if settings.outcome != "dice" or settings.baseline != "zero":
         raise ValueError("the peers know the outcome dice and the baseline zero")
-    truth, method = truth_of(inputs, x.device), _METHODS[type(settings)]
-    base = outcomes_of(model(x), truth)
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    truth = truth_of(inputs, x.device)
+    last = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
+    layout = torch.contiguous_format if x.is_contiguous() else last
 
     def outcomes(masks: torch.Tensor) -> torch.Tensor:
-        """Of masks [m, H, W]."""
         masked = (x * masks[:, None]).contiguous(memory_format=layout)
         return outcomes_of(model(masked), truth)
 
-    found = method(outcomes, float(base), inputs, settings, x, size)
-    return stack([{"attribution": found.cpu().numpy(), "segment": inputs.targets.segment[0]}])
+    return outcomes, float(outcomes_of(model(x), truth))
 
 
 def _rise(outcomes, base: float, inputs: Inputs, settings: Rise, x, size: int) -> torch.Tensor:
@@ -59,19 +66,11 @@ def _rise(outcomes, base: float, inputs: Inputs, settings: Rise, x, size: int) -
 def _kernel_shap(
     outcomes, base: float, inputs: Inputs, settings: KernelShap, x, size: int
 ) -> torch.Tensor:
-    """Pairs of coalitions of blocks, and least squares in float64."""
-    height, width = x.shape[2:]
-    first, matters = (torch.from_numpy(np.asarray(part[0])).to(x.device) for part in inputs.masks)
-    shown = torch.stack([first, matters & ~first], 1).flatten(0, 1)
-    shown = torch.cat([torch.zeros_like(shown[:1]), shown])
-    side, columns = settings.block_size, -(-width // settings.block_size)
-
-    def painted(values: torch.Tensor) -> torch.Tensor:
-        blocks = values.reshape(len(values), -1, columns)
-        whole = blocks.repeat_interleave(side, 1).repeat_interleave(side, 2)
-        return whole[:, :height, :width]
-
-    found = torch.cat([outcomes(painted(some).to(x.dtype)) for some in shown.split(size)]).double()
+    """Pairs of coalitions, and least squares in float64."""
+    first, matters, players = (
+        torch.from_numpy(np.asarray(m[0])).to(x.device) for m in inputs.masks
+    )
+    found = _of_coalitions(outcomes, inputs, x, size).double()
     hidden, pairs = found[0], found[1:].reshape(-1, 2)
     y = pairs[:, 0] - pairs[:, 1]
     z = (first.double() - (matters & ~first).double())[:, matters]
@@ -79,7 +78,17 @@ def _kernel_shap(
     free, rows = inverse @ (z.T @ y), inverse.sum(1)
     values = torch.zeros(len(matters), dtype=torch.float64, device=x.device)
     values[matters] = free + rows * (base - hidden - free.sum()) / rows.sum()
-    return painted(values[None])[0].float()
+    return values[players.long()].float()
+
+
+def _of_coalitions(outcomes, inputs: Inputs, x: torch.Tensor, size: int) -> torch.Tensor:
+    """Of nobody, and then of every coalition and the players that it leaves out."""
+    first, matters, players = (
+        torch.from_numpy(np.asarray(m[0])).to(x.device) for m in inputs.masks
+    )
+    shown = torch.stack([first, matters & ~first], 1).flatten(0, 1)
+    shown = torch.cat([torch.zeros_like(shown[:1]), shown]).to(x.dtype)
+    return torch.cat([outcomes(some[:, players.long()]) for some in shown.split(size)])
 
 
 _METHODS = {Rise: _rise, KernelShap: _kernel_shap}

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from benchmarks.peers.u_shape import UShape
 from benchmarks.peers.unet3d import TorchUNet3D
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
@@ -36,12 +37,12 @@ class DoubleConv(nn.Module):
         return functional.relu(self.norm2(self.conv2(x)))
 
 
-class TorchUNet(nn.Module):
+class TorchUNet(UShape):
     """U-Net of any `UNetConfig`, channels first."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.skip_first, self.head_relu = config, config.skip_first, config.head_relu
         channels = (config.in_channels, *config.encoder_channels)
         self.encoder = nn.ModuleList(
             DoubleConv(a, b, config) for a, b in itertools.pairwise(channels)
@@ -62,27 +63,6 @@ class TorchUNet(nn.Module):
         )
         last = config.decoder_channels[-1] if skips else config.encoder_channels[-1]
         self.head = nn.Conv2d(last, config.num_logits, 1)
-
-    @property
-    def device(self) -> torch.device:
-        """Where its parameters are, and its inputs must be."""
-        return self.head.weight.device
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, C, H, W] -> logits [N, num_logits, H, W]; H, W multiples of the stride.
-
-        Computed in the dtype of the parameters; the logits are of the images' dtype.
-        """
-        x, skips = images.to(self.head.weight.dtype), []
-        for level, block in enumerate(self.encoder):
-            x = block(functional.max_pool2d(x, 2) if level else x)
-            skips.append(x)
-        skips.pop()
-        for rise, block in zip(self.up, self.decoder, strict=True):
-            pair = (skips.pop(), rise(x))
-            x = block(torch.cat(pair if self.config.skip_first else pair[::-1], dim=1))
-        x = self.head(x).to(images.dtype)
-        return functional.relu(x) if self.config.head_relu else x
 
 
 def torch_unet(config: Any, variables: Any) -> Any:
@@ -141,15 +121,15 @@ def compiled_copy(model: TorchUNet, mode: str) -> Any:
 
 
 def class_logits(logits: torch.Tensor) -> torch.Tensor:
-    """[N, K, H, W] unchanged for K >= 2; one logit z becomes two classes (0, z)."""
+    """[N, K, *S] unchanged for K >= 2; one logit z becomes two classes (0, z)."""
     if logits.shape[1] > 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
 def segment_of(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Where logits [N, K, H, W] predict the classes [N], bool [N, H, W]."""
-    return class_logits(logits).argmax(1) == wanted[:, None, None]
+    """Where logits [N, K, *S] predict the classes [N], bool [N, *S]."""
+    return class_logits(logits).argmax(1) == wanted.reshape(-1, *[1] * (logits.ndim - 2))
 
 
 def dice(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.peers.u_shape import UShape
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.models.zoo.unet3d import UNet3DConfig
 
@@ -26,7 +27,7 @@ class DoubleConv3D(nn.Module):
         return functional.leaky_relu(self.norm2(self.conv2(x)), self.slope)
 
 
-class TorchUNet3D(nn.Module):
+class TorchUNet3D(UShape):
     """U-Net of volumes, channels first."""
 
     def __init__(self, config: UNet3DConfig) -> None:
@@ -49,22 +50,3 @@ class TorchUNet3D(nn.Module):
             for s, b in zip(skips, config.decoder_channels, strict=True)
         )
         self.head = nn.Conv3d(config.decoder_channels[-1], config.num_logits, 1)
-
-    @property
-    def device(self) -> torch.device:
-        """Where its parameters are, and its inputs must be."""
-        return self.head.weight.device
-
-    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Volumes [N, C, D, H, W] -> logits [N, num_logits, D, H, W].
-
-        Computed in the dtype of the parameters; the logits are of the volumes' dtype.
-        """
-        x, skips = volumes.to(self.head.weight.dtype), []
-        for level, block in enumerate(self.encoder):
-            x = block(functional.max_pool3d(x, 2) if level else x)
-            skips.append(x)
-        skips.pop()
-        for rise, block in zip(self.up, self.decoder, strict=True):
-            x = block(torch.cat((skips.pop(), rise(x)), dim=1))
-        return self.head(x).to(volumes.dtype)

@@ -64,6 +64,14 @@ WITH_PEERS = {
             and record.validation.measured["original: image 0: blocks that are not 0"] > 0
         ),
     ),
+    "ate-3d-drawn": (
+        {"interventions", "blocks"},
+        lambda record: record.series["windows"][0]["interventions"] > 4,
+    ),
+    "misure-3d": (
+        {"explanations", "iterations"},
+        lambda record: "ours, no windows" in record.timings,
+    ),
     "occlusion": (
         {"interventions", "blocks", "explanations"},
         lambda record: record.work["interventions"] <= record.work["blocks"],
