@@ -35,7 +35,9 @@ def test_a_forecast_is_near_what_comes(config):
     assert (found.num_programs, found.missing) == (2, ())
     each = [one.seconds for one in found.trials]
     assert found.explain_seconds == pytest.approx(24 * sum(each))
-    assert found.compile_seconds >= found.trials[0].compile_seconds > 0
+    # Nothing, where an earlier test of this process compiled the same.
+    compiling = [one.compile_seconds for one in found.trials]
+    assert found.compile_seconds == pytest.approx(sum(compiling))
     result = run_sweep(config)
     assert result.times.num_programs == 2
     chunks = sum(path.stat().st_size for path in config.out.rglob("c.*"))
