@@ -1,4 +1,4 @@
-"""`jaxseg-xai demo`: real brain MRI slices, a bundled model, two methods, one report."""
+"""`jaxseg-xai demo`: a real brain MRI, a bundled model, two methods, one report."""
 
 import dataclasses
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxseg_xai.cli.command import EXIT_OK, EXIT_SOME_FAILED, Command
 from jaxseg_xai.store import ZarrStore
-from jaxseg_xai.sweeps.config import SweepConfig, make_job
+from jaxseg_xai.sweeps.config import RoiConfig, SweepConfig, make_job
 from jaxseg_xai.sweeps.data import DataConfig
 from jaxseg_xai.sweeps.run import run_sweep
 
@@ -16,15 +16,33 @@ class DemoConfig:
     """Explain held-out slices of the MNI152 brain with MiSuRe and ATE, and write a report.
 
     Attributes:
-      out: folder to write: `demo.zarr` and `report.html`.
+      out: folder to write: `demo.zarr` (`volume.zarr`) and `report.html`.
       quick: two slices, one class, fewer iterations and interventions, to see that all works.
+      volume: instead the held-out front of the brain as a volume, each class in a cube of 24 mm,
+        with the ATE in windows and Seg-Grad-CAM.
     """
 
     out: Path = Path("runs/demo")
     quick: bool = False
+    volume: bool = False
 
     def sweep(self) -> SweepConfig:
         """The sweep it stands for."""
+        return self._of_a_volume() if self.volume else self._of_slices()
+
+    def _of_a_volume(self) -> SweepConfig:
+        ate = {"method": "ate", "block_size": 16 if self.quick else 8}
+        return SweepConfig(
+            out=self.out / ("quick-volume.zarr" if self.quick else "volume.zarr"),
+            model="brain-volume",
+            data=DataConfig(source="brain-volume"),
+            classes=("grey matter",) if self.quick else ("grey matter", "white matter"),
+            roi=RoiConfig(kind="box", side=24, reference="prediction"),
+            explain=(make_job(ate), make_job({"method": "grad_cam", "region": "roi"})),
+            batch_size=1,
+        )
+
+    def _of_slices(self) -> SweepConfig:
         full = not self.quick
         misure = {"method": "misure"} | ({} if full else {"num_iterations": 20})
         ate = {"method": "ate", "block_size": 16, "num_patches": 50 if full else 10}

@@ -63,7 +63,8 @@ class Lease:
         """Give it up, where it is not over yet: others may take it at once."""
         if not self._over.is_set():
             self._end()
-            with contextlib.suppress(LeaseLost):
+            # Where it cannot be given up, it ends by itself; what failed before is worth more.
+            with contextlib.suppress(Exception):
                 self.check()
                 self._place.write(self._key, b"")
 

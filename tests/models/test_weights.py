@@ -268,7 +268,7 @@ def test_unknown_models_are_answered_with_the_known_ones(tmp_path):
 
 def test_bundled_models_load_small_licensed_and_say_how_they_were_made():
     models = bundled_models()
-    of_brain = {f"brain-{name}" for name in ("hrnet", "segformer", "unext")}
+    of_brain = {f"brain-{name}" for name in ("hrnet", "segformer", "unext", "volume")}
     of_causes = {known.model for known in known_sets()} & set(models)
     assert set(models) == {"brain", "triangle", "triangle-cue", *of_brain, *of_causes}
     for name, path in models.items():
