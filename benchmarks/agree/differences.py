@@ -46,9 +46,11 @@ def distance_to_half(logits: np.ndarray, class_index: int) -> np.ndarray:
 
 def relative_l2(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """|found - expected| / |expected| of images, float64 [N]; infinite for what is no number."""
-    both = (found - expected.astype(float), expected)
-    norms = (np.linalg.norm(x.reshape(len(x), -1), axis=1) for x in both)
-    difference, size = norms
+    pixels = tuple(range(1, expected.ndim))
+    difference, size = (
+        np.sqrt(np.sum(np.square(x), axis=pixels, dtype=float))
+        for x in (found - expected.astype(float), expected)
+    )
     return np.where(np.isnan(difference), np.inf, difference / np.where(size > 0, size, 1.0))
 
 

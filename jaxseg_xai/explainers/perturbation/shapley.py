@@ -15,7 +15,6 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh
 
 from jaxseg_xai.core.fields import setting
@@ -159,7 +158,13 @@ def shapley_values(outcomes: jax.Array) -> jax.Array:
     Player i is in coalition number k where bit i of k is set.
     """
     count = (len(outcomes) - 1).bit_length()
-    return jnp.matmul(shapley_weights(count), outcomes, precision=lax.Precision.HIGHEST)
+    weights = shapley_weights(count)
+    members = weights > 0
+    bits = 1 << np.arange(count)[:, None]
+    joined = np.nonzero(members)[1].reshape(count, -1)
+    # Differences first: whoever changes nothing gets exactly nothing.
+    gained = outcomes[joined] - outcomes[joined ^ bits]
+    return jnp.sum(weights[members].reshape(count, -1) * gained, axis=1)
 
 
 def shapley_weights(count: int) -> np.ndarray:
