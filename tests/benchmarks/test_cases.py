@@ -209,6 +209,7 @@ def test_sizes(name, tmp_path):
     assert rows["one size"]["programs"] == 1
 
 
+@pytest.mark.slow
 def test_reading(tmp_path):
     record = run("reading", tmp_path / "a.json")
     rates = {row["format"]: row["images_per_s"] for row in record.series["reading"]}
