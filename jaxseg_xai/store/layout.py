@@ -1,4 +1,46 @@
-"""The store on disk: making it, recognising it, and comparing it with a plan."""
+"""The layout of a store on disk, in Zarr v3, readable by xarray: making it, recognising it.
+
+    store.zarr/                      attributes: config, rank, explainers (the labels), and what the
+      |                              sweep adds (seed, versions, class_names, ...)
+      images/                        dimensions image, y, x, channel
+      |   image       uint8 [image, y, x, 3]   for display; of volumes 1 or 3 channels
+      |   labels      int16 [image, y, x]      ground truth, -1 = none
+      |   prediction  int16 [image, y, x]      the model's label map, -1 = none
+      |   labels_planes, prediction_planes     uint8 [image, y, x, class] instead, where classes may
+      |                                        overlap; 2 = not known, 255 = none
+      |   affine      float64 [image, position, axis]   from voxel indices to mm; NaN = not known
+      |   id          string [image];  height, width int32 [image], 0 = not written
+      patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
+      journal/                       batches that are in no shard yet, see `store.journal`; of many
+                                     processes each has its own folders, see `store.part`
+      ate16/, misure/, ...           one group an entry, called by its label; attributes: method,
+          |                          parameters (its settings), meta, describe, runs
+          attribution           float32 [explanation, y, x], none of methods that explain no pixels
+          map_<name>            each entry of `Explanation.maps` (bool as uint8); planes of classes
+                                [explanation, y, x, class]
+          region, reference     uint8 [explanation, y, x], the target
+          trace_<name>          float32 [explanation, t_<name>], NaN-padded
+          score_<name>          float32 [explanation], NaN = not defined
+          status                int8 [explanation], a `Status`; -1 = pending
+          reason                string [explanation], why a row has none
+          seconds               float32 [explanation], its share of the time of its batch
+          run_index             int16 [explanation], which of `runs` computed the row: name, version
+                                of the package, settings of the method
+          same_prediction       int8 [explanation], 1: map "prediction" is that of the image
+          height, width         int32 [explanation], size of the maps; 0 = no maps
+          image_index, class_index int32, region_name, id string [explanation], the plan
+
+Of volumes every y, x is z, y, x, and a column `depth` joins height and width.
+
+Images of different sizes share an array of the largest size; the rest of a smaller row is padding
+(NaN or 0), which `read` crops. What is written goes to a journal with `flush`; when all rows of a
+shard are there (`store.shards`), it is written: its arrays first, then its columns, `status` last,
+and then its journals are deleted. So a killed sweep leaves rows pending or whole, never half
+written; what does not stand in a shard yet, other readers than this one do not see.
+
+    xr.open_datatree("store.zarr", engine="zarr")
+    xr.open_zarr("store.zarr", group="misure").score_dice_minimal.mean()
+"""
 
 import json
 import os

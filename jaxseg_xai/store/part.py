@@ -17,7 +17,7 @@ class Part(ZarrStore):
     """The store for who holds the lease of some images: it writes journals of these, and no more.
 
     The process that has the right to write the store takes over what a part made, once it is done
-    (`ZarrStore.adopt`). Journals have names that no other process gives: one that lost its lease
+    (`SharedStore.adopt`). Journals have names that no other process gives: one that lost its lease
     and does not know yet destroys nothing.
     """
 
@@ -44,7 +44,7 @@ class Part(ZarrStore):
         self._part, self._lease = part, lease
         place = Place(path, writes=True)
         with io_errors(place):
-            super().__init__(place, "r", shared=True)
+            super().__init__(place, "r")
             self._journal.check(part)
             self._reopen()
         self.run, self.version = run, version

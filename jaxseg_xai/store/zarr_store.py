@@ -1,46 +1,4 @@
-"""The store on disk: what a sweep computed, in Zarr v3, readable by xarray.
-
-    store.zarr/                      attributes: config, rank, explainers (the labels), and what the
-      |                              sweep adds (seed, versions, class_names, ...)
-      images/                        dimensions image, y, x, channel
-      |   image       uint8 [image, y, x, 3]   for display; of volumes 1 or 3 channels
-      |   labels      int16 [image, y, x]      ground truth, -1 = none
-      |   prediction  int16 [image, y, x]      the model's label map, -1 = none
-      |   labels_planes, prediction_planes     uint8 [image, y, x, class] instead, where classes may
-      |                                        overlap; 2 = not known, 255 = none
-      |   affine      float64 [image, position, axis]   from voxel indices to mm; NaN = not known
-      |   id          string [image];  height, width int32 [image], 0 = not written
-      patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
-      journal/                       batches that are in no shard yet, see `store.journal`; of many
-                                     processes each has its own folders, see `store.part`
-      ate16/, misure/, ...           one group an entry, called by its label; attributes: method,
-          |                          parameters (its settings), meta, describe, runs
-          attribution           float32 [explanation, y, x], none of methods that explain no pixels
-          map_<name>            each entry of `Explanation.maps` (bool as uint8); planes of classes
-                                [explanation, y, x, class]
-          region, reference     uint8 [explanation, y, x], the target
-          trace_<name>          float32 [explanation, t_<name>], NaN-padded
-          score_<name>          float32 [explanation], NaN = not defined
-          status                int8 [explanation], a `Status`; -1 = pending
-          reason                string [explanation], why a row has none
-          seconds               float32 [explanation], its share of the time of its batch
-          run_index             int16 [explanation], which of `runs` computed the row: name, version
-                                of the package, settings of the method
-          same_prediction       int8 [explanation], 1: map "prediction" is that of the image
-          height, width         int32 [explanation], size of the maps; 0 = no maps
-          image_index, class_index int32, region_name, id string [explanation], the plan
-
-Of volumes every y, x is z, y, x, and a column `depth` joins height and width.
-
-Images of different sizes share an array of the largest size; the rest of a smaller row is padding
-(NaN or 0), which `read` crops. What is written goes to a journal with `flush`; when all rows of a
-shard are there (`store.shards`), it is written: its arrays first, then its columns, `status` last,
-and then its journals are deleted. So a killed sweep leaves rows pending or whole, never half
-written; what does not stand in a shard yet, other readers than this one do not see.
-
-    xr.open_datatree("store.zarr", engine="zarr")
-    xr.open_zarr("store.zarr", group="misure").score_dice_minimal.mean()
-"""
+"""The store on disk: what a sweep writes, row by row, and what others read; see `store.layout`."""
 
 import collections
 import logging
@@ -89,8 +47,8 @@ _log = logging.getLogger(__name__)
 class ZarrStore(Store):
     """An open store; make one with `create_or_resume` (to write) or `open` (to read)."""
 
-    def __init__(self, place: Place, mode: str, *, shared: bool = False) -> None:
-        self.name, self._place, self._mode, self._shared = place.name, place, mode, shared
+    def __init__(self, place: Place, mode: str) -> None:
+        self.name, self._place, self._mode = place.name, place, mode
         self.attrs = layout.read_attrs(place)
         self.rank = self.attrs.get("rank", 2)
         self._axes, self._sizes = layout.AXES[self.rank], layout.SIZES[self.rank]
@@ -101,8 +59,6 @@ class ZarrStore(Store):
         self.settings: dict[str, Any] = {}
         #: Raises where this process may have lost the right to write.
         self.check_writer: Callable[[], None] = lambda: None
-        #: Of a shared store: images that are written, or will not come.
-        self._images: np.ndarray | None = None
 
     @classmethod
     def create_or_resume(
@@ -117,13 +73,11 @@ class ZarrStore(Store):
         run: str = "",
         version: str = "",
         overwrite: bool = False,
-        shared: bool = False,
         strict: bool = False,
     ) -> Self:
         """See `Store.create_or_resume`; `path` is a folder or the URL of one in an object store.
 
-        Where it is `shared`, other processes write parts of it, which come in by `adopt`. `strict`
-        refuses entries that are new or changed.
+        `strict` refuses entries that are new or changed.
         """
         check_plan(entries, plan)
         place = Place(path, writes=True)
@@ -131,16 +85,14 @@ class ZarrStore(Store):
             goes_on = layout.prepare(place, overwrite=overwrite)
             if not goes_on:
                 layout.create(place, entries, plan, config, attrs or {}, rank)
-            store = cls(place, "r+", shared=shared)
+            store = cls(place, "r+")
             if goes_on:
-                store.check_same(entries, plan, config, strict=strict)
+                changes = store.changes(entries, plan, config, strict=strict)
                 for part in ("", *store._parts()):
                     store._journal.check(part)
                 store._reopen()
-                store._make_anew(entries, plan, config)
-            if shared:
-                store._compaction.run(everything=True)  # the other processes look into shards
-                store._images = store._table(IMAGES).column("height") > 0
+                if changes:
+                    store._make_anew(changes, entries, plan, config)
         store.run, store.version = run, version
         store.settings = {entry.label: layout.plain(entry.settings) for entry in entries}
         return store
@@ -152,33 +104,35 @@ class ZarrStore(Store):
         with io_errors(place):
             return cls(place, "r")
 
-    def check_same(
+    def changes(
         self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any], *, strict: bool
-    ) -> None:
-        """Raise `ConfigError` where it is not the store of a sweep.
+    ) -> dict[str, list[str]]:
+        """Label -> what of it is new or changed, see `changes_of`.
 
         Args:
           entries: of the sweep.
           plan: label -> its rows.
           config: of the sweep.
-          strict: no entry may be new or changed.
-        """
-        found = self._changes(entries, plan, config)
-        if found and strict:
-            raise another(self._place, [change for label in found for change in found[label]])
+          strict: nothing may be.
 
-    def _changes(
-        self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any]
-    ) -> dict[str, list[str]]:
+        Raises:
+          ConfigError: the store is another sweep's.
+        """
         tables = {label: self._table(label) for label in self.labels}
         old, images = self.attrs["config"], self._table(IMAGES)
-        return changes_of(self._place, images, tables, old, entries, plan, config)
+        found = changes_of(self._place, images, tables, old, entries, plan, config)
+        if found and strict:
+            raise another(self._place, [change for label in found for change in found[label]])
+        return found
 
-    def _make_anew(self, entries: Sequence[Entry], plan: Plan, config: Mapping[str, Any]) -> None:
+    def _make_anew(
+        self,
+        changes: Mapping[str, Sequence[str]],
+        entries: Sequence[Entry],
+        plan: Plan,
+        config: Mapping[str, Any],
+    ) -> None:
         """Empty the tables of entries that are new or changed, and say so."""
-        changes = self._changes(entries, plan, config)
-        if not changes:
-            return
         for label, told in changes.items():
             again = f"{len(plan[label])} rows are computed"
             _log.warning(f"{self._place}: {', '.join(told)}; {again}, those of others stay")
@@ -188,40 +142,9 @@ class ZarrStore(Store):
         self.attrs = layout.read_attrs(self._place)
         self._reopen()
 
-    def adopt(self, part: str, journals: Mapping[str, int], images: range) -> bool:
-        """Take over the rows of a part that is done; whether they are all here and whole.
-
-        Args:
-          part: which.
-          journals: of it, and crc32 of their lists, as `Part.close` says.
-          images: of the part.
-        """
-        with io_errors(self._place):
-            found = self._journal.open(part)
-            whole = journals.items() <= self._journal.sums(part).items()
-            whole = self._journal.check(part) and whole
-        for group in found.keys() & self._tables.keys():
-            for row, values in self._journal.rows(group).items():
-                self._tables[group].set(row, values)
-        for group, attributes in self._journal.attributes.items():
-            for name, value in attributes.items():
-                if group:
-                    self.set_description(group, value)
-                elif self.attrs.get(name) != value:
-                    self.set_attribute(name, value)
-        # Journals whose rows are in a shard are gone, and rightly so.
-        whole = whole or not any(self._is_pending(label, images) for label in self.settings)
-        if whole and self._images is not None:
-            self._images[images.start : images.stop] = True
-        return whole
-
     def seconds(self, label: str) -> np.ndarray:
         """What the rows of an entry took, float32 [rows], 0 where it is not known."""
         return self._table(label).column("seconds").copy()
-
-    def _is_pending(self, label: str, images: range) -> bool:
-        index = self._table(label).column("image_index")[self.pending(label)]
-        return bool(((images.start <= index) & (index < images.stop)).any())
 
     @property
     def path(self) -> Any:
@@ -286,13 +209,13 @@ class ZarrStore(Store):
         """Write a journal, and the shards all of whose rows are there."""
         with io_errors(self._place):
             self._journal.flush()
-            self._compaction.run(images=self._images, check=self.check_writer)
+            self._compact()
 
     def close(self) -> None:
         """Write the shards of all that is there, for every reader of Zarr."""
         self.flush()
         with io_errors(self._place):
-            self._compaction.run(everything=True, check=self.check_writer)
+            self._compact(everything=True)
             self._journal.close()
             consolidate(self._place, "")
 
@@ -414,6 +337,9 @@ class ZarrStore(Store):
             self._place, self._journal, self._table, self._axes, self._storage.level
         )
 
+    def _compact(self, *, everything: bool = False) -> None:
+        self._compaction.run(everything=everything, check=self.check_writer)
+
     def _open_journal(self) -> Journal:
         journal = Journal(self._place)
         for part in self._parts():
@@ -421,8 +347,8 @@ class ZarrStore(Store):
         return journal
 
     def _parts(self) -> list[str]:
-        """Those that are read as they are now; others come in when they are done."""
-        return [] if self._shared else parts_of(self._place)
+        """Those of a sweep of many processes that are in no shard yet."""
+        return parts_of(self._place)
 
     def _prediction(self, index: int) -> Any:
         """What the model segments in an image, None where it was not written."""

@@ -6,7 +6,7 @@ import platform
 import re
 import uuid
 import zlib
-from typing import Any
+from typing import Any, TypeVar
 
 import flax
 import jax
@@ -24,16 +24,18 @@ from jaxseg_xai.sweeps.cost import check_hours
 from jaxseg_xai.sweeps.sizes import effect_of_padding
 from jaxseg_xai.sweeps.work import Work, checksum
 
+_Kind = TypeVar("_Kind", bound=ZarrStore)
+
 
 def open_store(
-    work: Work, config: SweepConfig, *, shared: bool = False, strict: bool = False
-) -> tuple[ZarrStore, dict[int, PatchPool]]:
+    work: Work, config: SweepConfig, kind: type[_Kind] = ZarrStore, *, strict: bool = False
+) -> tuple[_Kind, dict[int, PatchPool]]:
     """The store of a sweep, made or continued by the one process that may, and its patches.
 
     Args:
       work: the sweep, checked.
       config: where it goes and what identifies it.
-      shared: whether other processes write parts of it.
+      kind: of store.
       strict: whether methods that are new or changed are refused.
     """
     goes_on = not config.overwrite and is_store(config.out)
@@ -41,7 +43,7 @@ def open_store(
         check_hours(work, config.max_hours)
     # Before the store, so that a pool that cannot be made leaves nothing behind.
     pools = {side: _kept(config, side) or work.make_pool(side) for side in work.patch_sides()}
-    store = ZarrStore.create_or_resume(
+    store = kind.create_or_resume(
         config.out,
         plan=work.plan(),
         entries=[entry_of(work, job) for job in work.jobs],
@@ -51,7 +53,6 @@ def open_store(
         run=uuid.uuid4().hex,
         version=VERSION,
         overwrite=config.overwrite,
-        shared=shared,
         strict=strict,
     )
     for side, pool in pools.items():
@@ -63,7 +64,7 @@ def join_store(work: Work, config: SweepConfig) -> dict[int, PatchPool]:
     """The patches of a store that another process made; ConfigError where it is another sweep's."""
     entries = [entry_of(work, job) for job in work.jobs]
     plan, told = work.plan(), identity(work, config)
-    ZarrStore.open(config.out).check_same(entries, plan, told, strict=True)
+    ZarrStore.open(config.out).changes(entries, plan, told, strict=True)
     pools = {side: read_pool(config.out, side) for side in work.patch_sides()}
     return {side: pool for side, pool in pools.items() if pool is not None}
 

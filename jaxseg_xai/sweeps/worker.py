@@ -20,6 +20,7 @@ from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.store.layout import is_store
 from jaxseg_xai.store.leases import LeaseLost, Leases, Seen
 from jaxseg_xai.store.part import Part
+from jaxseg_xai.store.shared import SharedStore
 from jaxseg_xai.store.writer import WRITER, Writer
 from jaxseg_xai.sweeps.config import SweepConfig
 from jaxseg_xai.sweeps.engine import Engine
@@ -66,7 +67,7 @@ class Worker:
         self._writer, self._pause = Writer(config.out, leases), min(1.0, leases.expiry / 8)
         self._run = uuid.uuid4().hex
         #: The store, as long as this process may write it, and the parts that it took over.
-        self._store: ZarrStore | None = None
+        self._store: SharedStore | None = None
         self._adopted: set[str] = set()
 
     def run(self) -> Times:
@@ -104,7 +105,7 @@ class Worker:
                 # Others may be at the sweep as it was.
                 self._work,
                 self._config,
-                shared=True,
+                SharedStore,
                 strict=self._leases.shared,
             )
             store.check_writer = self._writer.check

@@ -34,10 +34,11 @@ class Kind:
     def shape(self):
         return SHAPES[self.rank]
 
-    def store(self, path, **options):
+    def store(self, path, of=None, **options):
         known = {"entries": ENTRIES, "plan": PLAN, "config": {"seed": 3}, "rank": self.rank}
         known |= {"attrs": {"class_names": CLASS_NAMES}, "run": "run1", "version": "1.2"}
-        return SINKS.get(self.sink).create_or_resume(path, **(known | options))
+        of = SINKS.get(self.sink) if of is None else of
+        return of.create_or_resume(path, **(known | options))
 
     def segmentation(self, seed, shape=None):
         shape = shape or self.shape

@@ -10,6 +10,7 @@ from jaxseg_xai.core.errors import JaxsegError
 from jaxseg_xai.explainers.uncertainty.confidence import Confidence
 from jaxseg_xai.store import MemoryStore, ZarrStore, copy_store
 from jaxseg_xai.store.leases import Leases
+from jaxseg_xai.store.shared import SharedStore
 from jaxseg_xai.store.writer import Writer
 from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
@@ -149,7 +150,7 @@ def test_processes_share_a_store_by_url(bucket):
     writer = Writer(url, leases)
     assert writer.take()
     assert not Writer(url, others).take()
-    store = make(url, shared=True)
+    store = make(url, of=SharedStore)
     store.check_writer = writer.check
     first = leases.take("0")
     assert others.take("0", others.look()["0"]) is None

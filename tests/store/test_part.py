@@ -9,6 +9,7 @@ import pytest
 from jaxseg_xai.store import PlanRow, ZarrStore
 from jaxseg_xai.store.leases import LeaseLost, Leases
 from jaxseg_xai.store.part import Part
+from jaxseg_xai.store.shared import SharedStore
 from tests import tiny
 from tests.contracts.test_stores import ENTRIES, Kind, assert_read
 
@@ -55,7 +56,7 @@ def test_the_same_store_whoever_writes_it(out, leases, tmp_path):
     alone = make(tmp_path / "alone")
     fill(alone, range(4))
     alone.close()
-    writer = make(out, shared=True)
+    writer = make(out, of=SharedStore)
     for name, images in (("1", range(2, 4)), ("0", range(2))):
         one = part(out, leases, name, run=f"run{name}")
         fill(one, images)
@@ -76,7 +77,7 @@ def test_the_same_store_whoever_writes_it(out, leases, tmp_path):
 
 
 def test_what_is_in_parts_is_read_and_continued_by_one_process(out, leases):
-    make(out, shared=True)
+    make(out, of=SharedStore)
     one = part(out, leases)
     fill(one, range(2))
     store = ZarrStore.open(out)
@@ -91,7 +92,7 @@ def test_what_is_in_parts_is_read_and_continued_by_one_process(out, leases):
 
 
 def test_who_takes_a_part_over_has_what_was_written(out, leases):
-    make(out, shared=True)
+    make(out, of=SharedStore)
     first = part(out, leases)
     fill(first, range(1))
     first._lease.release()
@@ -102,13 +103,13 @@ def test_who_takes_a_part_over_has_what_was_written(out, leases):
     fill(first, range(1))
     fill(second, range(1, 2))
     second.close()
-    writer = make(out, shared=True)
+    writer = make(out, of=SharedStore)
     assert adopt(writer, leases, "0", range(2))
     assert writer.pending("ate8").tolist() == [2, 3]
 
 
 def test_who_lost_its_lease_writes_nothing(out, leases, monkeypatch):
-    make(out, shared=True)
+    make(out, of=SharedStore)
     one = part(out, leases)
     monkeypatch.setattr("jaxseg_xai.store.leases._now", lambda: 1e12)
     with pytest.raises(LeaseLost):
@@ -120,7 +121,7 @@ def test_who_lost_its_lease_writes_nothing(out, leases, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["list", "arrays", "lost"])
 def test_a_damaged_part_is_done_again(out, leases, damage):
-    make(out, shared=True)
+    make(out, of=SharedStore)
     one = part(out, leases)
     fill(one, range(2))
     one.close()
@@ -130,7 +131,7 @@ def test_a_damaged_part_is_done_again(out, leases, damage):
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:-1] + b"?")
-    writer = make(out, shared=True)
+    writer = make(out, of=SharedStore)
     assert not adopt(writer, leases, "0", range(2))
     leases.undo("0")
     again = leases.take("0", dataclasses.replace(leases.look()["0"], free=True))
@@ -144,11 +145,11 @@ def test_a_damaged_part_is_done_again(out, leases, damage):
 
 def test_a_writer_that_died_between_shards_and_the_end(out, leases):
     """The journals of what is in shards are gone, and the part is done all the same."""
-    writer = make(out, shared=True)
+    writer = make(out, of=SharedStore)
     one = part(out, leases)
     fill(one, range(4))
     one.close()
     assert adopt(writer, leases, "0", range(4))
     writer.flush()
-    next_one = make(out, shared=True)
+    next_one = make(out, of=SharedStore)
     assert adopt(next_one, leases, "0", range(4))
