@@ -23,8 +23,10 @@ import tyro
 
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store import Entry, PlanRow, StoredImage, ZarrStore
+from jaxseg_xai.store.leases import Leases
 from jaxseg_xai.store.query import query
 from jaxseg_xai.store.shards import MOST_ROWS
+from jaxseg_xai.sweeps.worker import images_per_part
 
 #: Explanations of an image, and of a batch, which is a journal.
 _CLASSES, _BATCH = 5, 32
@@ -54,6 +56,11 @@ class Step:
 STEPS = {
     "create": Step("making the plan and an empty store", lambda rows, workers: 1, False),
     "resume": Step("a worker's look at it, to go on", lambda rows, workers: workers, True),
+    "lease": Step(
+        "looking at all leases, taking one, saying that it is done",
+        lambda rows, workers: _num_parts(rows),
+        True,
+    ),
     "journal": Step(f"keeping a batch of {_BATCH}", lambda rows, workers: rows / _BATCH, True),
     "shard": Step(
         f"from journals to a shard of {MOST_ROWS}", lambda rows, workers: rows / MOST_ROWS, False
@@ -121,16 +128,26 @@ def measure(rows: int, folder: Path) -> dict[str, float]:
     del store
     with timed("resume"):
         store = _opened(path, rows)
+    leases, last = Leases(path), _num_parts(rows) - 1
+    leases.share()
+    for part in range(last):  # those of all others are over
+        leases.place.write(f"{part}-done", b"{}")
+    with timed("lease"):
+        leases.look()
+        lease = leases.take(str(last))
+        assert lease is not None
+        lease.finish(b"{}")
+    leases.clear()
     written = min(rows, 2 * MOST_ROWS)
     kept, moved = [], []
     for first in range(0, written, _BATCH):
         for row in range(first, min(first + _BATCH, written)):
             _write(store, row)
-        waiting, begin = len(store._journal.rows(_LABEL)), time.perf_counter()
+        before, begin = _num_journals(path), time.perf_counter()
         store.flush()
-        # Most keep a journal; that which completes a shard also makes it.
-        found = moved if len(store._journal.rows(_LABEL)) < waiting else kept
-        found.append(time.perf_counter() - begin)
+        seconds_of_it = time.perf_counter() - begin
+        # Most keep a journal; that which completes a shard also makes it, and deletes its journals.
+        (kept if _num_journals(path) > before else moved).append(seconds_of_it)
     seconds["journal"] = statistics.median(kept or moved)
     seconds["shard"] = statistics.median(moved or kept)
     with timed("finish"):
@@ -218,6 +235,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         steps = [dataclasses.asdict(one) for one in found]
         config.json.write_text(json.dumps(figures | {"steps": steps}, indent=1))
     return int(any(one.power_of_sum > _LINEAR for one in found))
+
+
+def _num_parts(rows: int) -> int:
+    images = -(-rows // _CLASSES)
+    return -(-images // images_per_part(images, _CLASSES, _BATCH))
+
+
+def _num_journals(path: Path) -> int:
+    return sum(1 for _ in path.glob("journal/*.json"))
 
 
 def _opened(path: Path, rows: int) -> ZarrStore:

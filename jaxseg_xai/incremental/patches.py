@@ -175,7 +175,7 @@ def seen_pixels(plan: SlidingPlan, corner: Array) -> jax.Array:
 def grid_shape_of(plan: SlidingPlan) -> tuple[int, ...]:
     """How many blocks lie along each axis."""
     return tuple(
-        grid_shape((n,), side)[0] for n, side in zip(plan.image_shape, plan.block, strict=False)
+        grid_shape((n,), side)[0] for n, side in zip(plan.image_shape[:-1], plan.block, strict=True)
     )
 
 
@@ -239,7 +239,7 @@ def _around(
     start = jnp.clip(low - jnp.array(plan.block), 0, jnp.array(most)).astype(jnp.int32)
     near = lax.dynamic_slice(image, (*start, 0), (*sizes, image.shape[-1]))
     # The last blocks are cut off where the image ends.
-    extra = [(0, -n % side) for n, side in zip(plan.image_shape, plan.block, strict=False)]
+    extra = [(0, -n % side) for n, side in zip(plan.image_shape[:-1], plan.block, strict=True)]
     canvas = jnp.pad(near, [*extra, (0, 0)])
     canvas = jnp.broadcast_to(canvas, (len(held), *canvas.shape))
     found = lax.dynamic_update_slice(canvas, held, (0, *(low - start), 0))

@@ -80,12 +80,11 @@ class WindowedEngine(Engine):
         seen = jnp.bool(True)
         for d, axis in enumerate(self.plan.axes):
             along = jnp.arange(started.logits.shape[d])
+            low, high = 0, len(along)
             if axis in self.plan.needs:
                 ends = (jnp.asarray(end, jnp.int32) for end in self.plan.needs[axis])
                 low, high = (end[started.corner[d]] for end in ends)
-                seen = seen[..., None] & (along >= low) & (along < high)
-            else:
-                seen = seen[..., None] & (along >= 0)
+            seen = seen[..., None] & (along >= low) & (along < high)
         return seen
 
     def logits_of(self, started: Started, patches: jax.Array, block: jax.Array) -> jax.Array:

@@ -35,14 +35,14 @@ class BlockGroups(Perturbation):
     - a sufficient group begins with all blocks, too. A block is taken away where the outcome still
       holds: what is left is enough with R alone (both of two cues that only act together).
 
-    Many blocks are visited at once, half as many where that is too much (see `elimination`): some
-    10 evaluations an order instead of one a block. Where the outcome only rises with what is
-    shown, no block of a group can be spared, and the group is that of one block after the other;
-    elsewhere it may be another that holds as well. Visited first, and so most easily spared, are
-    the blocks of the smallest effect e(b): what hiding b alone takes from O1 and showing b alone
-    adds to O0. Several orders, drawn where effects differ by less than `threshold`, give one group
-    of either kind each. Where O1 < O0 the blocks speak against the segment, and what holds is an
-    outcome below tau.
+    Many blocks are visited at once, half as many where that is too much (see `elimination`), so
+    that where few blocks decide there are far fewer evaluations than blocks. Where the outcome only
+    rises with what is shown, no block of a group can be spared, and the group is that of one block
+    after the other; elsewhere it may be another that holds as well. Visited first, and so most
+    easily spared, are the blocks of the smallest effect e(b): what hiding b alone takes from O1 and
+    showing b alone adds to O0. Several orders, drawn where effects differ by less than `threshold`,
+    give one group of either kind each. Where O1 < O0 the blocks speak against the segment, and what
+    holds is an outcome below tau.
 
     Attribution float32 [*S] in [-1, 1], constant on blocks, 0 in those that touch R: the mean over
     all groups of 1 / (blocks of the group) for those that are in it, which sums to 1 over the
@@ -96,7 +96,7 @@ class BlockGroups(Perturbation):
     baseline: Baseline = setting("mean", static=True, choices=get_args(Baseline))
 
     def num_passes(self, shape: tuple[int, ...]) -> int:
-        """See `Explainer.num_passes`; where few blocks decide, it takes a fourth of them."""
+        """See `Explainer.num_passes`: the most; where few blocks decide, it takes far fewer."""
         blocks = math.prod(grid_shape(shape[:-1], self.block_size))
         searched = 2 * self.num_orders * most_tries(blocks)
         return (2 * (blocks + 1) + searched) * self.num_baselines

@@ -12,7 +12,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.segmenter import Segmenter
 from jaxseg_xai.explainers.base import Example, Explainer, Meta, Parts, Problem
-from jaxseg_xai.explainers.perturbation.shapley import shapley_weights
+from jaxseg_xai.explainers.perturbation.shapley import shapley_values, shapley_weights
 from jaxseg_xai.ops.baselines import OwnBaseline, baseline_images
 from jaxseg_xai.outcomes import OUTCOMES, get_outcome
 
@@ -110,7 +110,7 @@ class ContrastShapley(Explainer):
         weights = jnp.asarray(shapley_weights(count))
         nothing = jnp.zeros((count, *image.shape[:-1]))
         maps, outcomes = lax.scan(add, nothing, (jnp.asarray(shown), weights.T))
-        values = jnp.matmul(weights, outcomes, precision=lax.Precision.HIGHEST)
+        values = shapley_values(outcomes)
         return Parts(
             attribution=jnp.sum(maps, axis=0),
             scores={
