@@ -94,8 +94,12 @@ def explain(
     )
     spec, output = bundle.segmenter.input, bundle.segmenter.output
     source = as_source(images, labels, rank=spec.rank, raw=spec.raw)
+    if batch_size is None:
+        batch_size = max(8, jax.local_device_count())
     if sizes == "bucket":
-        segmenter = with_common_sizes(bundle.segmenter, source, range(len(source)))
+        segmenter = with_common_sizes(
+            bundle.segmenter, source, range(len(source)), batch_size=batch_size
+        )
         bundle = dataclasses.replace(bundle, segmenter=segmenter)
     explainer = make_explainer(method, settings)
     if target is not None:
@@ -118,7 +122,7 @@ def explain(
         others=None
         if others is None
         else as_source(others, rank=spec.rank, raw=spec.raw, name="other"),
-        batch_size=max(8, jax.local_device_count()) if batch_size is None else batch_size,
+        batch_size=batch_size,
         seed=seed,
         keep_labels=labels is not None,
         tile=sizes == "tile",

@@ -106,7 +106,7 @@ def sweep(
     source, chosen = _open(data, labels, bundle.segmenter)
     if sizes == "bucket":
         kept = None if overwrite else Path(out)
-        segmenter = with_common_sizes(bundle.segmenter, source, chosen, kept)
+        segmenter = with_common_sizes(bundle.segmenter, source, chosen, kept, batch_size=batch_size)
         bundle = dataclasses.replace(bundle, segmenter=segmenter)
     one = isinstance(explain, str | Explainer | Mapping | Job)
     entries = [explain] if one else explain

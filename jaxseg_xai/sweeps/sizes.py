@@ -22,8 +22,8 @@ from jaxseg_xai.store.layout import read_attrs
 #: which all images are resized, one number per axis.
 Sizes = Literal["native", "bucket", "tile"] | tuple[int, ...]
 
-#: Most common sizes, and the padded pixels per pixel of the images that are worth a program less.
-_MOST, _PADDING = 4, 0.5
+#: Most common sizes, and the pixels in vain, per pixel of the images, that a program less is worth.
+_MOST, _WASTE = 4, 0.5
 #: Images whose sizes are looked at; of how many the effect of padding is measured.
 _LOOKED_AT, _COMPARED = 256, 8
 #: Sizes are rounded up until so few different ones are left.
@@ -47,7 +47,12 @@ def size_to_resize_to(sizes: Sizes) -> tuple[int, ...] | None:
 
 
 def with_common_sizes(
-    segmenter: Segmenter, source: Source, chosen: Sequence[int], kept: Path | None = None
+    segmenter: Segmenter,
+    source: Source,
+    chosen: Sequence[int],
+    kept: Path | None = None,
+    *,
+    batch_size: int = 8,
 ) -> Segmenter:
     """The model with images padded to a few common sizes (`InputSpec.pad_to`).
 
@@ -56,6 +61,7 @@ def with_common_sizes(
       source: the images.
       chosen: which of them; 256 are looked at.
       kept: a store; where a sweep with common sizes began in it, these are taken.
+      batch_size: images at a time.
 
     Raises:
       ModelError: a model that takes one size only.
@@ -71,13 +77,24 @@ def with_common_sizes(
             sizes.append(prepare(read_item(source, index), unpadded.input).grid.prepared)
         except JaxsegError:  # its rows say why
             continue
-    return segmenter.replace(pad_to=common_sizes(sizes, spec.multiple_of)) if sizes else unpadded
+    if not sizes:
+        return unpadded
+    batch = batch_size * len(sizes) / len(chosen)
+    return segmenter.replace(pad_to=common_sizes(sizes, spec.multiple_of, batch))
 
 
-def common_sizes(sizes: Sequence[tuple[int, ...]], multiple_of: int) -> tuple[tuple[int, ...], ...]:
-    """Few sizes that hold all given ones, each a multiple: the fewest that need little padding.
+def common_sizes(
+    sizes: Sequence[tuple[int, ...]], multiple_of: int, batch: float = 1
+) -> tuple[tuple[int, ...], ...]:
+    """Few sizes that hold all given ones, each a multiple: the fewest that waste little.
 
-    At most four; fewer as long as the padding is at most half of the images' own pixels.
+    At most four; fewer as long as what is computed in vain is at most half of the images' own
+    pixels: padding, and what fills up the last batch of a size, which is as large as any.
+
+    Args:
+      sizes: of the images.
+      multiple_of: what the model takes.
+      batch: images at a time; of a sample of the images as many fewer.
 
     >>> common_sizes([(64, 64), (72, 64), (80, 64), (256, 200)], 8)
     ((80, 64), (256, 200))
@@ -91,8 +108,11 @@ def common_sizes(sizes: Sequence[tuple[int, ...]], multiple_of: int) -> tuple[tu
     own, groups = sum(math.prod(size) for size in sizes), dict(counts)
     while len(groups) > 1:
         pairs = [(a, b) for a in groups for b in groups if a < b]
-        merged = min((_merged(groups, *pair) for pair in pairs), key=_pixels)
-        if len(groups) <= _MOST and _pixels(merged) > (1 + _PADDING) * own:
+        merged = min(
+            (_merged(groups, *pair) for pair in pairs), key=lambda found: _pixels(found, batch)
+        )
+        worth = max(_pixels(groups, batch), (1 + _WASTE) * own)
+        if len(groups) <= _MOST and _pixels(merged, batch) > worth:
             break
         groups = merged
     return tuple(sorted(groups, key=lambda size: (math.prod(size), size)))
@@ -181,8 +201,9 @@ def _merged(
     return found
 
 
-def _pixels(groups: dict[tuple[int, ...], int]) -> int:
-    return sum(math.prod(size) * count for size, count in groups.items())
+def _pixels(groups: dict[tuple[int, ...], int], batch: float) -> float:
+    """That are computed for all images, in whole batches."""
+    return sum(math.prod(size) * math.ceil(n / batch) * batch for size, n in groups.items())
 
 
 def _evenly(chosen: Sequence[int], count: int) -> list[int]:

@@ -48,6 +48,8 @@ def test_no_more_sizes_than_pay():
     eight = [(64 + 7 * i, 64) for i in range(8)]  # at most 27 % of padding
     assert common_sizes(eight, 8) == ((120, 64),)
     assert common_sizes([(40, 40), (80, 80)], 8) == ((40, 40), (80, 80))
+    # A batch of either takes as long as one of both.
+    assert common_sizes([(40, 40), (80, 80)], 8, 8) == ((80, 80),)
     assert common_sizes([(5, 60, 60), (7, 62, 60)], 4) == ((8, 64, 60),)
 
 
