@@ -1,4 +1,4 @@
-"""A whole sweep, from images to a store on disk: what a user waits for."""
+"""A whole sweep, from images to a store on disk, against the same into memory."""
 
 import dataclasses
 import tempfile
@@ -21,7 +21,7 @@ from jaxseg_xai.explainers.misure.search import Misure
 from jaxseg_xai.explainers.uncertainty.confidence import Confidence
 from jaxseg_xai.store import Store, ZarrStore
 from jaxseg_xai.sweeps.config import DataConfig, Job, SweepConfig
-from jaxseg_xai.sweeps.run import run_in_memory, run_sweep, work_of
+from jaxseg_xai.sweeps.run import run_in_memory, run_into_zarr, run_sweep, work_of
 
 #: Explanations of each method in one sweep.
 _ROWS, _QUICK_ROWS = 256, 8
@@ -37,8 +37,8 @@ _TOLERANCE = 1e-6
 class SweepCase(Case):
     """Methods on Triangle images, into a fresh store and into memory by turns.
 
-    All but the first find their programs compiled. `overhead` is the time into a store over that
-    into memory, minus 1.
+    Both begin with the model and the list of images in memory, and find their programs compiled.
+    `overhead` is the time into a store over that into memory, minus 1.
 
     Attributes:
       methods: what is computed.
@@ -59,11 +59,11 @@ class SweepCase(Case):
             validation = _validate(ZarrStore.open(config.out), memory)
             phase("timing")
             for turn in range(settings.repetitions):
-                into = dataclasses.replace(config, out=folder / str(turn))
+                into, work = dataclasses.replace(config, out=folder / str(turn)), work_of(config)
                 with alone():
-                    result, wall = timed(run_sweep, into, progress=False)
+                    result, wall = timed(run_into_zarr, work, into, progress=False)
                 with alone():
-                    _, without = timed(run_in_memory, work_of(config), progress=False)
+                    _, without = timed(run_in_memory, work, progress=False)
                 wall -= result.times.compile_seconds
                 explaining = sum(result.times.compute_seconds.values()) / wall
                 row: Row = {"seconds": wall, "in_memory": without, "overhead": wall / without - 1}

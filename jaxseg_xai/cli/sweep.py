@@ -20,7 +20,7 @@ def run(config: SweepConfig, command: str) -> int:
 COMMAND = Command(
     config=SweepConfig,
     run=run,
-    computes=lambda config: config.workers < 2 or config.dry_run,
+    computes=lambda config: not config.starts_others or config.dry_run,
     parse=parse_sweep,
     example="jaxseg-xai sweep --config sweep.toml --data.limit 100 --out runs/sweep.zarr",
 )

@@ -1,5 +1,7 @@
 """The errors a user can cause: each message names the item and the remedy, in one line."""
 
+from typing import Any
+
 #: Letters of what a library or a file says within a message, and of a message: its begin and end.
 _MOST_LETTERS, _BEGIN, _END = 160, 500, 250
 
@@ -15,6 +17,10 @@ class JaxsegError(Exception):
         if len(message) > _BEGIN + _END:
             message = f"{message[:_BEGIN]} ... {message[-_END:]}"
         super().__init__("".join(c if c.isprintable() else " " for c in message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the message as it is, whatever the arguments it was made of."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 def reason_of(error: BaseException) -> str:

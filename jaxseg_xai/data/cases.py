@@ -126,6 +126,11 @@ class Cases:
             affine=scans[0].affine,
         )
 
+    def files(self, index: int) -> list[Path]:
+        """The files that item `index` is read from."""
+        case = self._items[index][1]
+        return [*case.channels, *([case.labels] if case.labels else [])]
+
     def _read_labels(
         self, case: Case, level: int | None, size: tuple[int, ...]
     ) -> np.ndarray | None:

@@ -6,6 +6,7 @@ image's own range and size rather than of 8 bits and 224 pixels.
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import ndimage
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.inputs import pixels_of
 from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.data.stamps import files_of
 from jaxseg_xai.ops.random import image_id
 
 Kind = Literal["noise", "blur", "contrast"]
@@ -65,6 +67,10 @@ class DegradedDataset:
     def __len__(self) -> int:
         """Number of items."""
         return len(self._dataset)
+
+    def files(self, index: int) -> Sequence[Path]:
+        """The files that item `index` is read from."""
+        return files_of(self._dataset, index)
 
     def __getitem__(self, index: int) -> Sample:
         """Item `index` with its image degraded; as the data set underneath otherwise."""

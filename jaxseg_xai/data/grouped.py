@@ -3,9 +3,11 @@
 import dataclasses
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Sample, Source
+from jaxseg_xai.data.stamps import files_of
 
 
 class GroupedDataset:
@@ -45,6 +47,10 @@ class GroupedDataset:
     def __len__(self) -> int:
         """Number of items."""
         return len(self._dataset)
+
+    def files(self, index: int) -> Sequence[Path]:
+        """The files that item `index` is read from."""
+        return files_of(self._dataset, index)
 
     def __getitem__(self, index: int) -> Sample:
         """Item `index` with its group; as the data set underneath otherwise."""

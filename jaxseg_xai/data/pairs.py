@@ -83,6 +83,11 @@ class FilePairs:
         found = labels_or_error(lambda: self.read_labels(pair, size)) if self._wanted else {}
         return Sample(id=pair.id, image=image, group=pair.group, **found)
 
+    def files(self, index: int) -> list[Path]:
+        """The files that item `index` is read from."""
+        pair = self._pairs[index]
+        return [pair.image, *([pair.labels] if pair.labels and self._wanted else [])]
+
     def read_labels(self, pair: Pair, size: tuple[int, ...]) -> np.ndarray | None:
         """The label map int32 [H, W] of an image of `size`, None where there is none.
 

@@ -9,7 +9,8 @@
       |   labels_planes, prediction_planes     uint8 [image, y, x, class] instead, where classes may
       |                                        overlap; 2 = not known, 255 = none
       |   affine      float64 [image, position, axis]   from voxel indices to mm; NaN = not known
-      |   id          string [image];  height, width int32 [image], 0 = not written
+      |   id, stamp, content   string [image]: its name, and what tells whether it changed since
+      |   height, width        int32 [image], 0 = not written
       patch_pool_<side>/             patches and sources: what methods draw from, see `store.pools`
       journal/                       batches that are in no shard yet, see `store.journal`; of many
                                      processes each has its own folders, see `store.part`

@@ -118,6 +118,8 @@ class MemoryStore(Store):
             labels=self._segmentation(image.labels),
             prediction=self._segmentation(image.prediction),
             affine=image.affine,
+            stamp=image.stamp,
+            content=image.content,
         )
 
     def write(

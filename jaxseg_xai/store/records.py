@@ -102,6 +102,8 @@ class StoredImage:
         there is none.
       prediction: the model's, as above.
       affine: float64 [4, 4], see `Sample`; None where it is not known.
+      stamp: differs when a file of it was rewritten; "" where there are none.
+      content: checksums of what was read of it; "" where it is not known.
     """
 
     id: str
@@ -109,6 +111,8 @@ class StoredImage:
     labels: np.ndarray | None = None
     prediction: np.ndarray | None = None
     affine: np.ndarray | None = None
+    stamp: str = ""
+    content: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

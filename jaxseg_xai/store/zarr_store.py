@@ -3,7 +3,7 @@
 import collections
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -39,6 +39,8 @@ from jaxseg_xai.store.rows import rows_of
 from jaxseg_xai.store.tables import Table, consolidate
 from jaxseg_xai.store.verify import damage_of
 
+#: Columns of images beside their names and sizes.
+_OF_IMAGE = ("stamp", "content")
 #: Predictions that are remembered for the rows of their images.
 _REMEMBERED = 256
 _log = logging.getLogger(__name__)
@@ -181,7 +183,27 @@ class ZarrStore(Store):
         check_picture(image, self.rank)
         arrays = arrays_of_image(image, self.rank)
         self._remember(index, segmentation(arrays, "prediction"))
-        self._add(IMAGES, index, self._size(image.image.shape[:-1]), arrays)
+        values = self._size(image.image.shape[:-1])
+        self._add(
+            IMAGES, index, values | {name: getattr(image, name) for name in _OF_IMAGE}, arrays
+        )
+
+    def image_columns(self) -> dict[str, np.ndarray]:
+        """What is known of all images: `id`, `stamp` and `content` of each, "" where it is not."""
+        table = self._table(IMAGES)
+        with io_errors(self._place):
+            known = table.column_names
+            nothing = np.full(table.num_rows, "", object)
+            return {n: table.column(n) if n in known else nothing for n in ("id", *_OF_IMAGE)}
+
+    def make_pending(self, rows: Mapping[str, Iterable[int]]) -> None:
+        """Forget that rows were computed, label by label; kept at once, for other processes too."""
+        for label, numbers in rows.items():
+            for row in numbers:
+                self._add(label, int(row), {"status": PENDING, "reason": ""}, {})
+        with io_errors(self._place):
+            self._journal.flush()
+            self._compact(everything=True)
 
     def write(
         self,
@@ -255,7 +277,8 @@ class ZarrStore(Store):
         table = self._table(IMAGES)
         if not table.column("height")[index]:
             return None
-        return image_of(str(table.column("id")[index]), self._arrays(IMAGES, index))
+        told = {name: str(column[index]) for name, column in self.image_columns().items()}
+        return image_of(self._arrays(IMAGES, index), **told)
 
     def damage(self) -> list[str]:
         """A line for each damaged part; everything is read for it, while nobody writes."""

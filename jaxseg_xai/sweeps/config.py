@@ -139,6 +139,9 @@ class SweepSettings:
       retry_failed: try the images again that an earlier run recorded as failed.
       workers: processes that explain; more of them may join at any time, on any machine that sees
         `out`, by the same command. 0: this one, alone.
+      ray: cluster of Ray whose devices the workers get: its address, "auto" for the one that is
+        running, "local" for one that begins and ends with this process. Empty: processes of this
+        machine, without Ray.
       lease_seconds: a worker that is silent for so long is taken for dead.
       dry_run: say what the command would do and what it would take, and store nothing.
       warm_up: seconds in which a dry run measures: it compiles every program and runs a batch, and
@@ -167,6 +170,7 @@ class SweepSettings:
     max_hours: float = setting(24.0, idle=True, above=0)
     retry_failed: bool = setting(False, idle=True)
     workers: int = setting(0, idle=True, at_least=0, at_most=256)
+    ray: str = setting("", idle=True)
     lease_seconds: float = setting(EXPIRY, idle=True, above=0)
     dry_run: bool = setting(False, idle=True)
     warm_up: float = setting(60.0, idle=True, at_least=0)
@@ -192,6 +196,13 @@ class SweepConfig(SweepSettings):
     def check_together(self) -> None:
         """Raise `ConfigError` for entries that cannot stand together, or out of their bounds."""
         check_jobs(self.explain)
+        if self.ray and not self.workers:
+            raise ConfigError("ray is set, and workers is 0; say how many workers, one a device")
+
+    @property
+    def starts_others(self) -> bool:
+        """Whether this process explains nothing itself, but starts workers that do."""
+        return self.workers > 1 or bool(self.ray)
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a sweep to be continued, as JSON values."""

@@ -189,6 +189,8 @@ class Engine:
             labels=item.sample.labels,
             prediction=item.grid.back(prediction),
             affine=item.sample.affine,
+            stamp=item.stamp,
+            content=item.content,
         )
         self._store.write_image(item.position, image)
 

@@ -21,6 +21,7 @@ from jaxseg_xai.core.inputs import Grid, prepare
 from jaxseg_xai.core.output_spec import OutputSpec
 from jaxseg_xai.core.types import Sample, Source
 from jaxseg_xai.data.checks import read_item
+from jaxseg_xai.data.stamps import Stamps, content_of
 from jaxseg_xai.sweeps.targets import as_planes
 from jaxseg_xai.sweeps.tiles import Tile
 from jaxseg_xai.sweeps.work import Work
@@ -38,12 +39,16 @@ class Item:
       sample: with its labels in the form of the model's predictions, or why they have none.
       image: prepared for the model, or a tile of that, float32 [*S, C].
       grid: how to get there and back.
+      stamp: of its files, see `Stamps`.
+      content: see `content_of`.
     """
 
     position: int
     sample: Sample
     image: np.ndarray
     grid: Grid | Tile
+    stamp: str = ""
+    content: str = ""
 
     @property
     def num_pixels(self) -> int:
@@ -102,18 +107,27 @@ class _Read:
     output: OutputSpec
 
     def __call__(self, position: int, index: int) -> Item | JaxsegError:
+        stamp = Stamps(self.source).of(index)
         try:
             sample = read_item(self.source, index)
             prepared = prepare(sample, self.input)
         except JaxsegError as error:
             return error
+        content = content_of(sample)
         labels, wrong = None, None
         try:
             labels = as_planes(sample, self.output, self.input.rank)
         except JaxsegError as error:  # of who looks at them
             wrong = error
         sample = dataclasses.replace(sample, labels=labels, labels_error=wrong)
-        return Item(position=position, sample=sample, image=prepared.image, grid=prepared.grid)
+        return Item(
+            position=position,
+            sample=sample,
+            image=prepared.image,
+            grid=prepared.grid,
+            stamp=stamp,
+            content=content,
+        )
 
 
 class _Ahead:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -19,7 +19,7 @@ from jaxseg_xai.devices.mesh import cpu_cores
 from jaxseg_xai.sweeps.config import SweepConfig
 
 #: The program of a worker: it reads an `Order` and writes what became of it, both pickled.
-_PROGRAM = "jaxseg_xai.cli.worker"
+PROGRAM = "jaxseg_xai.cli.worker"
 #: Settings of JAX that a worker takes over.
 _SETTINGS = (
     *("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"),
@@ -41,6 +41,14 @@ class Order:
     sweep: SweepConfig
     settings: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, config: SweepConfig) -> Self:
+        """To be one worker of a sweep, as this process would."""
+        return cls(
+            sweep=dataclasses.replace(config, workers=1, ray=""),
+            settings={name: jax.config.values[name] for name in _SETTINGS},
+        )
+
 
 def launch(config: SweepConfig) -> list[Any]:
     """Run `config.workers` workers to their end; the results of those that came there.
@@ -53,19 +61,14 @@ def launch(config: SweepConfig) -> list[Any]:
       JaxsegError: no worker came to the end; the message is that of one of them, if one said why.
     """
     environments = [_devices(number, config.workers) for number in range(config.workers)]
-    order = pickle.dumps(
-        Order(
-            sweep=dataclasses.replace(config, workers=1),
-            settings={name: jax.config.values[name] for name in _SETTINGS},
-        )
-    )
+    order = pickle.dumps(Order.of(config))
     workers: list[subprocess.Popen] = []
     with contextlib.ExitStack() as stack:
         stack.callback(_end, workers)
         answers = [stack.enter_context(tempfile.TemporaryFile()) for _ in environments]
         for answer, environment in zip(answers, environments, strict=True):
             worker = subprocess.Popen(
-                [sys.executable, "-m", _PROGRAM],
+                [sys.executable, "-m", PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=answer,
                 env={**os.environ, **environment},

@@ -14,6 +14,7 @@ from jaxseg_xai.store.writer import erase, sole_writer
 from jaxseg_xai.sweeps.config import SweepConfig
 from jaxseg_xai.sweeps.engine import Engine
 from jaxseg_xai.sweeps.launch import launch
+from jaxseg_xai.sweeps.ray_workers import launch_on_ray
 from jaxseg_xai.sweeps.sizes import size_to_resize_to, with_common_sizes
 from jaxseg_xai.sweeps.stored import attributes, entry_of, open_store, sizes_of, times_of
 from jaxseg_xai.sweeps.times import Times, sum_of
@@ -56,9 +57,10 @@ def run_sweep(config: SweepConfig, *, progress: bool = True) -> SweepResult:
       JaxsegError: the model, the data set, the store or the configuration cannot be used at all.
     """
     check(config)
-    if config.workers > 1:
+    if config.starts_others:
         _check_workers(config)
-        times = sum_of([one.times for one in launch(config)])
+        found = launch_on_ray(config) if config.ray else launch(config)
+        times = sum_of([one.times for one in found])
         return result_of(ZarrStore.open(config.out), times)
     work = work_of(config)
     spec = work.bundle.segmenter.input
@@ -76,7 +78,7 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
       progress: show a bar.
     """
     work.check()
-    if config.workers > 1:
+    if config.starts_others:
         raise ConfigError(
             "workers are processes, which do not see the objects of this one: start as many "
             "processes with workers=1, or name model and data in a SweepConfig for run_sweep"
@@ -164,7 +166,9 @@ def work_of(config: SweepConfig) -> Work:
     chosen, corners = listed(config.roi, source, chosen)
     if config.data.sizes == "bucket":
         kept = None if config.overwrite else config.out
-        segmenter = with_common_sizes(bundle.segmenter, source, chosen, kept)
+        segmenter = with_common_sizes(
+            bundle.segmenter, source, chosen, kept, batch_size=config.batch_size
+        )
         bundle = dataclasses.replace(bundle, segmenter=segmenter)
     others = config.data.open_pool(config.others_source, taken) if config.others_source else None
     return Work(

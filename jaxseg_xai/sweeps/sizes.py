@@ -23,7 +23,7 @@ from jaxseg_xai.store.layout import read_attrs
 Sizes = Literal["native", "bucket", "tile"] | tuple[int, ...]
 
 #: Most common sizes, and the pixels in vain, per pixel of the images, that a program less is worth.
-_MOST, _WASTE = 4, 0.5
+_MOST, _WASTE = 4, 0.3
 #: Images whose sizes are looked at; of how many the effect of padding is measured.
 _LOOKED_AT, _COMPARED = 256, 8
 #: Sizes are rounded up until so few different ones are left.
@@ -88,7 +88,7 @@ def common_sizes(
 ) -> tuple[tuple[int, ...], ...]:
     """Few sizes that hold all given ones, each a multiple: the fewest that waste little.
 
-    At most four; fewer as long as what is computed in vain is at most half of the images' own
+    At most four; fewer as long as what is computed in vain is at most 0.3 of the images' own
     pixels: padding, and what fills up the last batch of a size, which is as large as any.
 
     Args:
@@ -165,24 +165,25 @@ def _compare(
     found = []
     for model in (unpadded, segmenter):
         prepared = prepare(sample, model.input)
+        own = tuple(slice(n) for n in prepared.grid.resized)
         with jax.enable_x64(False):
-            logits = _logits(unpadded, variables, prepared.image[None])[0]
-        found.append(logits[tuple(slice(n) for n in prepared.grid.resized)])
-    prediction = unpadded.output.prediction
-    ours, theirs = (np.asarray(prediction(logits)) for logits in found)
-    differs = np.not_equal(ours, theirs)
+            output = jax.device_get(_look(unpadded, variables, prepared.image[None]))
+        found.append([array[0][own] for array in output])
+    (ours, is_ours), (theirs, is_theirs) = found
+    differs = is_ours != is_theirs
     # Planes of classes that may overlap have one more axis.
-    rank = segmenter.input.rank
-    differs = np.any(differs.reshape(*differs.shape[:rank], -1), axis=-1)
-    return float(abs(found[0] - found[1]).max()), np.asarray(differs)
+    differs = np.any(differs.reshape(*differs.shape[: segmenter.input.rank], -1), axis=-1)
+    return float(abs(ours - theirs).max()), differs
 
 
 # A program for every size that runs once: compiling it is what counts.
 @functools.partial(
     jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0}
 )
-def _logits(segmenter: Segmenter, variables: Any, images: jax.Array) -> jax.Array:
-    return segmenter.logits(variables, images)
+def _look(segmenter: Segmenter, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits and prediction."""
+    logits = segmenter.logits(variables, images)
+    return logits, segmenter.output.prediction(logits)
 
 
 def _unpadded(segmenter: Segmenter) -> Segmenter:

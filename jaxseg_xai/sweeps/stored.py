@@ -21,6 +21,7 @@ from jaxseg_xai.store.layout import is_store
 from jaxseg_xai.store.pools import read_pool, write_pool
 from jaxseg_xai.sweeps.config import Job, SweepConfig
 from jaxseg_xai.sweeps.cost import check_hours
+from jaxseg_xai.sweeps.renewed import forget_changed
 from jaxseg_xai.sweeps.sizes import effect_of_padding
 from jaxseg_xai.sweeps.work import Work, checksum
 
@@ -36,7 +37,8 @@ def open_store(
       work: the sweep, checked.
       config: where it goes and what identifies it.
       kind: of store.
-      strict: whether methods that are new or changed are refused.
+      strict: whether methods that are new or changed are refused, and images that changed stay as
+        they were: others are at them.
     """
     goes_on = not config.overwrite and is_store(config.out)
     if not goes_on:
@@ -57,6 +59,8 @@ def open_store(
     )
     for side, pool in pools.items():
         write_pool(config.out, side, pool)
+    if goes_on and not strict:
+        forget_changed(work, store)
     return store, pools
 
 

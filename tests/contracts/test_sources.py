@@ -4,6 +4,7 @@ A further data set is a line in `OPTIONS`.
 """
 
 import json
+import os
 
 import nibabel
 import numpy as np
@@ -14,6 +15,7 @@ from jaxseg_xai.core.errors import ConfigError, DataError
 from jaxseg_xai.core.types import IGNORED, Sample
 from jaxseg_xai.data import SOURCES, DegradedDataset, GroupedDataset, MemorySource, open_dataset
 from jaxseg_xai.data.sources.tfds import TFDSDataset
+from jaxseg_xai.data.stamps import Stamps
 from tests.data import dicom_layout, layouts, volume_layouts
 from tests.data.test_tfds_data import prepare
 
@@ -130,6 +132,9 @@ def test_data_set(name, tmp_path):
     if callable(options):
         options = options(tmp_path)
     check(lambda: open_dataset(name, "validation", **options))
+    check_files(
+        open_dataset(name, "validation", **options), of_files="root" in options and name != "tfds"
+    )
     with pytest.raises(ConfigError, match=f"{name} has no option 'colour'; it has"):
         open_dataset(name, "validation", **options, colour=3)
     with pytest.raises(ConfigError, match="split='dev': choose one of"):
@@ -140,6 +145,20 @@ def test_data_set(name, tmp_path):
 def test_source(name):
     made = UNNAMED[name]()
     check(lambda: made)
+
+
+def check_files(source, of_files):
+    """An item's stamp differs when one of the files that it is read from was rewritten."""
+    stamps = [Stamps(source).of(index) for index in range(len(source))]
+    if not of_files:
+        assert not any(stamps)
+        return
+    assert all(stamps)
+    for path in source.files(0):
+        os.utime(path, (1e9, 1e9))
+        changed = [Stamps(source).of(index) for index in range(len(source))]
+        assert changed[0] != stamps[0], path
+        stamps = changed
 
 
 def check(opened):

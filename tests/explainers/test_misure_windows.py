@@ -96,7 +96,7 @@ def test_windows_that_do_not_pay_are_left_out():
     assert planned(models.blurred_brightness, (70,)) == []
     assert planned(mixing, (40,)) == []
     assert planned(models.blurred_brightness, None) == []  # a small image
-    assert planned(models.blurred_brightness, None, 256) == [(96, 96), (128, 128)]
+    assert planned(models.blurred_brightness, None, 512) == [(192, 192), (256, 256)]
 
 
 def test_where_an_empty_mask_goes():

@@ -2,8 +2,11 @@
 
 A process dies by SIGKILL in a random one of its writes: of the store that it makes, a journal, a
 shard, a column or a lease. Another takes its place. `--workers 0` is one process, alone.
+
+With Ray, its actors and now and then the process that asked for them are killed by the clock.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import multiprocessing
@@ -13,6 +16,7 @@ from multiprocessing.connection import wait
 
 import jax
 import numpy as np
+import psutil
 import zarr
 
 from jaxseg_xai.store import ZarrStore
@@ -22,9 +26,11 @@ from tests import tiny
 
 #: Writes of a process until it dies, at most: a store of 512 rows takes some 300.
 MOST_WRITES = 120
+#: Seconds until the next one dies, with Ray, at most, and how often it is the one that asked.
+MOST_SECONDS, DRIVERS = 3.0, 0.2
 #: Processes that have imported everything, and started nothing.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.sweeps.kills"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.sweeps.kills"])
 
 
 def run_until(kill_at, config, programs):
@@ -51,7 +57,7 @@ def run_until(kill_at, config, programs):
 
 def start(kill_at, config, programs):
     """`run_until` in a process."""
-    process = _CONTEXT.Process(target=run_until, args=(kill_at, config, programs))
+    process = CONTEXT.Process(target=run_until, args=(kill_at, config, programs))
     process.start()
     return process
 
@@ -84,12 +90,56 @@ def disturb(config, programs, kills, rng):
     return died
 
 
+def run_on_ray(config, programs):
+    """The sweep by actors of a cluster of its own."""
+    os.environ["JAX_NUM_CPU_DEVICES"] = "1"
+    jax.config.update("jax_compilation_cache_dir", programs)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_disable_most_optimizations", True)
+    run_sweep(config, progress=False)
+
+
+def disturb_on_ray(config, programs, kills, rng):
+    """As `disturb`, by actors of Ray; SIGKILL comes by the clock."""
+    config = dataclasses.replace(config, ray="local")
+    died = 0
+    while True:
+        driver = CONTEXT.Process(target=run_on_ray, args=(config, programs))
+        driver.start()
+        while driver.exitcode is None:
+            driver.join(rng.uniform(0, MOST_SECONDS))
+            if died < kills and (actors := actors_of(driver.pid)):
+                victim = driver.pid if rng.random() < DRIVERS else rng.choice(actors)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                    died += 1
+        driver.join()
+        if driver.exitcode not in (0, -signal.SIGKILL):
+            raise AssertionError(f"the process that asked Ray ended with {driver.exitcode}")
+        if driver.exitcode == 0 and whole(config.out):
+            return died
+
+
+def actors_of(driver):
+    """Processes of the actors that explain just now, of a cluster that a process began."""
+    try:
+        found = psutil.Process(driver).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    pids = []
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            if any("explain" in word for word in process.cmdline()[:1]):
+                pids.append(process.pid)
+    return pids
+
+
 def whole(path):
     """Whether every row has a result."""
     return all("PENDING" not in found for found in ZarrStore.open(path).counts().values())
 
 
-def compare(folder, workers, kills, rows, programs, seed=0):
+def compare(folder, workers, kills, rows, programs, seed=0, disturb=disturb):
     """Undisturbed and disturbed sweeps of as many rows; a line for each store."""
     model = tiny.write_model(folder / "model")
     images = tiny.write_images(folder / "images", [f"i{k}" for k in range(rows // 2)])

@@ -173,7 +173,9 @@ def test_a_batch_that_is_not_full_loads_all_devices(done, monkeypatch, tmp_path)
         return Batch(**fields)
 
     monkeypatch.setattr("jaxseg_xai.sweeps.batches.Batch", batch)
-    config = dataclasses.replace(done[0], out=tmp_path / "s.zarr", batch_size=8, explain=(MISURE,))
+    config = dataclasses.replace(
+        done[0], out=tmp_path / "s.zarr", batch_size=8, explain=(MISURE,), store_labels=True
+    )
     run_sweep(config)
     assert [share.tolist() for share in shares] == [[2, 2, 1, 1]]
     ours, theirs = (tiny.arrays(path) for path in (config.out, done[0].out))

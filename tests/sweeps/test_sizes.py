@@ -45,12 +45,13 @@ def test_few_sizes_hold_all(square, seed):
 
 def test_no_more_sizes_than_pay():
     assert common_sizes([(64, 64)], 8) == ((64, 64),)
-    eight = [(64 + 7 * i, 64) for i in range(8)]  # at most 27 % of padding
-    assert common_sizes(eight, 8) == ((120, 64),)
+    eight = [(64 + 7 * i, 64) for i in range(8)]
+    assert len(common_sizes(eight, 8)) == 2
+    assert common_sizes(eight, 8, 8) == ((120, 64),)
     assert common_sizes([(40, 40), (80, 80)], 8) == ((40, 40), (80, 80))
     # A batch of either takes as long as one of both.
     assert common_sizes([(40, 40), (80, 80)], 8, 8) == ((80, 80),)
-    assert common_sizes([(5, 60, 60), (7, 62, 60)], 4) == ((8, 64, 60),)
+    assert common_sizes([(5, 60, 60), (7, 62, 60)], 4, 2) == ((8, 64, 60),)
 
 
 #: Heights of the images of a sweep; all are 32 wide.

@@ -78,7 +78,7 @@ def test_workers_and_gpus(config, monkeypatch):
 
 
 def test_workers_that_all_end_early(config, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", "no_such_program")
+    monkeypatch.setattr(module, "PROGRAM", "no_such_program")
     config = dataclasses.replace(config, workers=2)
     with pytest.raises(JaxsegError, match=r"all workers ended before .*exit codes 1, 1"):
         launch(config)

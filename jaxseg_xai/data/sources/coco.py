@@ -120,6 +120,12 @@ class CocoDataset(FilePairs):
         self._image_ids = dict(zip((pair.id for pair in pairs), self._found.images, strict=True))
         super().__init__(pairs, ("background", *names), read_labels=read_labels)
 
+    def files(self, index: int) -> list[Path]:
+        """See `FilePairs.files`."""
+        pair = self._pairs[index]
+        labels = self._maps / f"{pair.id}.png" if self._has_maps else self._file
+        return [pair.image, *([labels] if self._wanted else [])]
+
     def read_labels(self, pair: Pair, size: tuple[int, ...]) -> np.ndarray:
         """See `FilePairs.read_labels`."""
         if self._has_maps:

@@ -146,6 +146,13 @@ class DICOMDataset:
             affine=affine,
         )
 
+    def files(self, index: int) -> list[Path]:
+        """The files that item `index` is read from."""
+        _, series, picture, _ = self._items[index]
+        if picture is not None:
+            return [picture]
+        return [*series.files, *(series.segmentations if self._wanted else [])]
+
     def _items_of(self, series: Series) -> Iterator[tuple[str, Series, Path | None, int | None]]:
         """What a series is: a volume, its slices, or pictures."""
         try:

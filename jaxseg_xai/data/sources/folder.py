@@ -137,6 +137,12 @@ class FolderDataset:
             affine=scan.affine,
         )
 
+    def files(self, index: int) -> list[Path]:
+        """The files that item `index` is read from."""
+        path = self._items[index][1]
+        known = (self._label_files or {}) if self._read_labels else {}
+        return [path, *known.get(readers.split_name(path)[0], [])]
+
     def _labels(self, path: Path, level: int | None, size: tuple[int, ...]) -> np.ndarray | None:
         if not self._read_labels:
             return None

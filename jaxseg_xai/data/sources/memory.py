@@ -139,6 +139,12 @@ class MemorySource:
             affine=scan.affine,
         )
 
+    def files(self, index: int) -> list[Path]:
+        """The files that item `index` is read from."""
+        image, labels, _ = self._items[index]
+        given = [one for one in (image, labels) if isinstance(one, str | os.PathLike)]
+        return [Path(one).expanduser() for one in given]
+
     def _sample(self, index: int, sample: Sample) -> Sample:
         """One that is given, with the labels given beside it."""
         name = self.ids[index]

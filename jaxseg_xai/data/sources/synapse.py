@@ -124,6 +124,10 @@ class SynapseDataset:
         found = labels_or_error(labels) if self._wanted else {}
         return Sample(id=name, image=image, group=case, **found)
 
+    def files(self, index: int) -> list[Path]:
+        """The files that item `index` is read from."""
+        return [self._items[index][2]]
+
     def _items_of(self, name: str, path: Path) -> Iterator[tuple[str, str, Path, int | None]]:
         """What a file holds: a slice, a volume, or its slices."""
         case = name.split("_")[0]

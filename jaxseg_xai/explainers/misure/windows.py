@@ -14,9 +14,10 @@ from jaxseg_xai.incremental.crop import CroppedPredict, Spot, crop_predict
 from jaxseg_xai.ops.blocks import bounding_box
 
 #: Windows where none are asked for: their sides as shares of the image's (of the geometric mean of
-#: its own), and the least of these, by the number of axes, of an image that has any (each window is
-#: one more program to compile, and a small image is mostly border).
-_SHARES, _SMALLEST = (3 / 8, 1 / 2), {2: 256, 3: 64}
+#: its own), and the least of these, by the number of axes, of an image that has any. Each window is
+#: one more program to compile, for as long as some 20 explanations take, and of a smaller image it
+#: is mostly border: more than half of the work is left.
+_SHARES, _SMALLEST = (3 / 8, 1 / 2), {2: 400, 3: 64}
 #: Sides are multiples of this and of the model's stride, so that the windows of all layers keep
 #: their distance.
 _GRID = 16
