@@ -38,7 +38,7 @@ def content_of(sample: Sample) -> str:
     'ecbb4b55'
     """
     arrays = [sample.image] if sample.labels is None else [sample.image, sample.labels]
-    return " ".join(f"{zlib.crc32(np.ascontiguousarray(array)):08x}" for array in arrays)
+    return " ".join(f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in arrays)
 
 
 def is_same(content: str, other: str) -> bool:

@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -84,8 +85,9 @@ def _connection(ray: Any, address: str) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     options = {"num_cpus": cpu_cores(), "include_dashboard": False} if address == "local" else {}
     try:
+        _knock(address)
         ray.init(address, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"ray is {address!r}: no cluster of Ray answers there ({reason_of(error)}); begin one "
             "with `ray start --head`, or set ray to local"
@@ -96,6 +98,13 @@ def _connection(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody listens: Ray would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _devices(ray: Any, workers: int) -> dict[str, Any]:

@@ -103,9 +103,11 @@ def test_errors_reach_another_process_as_they_are():
     assert pickle.loads(pickle.dumps(errors[1])).details == "names"
 
 
-@pytest.mark.slow
-def test_no_such_cluster(config):
-    with pytest.raises(ConfigError, match="no cluster of Ray answers there"):
+def test_no_such_cluster(config, monkeypatch):
+    fake = FakeRay([])
+    fake.is_initialized = lambda: False
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    with pytest.raises(ConfigError, match=r"no cluster of Ray answers there .*refused"):
         run_sweep(dataclasses.replace(config, ray="127.0.0.1:1"))
 
 
