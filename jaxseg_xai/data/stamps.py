@@ -1,6 +1,5 @@
 """Whether an image is still the one that was read: size and time of its files, and its values."""
 
-import functools
 import hashlib
 import zlib
 from collections.abc import Sequence
@@ -12,21 +11,26 @@ from jaxseg_xai.core.types import Sample, Source
 
 
 class Stamps:
-    """Looks at the files of a source's items, at each once: slices share theirs."""
+    """Looks at size and time of the files of a source's items.
+
+    Neighbouring slices share their files: those that were looked at last are not looked at again.
+    """
 
     def __init__(self, source: Source) -> None:
-        """Take a source; one with a method `files` says which files an item is read from."""
-        self._files = getattr(source, "files", None)
-        self._of_file = functools.cache(_of_file)
+        self._source = source
+        self._last: tuple[Sequence[Path], str] = ((), "")
 
     def of(self, index: int) -> str:
         """Differs when a file of the item was rewritten; "" where there are no files."""
-        paths = self._files(index) if self._files is not None else ()
-        return digest("".join(map(self._of_file, paths)).encode()) if paths else ""
+        paths = files_of(self._source, index)
+        if paths != self._last[0]:
+            told = "".join(map(_of_file, paths)).encode()
+            self._last = paths, hashlib.blake2b(told, digest_size=8).hexdigest()
+        return self._last[1] if paths else ""
 
 
 def files_of(source: Source, index: int) -> Sequence[Path]:
-    """The files of an item of a source that may have no method `files`."""
+    """The files that an item is read from, as the source's method `files` says, if it has one."""
     files = getattr(source, "files", None)
     return files(index) if files is not None else ()
 
@@ -44,11 +48,6 @@ def content_of(sample: Sample) -> str:
 def is_same(content: str, other: str) -> bool:
     """Whether two times the same was read, as far as it was: labels are not always."""
     return all(a == b for a, b in zip(content.split(), other.split(), strict=False))
-
-
-def digest(data: bytes) -> str:
-    """A short name of some bytes."""
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def _of_file(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Stores in another place: from memory to disk, several into one, old ones into new."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from jaxseg_xai.core.errors import ConfigError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store.base import Store
 from jaxseg_xai.store.pools import copy_pools
-from jaxseg_xai.store.records import PlanRow, Row
+from jaxseg_xai.store.records import PlanRow, Row, StoredImage
 from jaxseg_xai.store.zarr_store import ZarrStore
 
 #: What of a configuration must be equal for stores to be parts of one: all but which images.
@@ -73,7 +74,7 @@ def merge_stores(stores: Sequence[Store], path: str | os.PathLike[str]) -> ZarrS
         rank=first.rank,
     )
     for name, (store, index) in images.items():
-        if (image := store.read_image(index)) is not None:
+        if (image := _image_of(store, index)) is not None:
             copied.write_image(numbers[name], image)
     for of_label in chosen.values():
         for number, (store, row) in enumerate(of_label.values()):
@@ -82,6 +83,17 @@ def merge_stores(stores: Sequence[Store], path: str | os.PathLike[str]) -> ZarrS
         copy_pools(first.path, path)
     copied.close()
     return copied
+
+
+def _image_of(store: Store, index: int) -> StoredImage | None:
+    """An image, with what tells whether it changed since."""
+    image = store.read_image(index)
+    if image is None or not isinstance(store, ZarrStore):
+        return image
+    told = store.image_columns()
+    return dataclasses.replace(
+        image, stamp=str(told["stamp"][index]), content=str(told["content"][index])
+    )
 
 
 def _worth(row: Row) -> int:

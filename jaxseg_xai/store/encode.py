@@ -44,15 +44,15 @@ def arrays_of_image(image: StoredImage, rank: int) -> Arrays:
     return arrays
 
 
-def image_of(arrays: Mapping[str, np.ndarray], **told: str) -> StoredImage:
-    """An image from what is stored of it: arrays, and the columns that are text."""
+def image_of(name: str, arrays: Mapping[str, np.ndarray]) -> StoredImage:
+    """An image from its name and arrays."""
     picture, affine = arrays["image"], arrays.get("affine")
     return StoredImage(
+        id=name,
         image=np.broadcast_to(picture, (*picture.shape[:-1], 3)),
         labels=segmentation(arrays, "labels"),
         prediction=segmentation(arrays, "prediction"),
         affine=None if affine is None or np.isnan(affine).any() else affine,
-        **told,
     )
 
 

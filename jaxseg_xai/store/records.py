@@ -103,7 +103,8 @@ class StoredImage:
       prediction: the model's, as above.
       affine: float64 [4, 4], see `Sample`; None where it is not known.
       stamp: differs when a file of it was rewritten; "" where there are none.
-      content: checksums of what was read of it; "" where it is not known.
+      content: checksums of what was read of it; "" where it is not known. A store on disk gives
+        this and `stamp` back by `ZarrStore.image_columns` only, for all images at once.
     """
 
     id: str

@@ -189,12 +189,12 @@ class ZarrStore(Store):
         )
 
     def image_columns(self) -> dict[str, np.ndarray]:
-        """What is known of all images: `id`, `stamp` and `content` of each, "" where it is not."""
+        """`id`, `stamp` and `content` of all images, texts [images], "" where one is not known."""
         table = self._table(IMAGES)
+        for name in set(_OF_IMAGE) - table.column_names:  # no image was written yet
+            table.put(name, np.full(table.num_rows, "", object))
         with io_errors(self._place):
-            known = table.column_names
-            nothing = np.full(table.num_rows, "", object)
-            return {n: table.column(n) if n in known else nothing for n in ("id", *_OF_IMAGE)}
+            return {name: table.column(name) for name in ("id", *_OF_IMAGE)}
 
     def make_pending(self, rows: Mapping[str, Iterable[int]]) -> None:
         """Forget that rows were computed, label by label; kept at once, for other processes too."""
@@ -277,8 +277,7 @@ class ZarrStore(Store):
         table = self._table(IMAGES)
         if not table.column("height")[index]:
             return None
-        told = {name: str(column[index]) for name, column in self.image_columns().items()}
-        return image_of(self._arrays(IMAGES, index), **told)
+        return image_of(str(table.column("id")[index]), self._arrays(IMAGES, index))
 
     def damage(self) -> list[str]:
         """A line for each damaged part; everything is read for it, while nobody writes."""

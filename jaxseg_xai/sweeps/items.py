@@ -67,7 +67,7 @@ def read_ahead(
       JaxsegError: the data set cannot be read by processes, or one of these died.
     """
     segmenter = work.bundle.segmenter
-    read = _Read(work.source, segmenter.input, segmenter.output)
+    read = _Read(work.source, segmenter.input, segmenter.output, Stamps(work.source))
     # A source need not be safe to read from two threads.
     pool = _processes(read, work.readers) if work.readers else ThreadPoolExecutor(1)
     ask = _read_there if work.readers else read
@@ -105,9 +105,10 @@ class _Read:
     source: Source
     input: InputSpec
     output: OutputSpec
+    stamps: Stamps
 
     def __call__(self, position: int, index: int) -> Item | JaxsegError:
-        stamp = Stamps(self.source).of(index)
+        stamp = self.stamps.of(index)
         try:
             sample = read_item(self.source, index)
             prepared = prepare(sample, self.input)

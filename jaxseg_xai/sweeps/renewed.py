@@ -26,15 +26,16 @@ def forget_changed(work: Work, store: ZarrStore) -> None:
     if not changed:
         return
     rows = {}
-    for label in work.plan():
+    # Of all labels: those that this run does not ask for are of the image that was, too.
+    for label in store.labels:
         index, statuses = store.columns(label)["image_index"], store.statuses(label)
         rows[label] = np.flatnonzero(np.isin(index, changed) & (statuses != PENDING))
     store.make_pending(rows)
     count = sum(map(len, rows.values()))
     name = store.image_columns()["id"][changed[0]]
     logging.getLogger(__name__).warning(
-        f"{store.path}: {len(changed)} images changed since they were explained (the first: "
-        f"{name}); their {count} rows are computed again"
+        f"{store.path}: images that changed since they were explained: {len(changed)} (the first: "
+        f"{name}); {count} rows are to be computed again"
     )
 
 

@@ -94,7 +94,7 @@ def common_sizes(
     Args:
       sizes: of the images.
       multiple_of: what the model takes.
-      batch: images at a time; of a sample of the images as many fewer.
+      batch: images at a time; where `sizes` are those of a sample, in proportion fewer.
 
     >>> common_sizes([(64, 64), (72, 64), (80, 64), (256, 200)], 8)
     ((80, 64), (256, 200))
@@ -203,7 +203,7 @@ def _merged(
 
 
 def _pixels(groups: dict[tuple[int, ...], int], batch: float) -> float:
-    """That are computed for all images, in whole batches."""
+    """How many are computed for all images, in whole batches."""
     return sum(math.prod(size) * math.ceil(n / batch) * batch for size, n in groups.items())
 
 

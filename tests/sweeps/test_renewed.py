@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxseg_xai.store import ZarrStore
+from jaxseg_xai.store.copy import copy_store
 from jaxseg_xai.sweeps.config import make_job
 from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
@@ -39,7 +40,7 @@ def test_only_the_rows_of_a_changed_image_are_computed_again(config, part, name,
     assert again.times.computed == {"misure": 1, "ate": 1}
     assert again.counts == first.counts
     assert (
-        f"1 images changed since they were explained (the first: {name}); their 2 rows"
+        f"images that changed since they were explained: 1 (the first: {name}); 2 rows"
         in caplog.text
     )
     assert run_sweep(config).times.num_images == 0
@@ -81,3 +82,20 @@ def test_killed_before_the_rows_were_computed_again(config, monkeypatch):
             run_sweep(config)
     assert sum(found.get("PENDING", 0) for found in ZarrStore.open(config.out).counts().values())
     assert run_sweep(config).counts == first.counts
+
+
+def test_rows_that_are_not_asked_for_now_are_of_the_old_image_too(config):
+    run_sweep(config)
+    rewrite(config.out.parent / "images" / "images" / "i1.png", 79)
+    only = dataclasses.replace(config, explain=config.explain[:1])
+    assert run_sweep(only).times.computed == {"misure": 1}
+    assert run_sweep(config).times.computed == {"misure": 0, "ate": 1}
+
+
+def test_a_copy_of_a_store_knows_it_too(config):
+    run_sweep(config)
+    copied = copy_store(ZarrStore.open(config.out), config.out.with_name("copy.zarr"))
+    ours, theirs = ZarrStore.open(config.out).image_columns(), copied.image_columns()
+    assert all(ours["stamp"])
+    assert all(ours["content"])
+    assert all((ours[name] == theirs[name]).all() for name in ours)

@@ -15,8 +15,8 @@ from jaxseg_xai.ops.blocks import bounding_box
 
 #: Windows where none are asked for: their sides as shares of the image's (of the geometric mean of
 #: its own), and the least of these, by the number of axes, of an image that has any. Each window is
-#: one more program to compile, for as long as some 20 explanations take, and of a smaller image it
-#: is mostly border: more than half of the work is left.
+#: one more program to compile, and of a smaller image it is mostly border: more than half of the
+#: work is left.
 _SHARES, _SMALLEST = (3 / 8, 1 / 2), {2: 400, 3: 64}
 #: Sides are multiples of this and of the model's stride, so that the windows of all layers keep
 #: their distance.
