@@ -141,6 +141,7 @@ class Journal:
         for row in [row for row in self.rows(group) if row in rows]:
             del self._values[group][row]
             self._newest.pop((group, row), None)
+            self._bytes -= _size(self._waiting.pop((group, row), ({}, {}))[1])
         self._delete_what_is_over()
 
     def discard(self) -> None:

@@ -180,23 +180,26 @@ def create(
     config: Mapping[str, Any],
     attrs: Mapping[str, Any],
     rank: int,
-) -> None:
-    """Write an empty store with its plan; its attributes come last, without which it is none."""
+) -> dict[str, Table]:
+    """Write an empty store with its plan; its attributes come last, without which it is none.
+
+    Returns:
+      Its tables.
+    """
     place.write(_UNFINISHED, b"1")
     ids = np.array(image_ids(plan), object)
     images = _new_table(place, IMAGES, "image", len(ids), {})
     images.add_column("id", ids, "")
     _add_sizes(images, rank)
-    for entry in entries:
-        create_table(place, entry, plan[entry.label], rank)
+    tables = {entry.label: create_table(place, entry, plan[entry.label], rank) for entry in entries}
     consolidate(place, IMAGES, *plan)
     ours = {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan), "rank": rank}
     open_group(place, "", "r+", consolidated=False).update_attributes(plain(attrs) | ours)
-    consolidate(place, "")
     place.delete(_UNFINISHED)
+    return {IMAGES: images, **tables}
 
 
-def create_table(place: Place, entry: Entry, rows: Sequence[PlanRow], rank: int) -> None:
+def create_table(place: Place, entry: Entry, rows: Sequence[PlanRow], rank: int) -> Table:
     """Write the empty table of an entry."""
     # `parameters` is what the settings were called when labels were methods.
     attributes = {
@@ -209,6 +212,7 @@ def create_table(place: Place, entry: Entry, rows: Sequence[PlanRow], rank: int)
     table = _new_table(place, entry.label, "explanation", len(rows), attributes)
     _add_plan(table, rows)
     _add_sizes(table, rank)
+    return table
 
 
 def entry_of(label: str, table: Table) -> Entry:

@@ -38,7 +38,7 @@ class Place:
         self.zarr: Any = (
             _object_store(self._text)
             if self.path is None
-            else LocalStore(self.path, read_only=not writes)
+            else _Folder(self.path, read_only=not writes)
         )
 
     def __str__(self) -> str:
@@ -109,6 +109,22 @@ class Place:
             return sorted(sync(found()))
         except FileNotFoundError:
             return []
+
+
+class _Folder(LocalStore):
+    """A folder without a thread for every small file: starting it takes longer than the file."""
+
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        if key.endswith("zarr.json"):
+            return self.get_sync(key, prototype=prototype, byte_range=byte_range)
+        return await super().get(key, prototype, byte_range)
+
+    async def set(self, key: str, value: Any) -> None:
+        self.set_sync(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        if not (self.root / key).exists():  # as for the groups that an array lies in
+            await super().set_if_not_exists(key, value)
 
 
 def url_of(path: str | os.PathLike[str]) -> str:

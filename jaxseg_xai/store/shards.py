@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from jaxseg_xai.store.tables import FLAT, Table
+from jaxseg_xai.store.tables import Table
 
 #: Rows of a shard at most, and their bytes, of all arrays together, before they are compressed.
 MOST_ROWS, _MOST_BYTES = 1024, 2**29
 #: Bytes of a chunk within a shard, before they are compressed.
 _CHUNK = 2**19
-#: Of zstd, where a store does not say its own.
-LEVEL = 3
 
 
 def rows_per_shard(num_bytes: int, num_rows: int) -> int:
@@ -77,12 +75,14 @@ def write_shard(
         array = table.arrays[name]
         # All of them: the shard is written in one piece, without a look at the old one.
         if len(by_row) == len(rows):
-            block = np.full((len(rows), *array.shape[1:]), array.fill_value, array.dtype)
+            block = np.empty((len(rows), *array.shape[1:]), array.dtype)
         else:
             block = np.array(array[rows.start : rows.stop])
         for row, value in by_row.items():
-            block[row - rows.start] = array.fill_value
-            block[(row - rows.start, *map(slice, value.shape))] = value
+            place = block[row - rows.start]
+            if value.shape != place.shape:
+                place[...] = array.fill_value
+            place[tuple(map(slice, value.shape))] = value
         array[rows.start : rows.stop] = block
 
 
@@ -100,16 +100,12 @@ def _create(
     of_row, rows = math.prod(size) * dtype.itemsize, 1
     while 2 * rows * of_row <= _CHUNK and 2 * rows <= per_shard:
         rows *= 2
-    table.arrays[name] = table.group.create_array(
+    table.create(
         name,
-        shape=(table.num_rows, *(table.sizes[dim] for dim in dims)),
+        dims,
         dtype=dtype,
         chunks=(rows, *size),
         shards=(per_shard, *size) if rows < per_shard else None,
         compressors=[BloscCodec(cname="zstd", clevel=level, shuffle="shuffle"), Crc32cCodec()],
         fill_value=fill,
-        dimension_names=(table.row_dim, *dims),
-        chunk_key_encoding=FLAT,
-        overwrite=True,
     )
-    table.reshaped = True

@@ -84,10 +84,11 @@ class ZarrStore(Store):
         check_plan(entries, plan)
         place = Place(path, writes=True)
         with io_errors(place):
-            goes_on = layout.prepare(place, overwrite=overwrite)
+            goes_on, tables = layout.prepare(place, overwrite=overwrite), {}
             if not goes_on:
-                layout.create(place, entries, plan, config, attrs or {}, rank)
+                tables = layout.create(place, entries, plan, config, attrs or {}, rank)
             store = cls(place, "r+")
+            store._tables.update(tables)
             if goes_on:
                 changes = store.changes(entries, plan, config, strict=strict)
                 for part in ("", *store._parts()):
@@ -202,7 +203,6 @@ class ZarrStore(Store):
             for row in numbers:
                 self._add(label, int(row), {"status": PENDING, "reason": ""}, {})
         with io_errors(self._place):
-            self._journal.flush()
             self._compact(everything=True)
 
     def write(
@@ -235,9 +235,11 @@ class ZarrStore(Store):
 
     def close(self) -> None:
         """Write the shards of all that is there, for every reader of Zarr."""
-        self.flush()
         with io_errors(self._place):
-            self._compact(everything=True)
+            try:
+                self._compact(everything=True)
+            finally:  # what an error, or the end of this process, left to be written
+                self._journal.flush()
             self._journal.close()
             consolidate(self._place, "")
 

@@ -102,7 +102,7 @@ class Engine:
         self._classes = {label: [row.class_index for row in rows] for label, rows in plan.items()}
 
     def run(self, store: Store | None = None, images: range | None = None) -> Times:
-        """Explain what is pending.
+        """Explain what is pending; who calls closes the store.
 
         Args:
           store: where it goes from here on; None: where it went.
@@ -128,8 +128,9 @@ class Engine:
                     self._compute(key)
                 for result in self._batches.finish():
                     self._keep(result)
-            finally:
+            except BaseException:
                 self._store.flush()
+                raise
         self._times.compile_seconds = self._predict.compile_seconds + self._batches.compile_seconds
         self._times.num_programs = len(self._computed)
         if self._predict.effect_of_tiles:

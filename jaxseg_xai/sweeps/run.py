@@ -113,7 +113,7 @@ def result_of(store: ZarrStore, times: Times) -> SweepResult:
     return SweepResult(
         counts=store.counts(),
         times=times,
-        reasons=reasons(store),
+        reasons=_reasons(store),
         sizes=store.attrs.get("sizes", {}),
     )
 
@@ -136,10 +136,11 @@ def run_in_memory(work: Work, *, progress: bool = True) -> MemoryStore:
     return store
 
 
-def reasons(store: Store) -> tuple[str, ...]:
+def _reasons(store: Store) -> tuple[str, ...]:
     """Why rows failed, each reason once."""
-    failed = [row.reason for row in store.rows() if row.status == Status.FAILED]
-    return tuple(dict.fromkeys(failed))
+    failing = [label for label, found in store.counts().items() if "FAILED" in found]
+    rows = [row for label in failing for row in store.rows(label)]
+    return tuple(dict.fromkeys(row.reason for row in rows if row.status == Status.FAILED))
 
 
 def work_of(config: SweepConfig) -> Work:

@@ -123,27 +123,27 @@ def test_a_volume_that_is_cut_off_after_it_was_read(tmp_path):
 
 def test_a_disk_that_is_full(sweep, tmp_path, monkeypatch, capsys):
     """In the middle of the images; the same command goes on once there is space."""
-    put, first = zarr.storage.LocalStore.set, tmp_path / "s.zarr"
+    put, first = zarr.storage.LocalStore.set_sync, tmp_path / "s.zarr"
     writes = itertools.count()
 
-    async def counted(self, key, value):
+    def counted(self, key, value):
         next(writes)
-        await put(self, key, value)
+        put(self, key, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(zarr.storage.LocalStore, "set", counted)
+        patch.setattr(zarr.storage.LocalStore, "set_sync", counted)
         assert sweep("--batch-size", "1", "--data.limit", "3") == 0
     shutil.rmtree(first)
     left = itertools.count(-next(writes) * 2 // 3)
 
-    async def full(self, key, value):
+    def full(self, key, value):
         if next(left) >= 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        await put(self, key, value)
+        put(self, key, value)
 
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(zarr.storage.LocalStore, "set", full)
+        patch.setattr(zarr.storage.LocalStore, "set_sync", full)
         assert sweep("--batch-size", "1", "--data.limit", "3") == 2
     assert "s.zarr: cannot read or write the explanation store (No space left" in error_of(capsys)
     assert sweep("--batch-size", "1", "--data.limit", "3") == 0

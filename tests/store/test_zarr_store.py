@@ -236,7 +236,7 @@ def test_tuples_and_lists_are_the_same_config(tmp_path):
 
 def test_status_reaches_the_disk_last(tmp_path, monkeypatch):
     """Kill the writer at every second of its writes: the row is pending, or complete."""
-    real_put = zarr.storage.LocalStore.set
+    real_put = zarr.storage.LocalStore.set_sync
     write(make(tmp_path / "s"), "misure", 0, explanation(seed=5), target())
     for kill_at in itertools.count(step=2):
         path = tmp_path / f"s{kill_at}"
@@ -244,12 +244,12 @@ def test_status_reaches_the_disk_last(tmp_path, monkeypatch):
         store = make(path)
         done = itertools.count()
 
-        async def dying_put(self, key, value, done=done, kill_at=kill_at):
-            if next(done) == kill_at:
+        def dying_put(self, key, value, done=done, kill_at=kill_at):
+            if next(done) >= kill_at:
                 raise Killed
-            await real_put(self, key, value)
+            real_put(self, key, value)
 
-        monkeypatch.setattr(zarr.storage.LocalStore, "set", dying_put)
+        monkeypatch.setattr(zarr.storage.LocalStore, "set_sync", dying_put)
         try:
             write(store, "misure", 1, explanation((8, 9), seed=1), target((8, 9)))
             store.close()
@@ -323,14 +323,49 @@ def test_unwritable_path(tmp_path):
 def test_full_disk_leaves_the_row_pending(tmp_path, monkeypatch):
     store = make(tmp_path / "s")
 
-    async def full(self, key, value):
+    def full(self, key, value):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(zarr.storage.LocalStore, "set", full)
+    monkeypatch.setattr(zarr.storage.LocalStore, "set_sync", full)
     with pytest.raises(JaxsegError, match=r"s: cannot .*No space left on device"):
         write(store, "misure", 0, explanation(), target())
     monkeypatch.undo()
     assert 0 in make(tmp_path / "s").pending("misure")
+
+
+def test_the_end_of_a_sweep_writes_rows_once(tmp_path, monkeypatch):
+    keys, real_put = [], zarr.storage.LocalStore.set_sync
+
+    def noting_put(self, key, value):
+        keys.append(key)
+        real_put(self, key, value)
+
+    store = make(tmp_path / "s")
+    store.write("misure", 0, explanation(), target())
+    monkeypatch.setattr(zarr.storage.LocalStore, "set_sync", noting_put)
+    store.close()
+    assert "misure/attribution/c.0.0.0" in keys
+    assert not [key for key in keys if key.startswith("journal")]
+
+
+def test_rows_that_do_not_fit_into_a_shard_are_in_a_journal(tmp_path, monkeypatch):
+    """As on a disk that is full for the one and not for the other."""
+    real_put = zarr.storage.LocalStore.set_sync
+
+    def full(self, key, value):
+        if "/c." in key:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_put(self, key, value)
+
+    store = make(tmp_path / "s")
+    store.write("misure", 0, explanation(seed=3), target())
+    monkeypatch.setattr(zarr.storage.LocalStore, "set_sync", full)
+    with pytest.raises(JaxsegError, match="No space left on device"):
+        store.close()
+    monkeypatch.undo()
+    again = make(tmp_path / "s")
+    assert 0 not in again.pending("misure")
+    check_equal(read(again, "misure", 0), explanation(seed=3), target())
 
 
 def test_damage_is_named(tmp_path):

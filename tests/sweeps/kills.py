@@ -43,15 +43,16 @@ def run_until(kill_at, config, programs):
     count = itertools.count()
 
     def dying(write):
-        async def wrapped(*args, **options):
+        def wrapped(*args, **options):
             if next(count) == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return await write(*args, **options)
+            return write(*args, **options)
 
         return wrapped
 
     local = zarr.storage.LocalStore
-    local.set, local.set_if_not_exists = dying(local.set), dying(local.set_if_not_exists)
+    local.set_sync = dying(local.set_sync)
+    local.set_if_not_exists = dying(local.set_if_not_exists)
     run_sweep(config, progress=False)
 
 

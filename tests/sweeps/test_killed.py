@@ -31,22 +31,22 @@ class Killed(Exception):
 @pytest.fixture
 def killed_at(monkeypatch):
     """Run a function that dies in its n-th write to the disk; says whether it did."""
-    put = zarr.storage.LocalStore.set
+    put = zarr.storage.LocalStore.set_sync
 
     def run(function, kill_at):
         count = itertools.count()
 
-        async def dying_put(self, key, value):
-            if next(count) == kill_at:
+        def dying_put(self, key, value):
+            if next(count) >= kill_at:  # whoever is dead writes nothing else
                 # What there is in the middle of a write: the folder, and half of another file.
                 path = Path(self.root) / key
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_suffix(".0123.partial").write_text('{"zarr_')
                 raise Killed
-            await put(self, key, value)
+            put(self, key, value)
 
         with monkeypatch.context() as patch:
-            patch.setattr(zarr.storage.LocalStore, "set", dying_put)
+            patch.setattr(zarr.storage.LocalStore, "set_sync", dying_put)
             try:
                 function()
             except Killed:
@@ -201,14 +201,14 @@ from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 
 engine._SECONDS = 0.0  # a journal a batch
-kill_at, since, put, count = int(sys.argv[1]), sys.argv[2], zarr.storage.LocalStore.set, [-1]
-async def dying(self, key, value):
+kill_at, since, put, count = int(sys.argv[1]), sys.argv[2], zarr.storage.LocalStore.set_sync, [-1]
+def dying(self, key, value):
     count[0] += count[0] >= 0 or key.startswith(since)
     if count[0] == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    await put(self, key, value)
+    put(self, key, value)
 
-zarr.storage.LocalStore.set = dying
+zarr.storage.LocalStore.set_sync = dying
 run_sweep(tiny.sweep_config(*map(Path, sys.argv[3:])), progress=False)
 """
 
