@@ -4,7 +4,7 @@ XLA's CPU backend has two libraries for convolutions. The faster one (YNNPACK) g
 larger kernels and more than 16 input or output channels, and is slow where nothing is padded. So
 convolutions between few channels compute several pixels at once, those between many are Winograd's,
 and others get a row of padding. Depthwise ones and those of small groups, at which both are slow,
-are sums of shifted images.
+are sums of shifted images. Volumes, at which both are slow, are convolved slice by slice.
 """
 
 import functools
@@ -29,6 +29,8 @@ _ENOUGH, _MOST_PIXELS = 32, 8
 #: Channels of a group up to which a sum of shifted images is faster than a grouped convolution, and
 #: summands up to which it compiles quickly.
 _SMALL_GROUP, _MOST_TERMS = 8, 80
+#: Bytes of a volume's slices, with those beside them, that are convolved at once.
+_CACHE = 2**22
 
 
 def convolve(
@@ -40,11 +42,10 @@ def convolve(
 ) -> jax.Array:
     """Correlate images [B, *S, C] with a kernel [*k, C, O]: [B, *S', O].
 
-    Taps of the kernel that see nothing but padding are left out. Volumes are convolved as `lax`
-    does it; what follows is about images.
+    Taps of the kernel that see nothing but padding are left out.
 
     Args:
-      x: images.
+      x: images or volumes.
       kernel: weights.
       padding: (low, high) of every axis of S in pixels, ((top, bottom), (left, right)).
       dilation: of the kernel.
@@ -53,8 +54,13 @@ def convolve(
     if not textbook.value:
         kernel, padding = _seen(x, kernel, padding, dilation)
     on_cpu = jax.default_backend() == "cpu" and not textbook.value
-    image = x.dtype == jnp.float32 and x.ndim == 4
-    fast = on_cpu and image and min(kernel.shape[:2]) >= 3
+    fast = on_cpu and x.dtype == jnp.float32 and min(kernel.shape[-4:-2]) >= 3
+    if fast and x.ndim == 5 and x.shape[1] + sum(padding[0]) > (len(kernel) - 1) * dilation[0]:
+        # One after the other: what one volume needs stays in the cache.
+        return lax.map(
+            lambda volume: _slice_by_slice(volume, kernel, padding, dilation, precision), x
+        )
+    fast = fast and x.ndim == 4
     if fast and (pixels := _pixels_at_once(kernel, dilation)) > 1:
         return _several_pixels_at_once(x, kernel, pixels, padding, precision)
     if fast and tuple(dilation) == (1, 1) and winograd.pays(x.shape, kernel.shape, padding):
@@ -162,6 +168,28 @@ def plain(x, kernel, strides, padding, dilation, precision) -> jax.Array:
         dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
         precision=precision,
     )
+
+
+def _slice_by_slice(x, kernel, padding, dilation, precision) -> jax.Array:
+    """Of a volume [D, H, W, C]: of images that have the slices beside them as further channels."""
+    taps, *size, channels, outputs = kernel.shape
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(*size, taps * channels, outputs)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(*padding[0], 0), *[(0, 0, 0)] * 3])
+    found = len(x) - (taps - 1) * dilation[0]
+
+    def slices(start: int | jax.Array) -> jax.Array:
+        parts = [
+            lax.dynamic_slice_in_dim(x, start + tap * dilation[0], at_once) for tap in range(taps)
+        ]
+        joined = jnp.concatenate(parts, axis=-1)
+        return convolve(joined, kernel, padding[1:], dilation[1:], precision)
+
+    fit = _CACHE // (4 * taps * math.prod(x.shape[1:])) or 1
+    at_once = max(n for n in range(1, found + 1) if found % n == 0 and n <= fit)
+    if at_once == found:
+        return slices(0)
+    y = lax.map(slices, jnp.arange(0, found, at_once))
+    return y.reshape(found, *y.shape[2:])
 
 
 def _pixels_at_once(kernel: jax.Array, dilation: tuple[int, ...]) -> int:

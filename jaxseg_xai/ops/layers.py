@@ -15,6 +15,7 @@ from jax import lax
 
 from jaxseg_xai.ops.convolution import convolve, grouped, grouped_pays, plain, textbook
 from jaxseg_xai.ops.interpolation import along_axis, linear_matrix
+from jaxseg_xai.ops.transposed import transposed, transposed_pays
 
 
 def conv_general_dilated(
@@ -29,9 +30,9 @@ def conv_general_dilated(
     """`lax.conv_general_dilated` whose input gradient is an ordinary forward convolution.
 
     Made to be passed to `nnx.Conv(conv_general_dilated=...)`. Strided, input-dilated and grouped
-    convolutions go to `lax` unchanged, but for those of small groups on CPU. Inside loops on CPU
-    JAX's own transpose rule is much slower than outside (jax issue 12868); an ordinary convolution
-    is not. Reverse mode only.
+    convolutions go to `lax` unchanged, but on CPU for those of small groups and for input-dilated
+    (transposed) ones at which it is slow. Inside loops on CPU JAX's own transpose rule is much
+    slower than outside (jax issue 12868); an ordinary convolution is not. Reverse mode only.
 
     Args:
       lhs: images or volumes [B, *S, C].
@@ -48,9 +49,12 @@ def conv_general_dilated(
     rank = lhs.ndim - 2
     dilation = tuple(rhs_dilation or (1,) * rank)
     groups = kwargs.get("feature_group_count", 1)
-    usual = set(lhs_dilation or (1,)) == {1} and kwargs.get("preferred_element_type") is None
-    plain = usual and set(window_strides) == {1} and groups == 1 and rank in (2, 3)
-    apart = usual and grouped_pays(lhs, rhs, groups)
+    spread = tuple(lhs_dilation or (1,) * rank)
+    usual = kwargs.get("preferred_element_type") is None and rank in (2, 3)
+    plain = usual and {*window_strides} == {1} and groups == 1
+    apart = usual and {*spread} == {1} and grouped_pays(lhs, rhs, groups)
+    rising = plain and {*spread} != {1} and transposed_pays(lhs, rhs, spread, padding, dilation)
+    plain = plain and ({*spread} == {1} or rising)
     if not (plain or apart):
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, **kwargs
@@ -63,7 +67,13 @@ def conv_general_dilated(
     # The backward pass is traced later, when the default may be another.
     default = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     precision = kwargs.get("precision") or default
-    return _stride_one_conv(lhs, rhs, tuple(map(tuple, padding)), dilation, precision)
+    padding = tuple(map(tuple, padding))
+    if rising:
+        ones = (1,) * rank
+        return transposed(
+            lhs, rhs, spread, padding, lambda *of: _stride_one_conv(*of, ones, precision)
+        )
+    return _stride_one_conv(lhs, rhs, padding, dilation, precision)
 
 
 _stride_one_conv = jax.custom_vjp(convolve, nondiff_argnums=(2, 3, 4))

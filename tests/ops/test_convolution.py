@@ -172,3 +172,47 @@ def test_the_gradient_of_a_faster_convolution_is_that_of_lax(channels, outputs):
     found, expected = (jax.grad(f, (0, 1))(x, kernel) for f in (ours, theirs))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 3000, 2**22])
+@pytest.mark.parametrize(
+    ("size", "dilation", "padding"),
+    [
+        ((3, 3, 3), (1, 1, 1), ((1, 1), (1, 1), (1, 1))),
+        ((1, 3, 3), (1, 1, 1), ((0, 0), (0, 0), (1, 1))),
+        ((4, 3, 5), (2, 1, 1), ((5, 0), (1, 1), (2, 3))),
+        ((3, 3, 3), (1, 2, 1), ((-1, 2), (2, 2), (0, 0))),
+    ],
+)
+def test_a_volume_is_convolved_slice_by_slice(size, dilation, padding, bytes_at_once, monkeypatch):
+    monkeypatch.setattr("jaxseg_xai.ops.convolution._CACHE", bytes_at_once)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 8, 7, 9, 3)).astype(np.float32)
+    kernel = rng.normal(size=(*size, 3, 20)).astype(np.float32)
+    found = convolve(x, kernel, padding, dilation, None)
+    expected = plain(x.astype(np.float64), kernel, (1, 1, 1), padding, dilation, "highest")
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_volume_in_lanes_and_its_gradient():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(3, 6, 8, 7, 2)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 2, 4)), jnp.float32)
+    numbers = ("NDHWC", "DHWIO", "NDHWC")
+
+    def gradient(convolution, lane):
+        def energy(volume):
+            y = convolution(volume[None], kernel, (1, 1, 1), "SAME", dimension_numbers=numbers)
+            return (y**2).sum()
+
+        return jax.grad(energy)(lane)
+
+    found = jax.vmap(lambda lane: gradient(layers.conv_general_dilated, lane))(x)
+    expected = jnp.stack([gradient(lax.conv_general_dilated, lane) for lane in x])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_volume_smaller_than_the_kernel():
+    x, kernel = jnp.ones((1, 2, 4, 4, 8)), jnp.ones((3, 3, 3, 8, 8))
+    assert convolve(x, kernel, ((0, 0),) * 3, (1, 1, 1), None).shape == (1, 0, 2, 2, 8)

@@ -1,6 +1,6 @@
 """Convolution, batch normalisation, activation: what most networks are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,33 @@ def conv(
         rngs=rngs,
         **(usual | options),
     )
+
+
+class ConvTranspose(nnx.ConvTranspose):
+    """`nnx.ConvTranspose` of the library's convolutions; `padding` is "VALID" or pairs."""
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[B, *S, n_in] -> [B, *S', n_out]."""
+        rank, strides, padding = inputs.ndim - 2, self.strides, self.padding
+        if not isinstance(strides, Sequence):
+            strides = (strides or 1,) * rank
+        if padding == "VALID":
+            sides = zip(self.kernel_size, strides, strict=True)
+            padding = [(k - 1, max(k, stride) - 1) for k, stride in sides]
+        bias = None if self.bias is None else self.bias[...]
+        given = inputs, self.kernel[...], bias
+        inputs, kernel, bias = self.promote_dtype(given, dtype=self.dtype)
+        space = "DHW"[3 - rank :]
+        y = layers.conv_general_dilated(
+            inputs,
+            kernel,
+            (1,) * rank,
+            padding,
+            lhs_dilation=strides,
+            dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
+            precision=self.precision,
+        )
+        return y if bias is None else y + bias
 
 
 def identity(x: jax.Array) -> jax.Array:

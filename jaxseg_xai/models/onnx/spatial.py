@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxseg_xai.models.norms import normalise_groups
 from jaxseg_xai.models.onnx.node import Node
@@ -55,7 +54,7 @@ def conv_transpose(node: Node, x: jax.Array, weight: jax.Array, bias: Any = None
     ]
     pads = _transposed_pads(node, x.shape[1:-1], strides, full)
     around = [(r - lo, r - hi + m) for r, (lo, hi), m in zip(reach, pads, more, strict=True)]
-    found = lax.conv_general_dilated(
+    found = layers.conv_general_dilated(
         x,
         kernel,
         (1,) * rank,

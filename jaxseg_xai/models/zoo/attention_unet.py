@@ -14,6 +14,7 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
+from jaxseg_xai.models.blocks.convolution import ConvTranspose
 from jaxseg_xai.models.norms import GroupNorm, norm_layer
 from jaxseg_xai.ops import layers
 
@@ -175,7 +176,7 @@ class Join(nnx.Module):
         self, config: AttentionUNetConfig, channels: int, below: int, stride: int, rngs: nnx.Rngs
     ) -> None:
         half = config.up_kernel_size // 2
-        self.up = nnx.ConvTranspose(
+        self.up = ConvTranspose(
             below,
             channels,
             (config.up_kernel_size,) * config.rank,

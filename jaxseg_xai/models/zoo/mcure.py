@@ -14,7 +14,7 @@ from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
 from jaxseg_xai.models.blocks.basic_block import basic_names, basic_stage
-from jaxseg_xai.models.blocks.convolution import conv
+from jaxseg_xai.models.blocks.convolution import ConvTranspose, conv
 from jaxseg_xai.models.blocks.vss import PATCH, Encoder
 from jaxseg_xai.models.norms import norm_layer
 from jaxseg_xai.ops import layers
@@ -168,7 +168,7 @@ class MCURE(nnx.Module):
         self.risen = nnx.List(
             [
                 # Of PyTorch's padding 1 and output_padding 1.
-                nnx.ConvTranspose(
+                ConvTranspose(
                     config.width * 2**i, n, (3, 3), strides=2, padding=((1, 2), (1, 2)), rngs=rngs
                 )
                 for i, n in enumerate(widths)

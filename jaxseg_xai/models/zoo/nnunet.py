@@ -17,7 +17,7 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
-from jaxseg_xai.models.blocks.convolution import identity
+from jaxseg_xai.models.blocks.convolution import ConvTranspose, identity
 from jaxseg_xai.models.norms import norm_layer
 from jaxseg_xai.ops import layers
 
@@ -258,7 +258,7 @@ class NNUNet(nnx.Module):
             level = len(features) - 2 - i
             width, strides = features[level], config.strides[level + 1]
             up.append(
-                nnx.ConvTranspose(
+                ConvTranspose(
                     below,
                     width,
                     strides,

@@ -16,6 +16,7 @@ from jaxseg_xai.core.fields import setting
 from jaxseg_xai.core.input_spec import InputSpec
 from jaxseg_xai.core.segmenter import Sites
 from jaxseg_xai.models.architecture import Architecture
+from jaxseg_xai.models.blocks.convolution import ConvTranspose
 from jaxseg_xai.models.norms import Norm, norm_layer
 from jaxseg_xai.ops import layers
 
@@ -218,7 +219,7 @@ class UNet(nnx.Module):
         risen = list(skips) if transposed else below
         self.up = nnx.List(
             [
-                nnx.ConvTranspose(a, b, (2, 2), strides=(2, 2), padding="VALID", rngs=rngs)
+                ConvTranspose(a, b, (2, 2), strides=(2, 2), padding="VALID", rngs=rngs)
                 for a, b in zip(below, risen, strict=True)
             ]
             if transposed
