@@ -14,6 +14,7 @@ from benchmarks.methods.misure_3d import MISURE_3D
 from benchmarks.methods.misure_tables import LANES, QUALITY
 from benchmarks.methods.reading import READING
 from benchmarks.methods.scaling import SCALING
+from benchmarks.methods.shap_3d import SHAP_3D
 from benchmarks.methods.sizes import SIZES
 from benchmarks.methods.store import STORE
 from benchmarks.methods.sweep import SWEEP, SWEEP_64
@@ -24,7 +25,7 @@ _ALL: tuple[Case, ...] = (
     *(ATE, ATE_512, ATE_WIDE, ATE_3D, ATE_3D_DRAWN, OCCLUSION, SCREEN, REGIONS, WINDOWS),
     COMPONENTS,
     *(MISURE, MISURE_512, MISURE_3D, LANES, QUALITY),
-    *(RISE, RISE_REGION, KERNEL_SHAP, KERNEL_SHAP_REGION),
+    *(RISE, RISE_REGION, KERNEL_SHAP, KERNEL_SHAP_REGION, SHAP_3D),
     *(GRAD_CAM, INTEGRATED_GRADIENTS, CONFIDENCE),
     *(SWEEP, SWEEP_64, STORE),
     *(*SIZES, READING),

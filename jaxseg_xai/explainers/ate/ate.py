@@ -20,6 +20,7 @@ from jaxseg_xai.explainers.ate.plans import share_of
 from jaxseg_xai.explainers.ate.statistics import FEWEST
 from jaxseg_xai.explainers.ate.windowed import WindowedEngine
 from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Need, Problem
+from jaxseg_xai.explainers.runner import unless_filler
 from jaxseg_xai.ops.blocks import grid_shape
 from jaxseg_xai.ops.patches import draw_patches
 from jaxseg_xai.ops.random import fold_words
@@ -140,13 +141,9 @@ class Ate(Explainer):
 
     def explain_batch(self, problem: Problem, batch: Batch, mesh: Mesh) -> Explanation:
         """`explain` with draws of its own."""
-        grid = self.grid(batch.images.shape[1:-1])
-        blocks = jnp.broadcast_to(
-            jnp.expand_dims(batch.valid, tuple(range(1, len(grid) + 1))), (len(batch.valid), *grid)
-        )
         draws = self.draw(problem, batch)
         return self.explain(
-            problem, batch.images, batch.targets, draws, mesh, blocks=blocks, sizes=batch.sizes
+            problem, batch.images, batch.targets, draws, mesh, sizes=batch.sizes, valid=batch.valid
         )
 
     def draw(self, problem: Problem, batch: Batch) -> Draws:
@@ -194,6 +191,7 @@ class Ate(Explainer):
         mesh: Mesh,
         blocks: jax.Array | None = None,
         sizes: jax.Array | None = None,
+        valid: Array | None = None,
     ) -> Explanation:
         """ATE of every block for a batch of images, all their interventions spread over the mesh.
 
@@ -206,6 +204,8 @@ class Ate(Explainer):
           blocks: bool [B, *G], the only blocks to intervene on; default: all.
           sizes: int32 [B, rank], of the images without their padding, which no patch enters; or
             None.
+          valid: bool [B], False of images that only fill up the batch, which get zeros; default:
+            none do.
 
         Returns:
           Explanation with the leading axes of the targets. Attribution [*S] in points, 0 inside
@@ -243,6 +243,7 @@ class Ate(Explainer):
         if blocks is None:
             blocks = jnp.ones((batch, *grid), bool)
         chex.assert_shape(blocks, (batch, *grid))
+        valid = jnp.ones(batch, bool) if valid is None else jnp.asarray(valid)
 
         def engine_for(num_patches: int, round_size: int | None) -> Engine:
             work = dataclasses.replace(
@@ -273,7 +274,10 @@ class Ate(Explainer):
                 sequential=self.sequential,
             )
             # One image after the other: its activations are kept while its blocks are dealt out.
-            return jax.lax.map(lambda example: explain_one_image(*example), examples)
+            return jax.lax.map(
+                lambda given: unless_filler(given[0], lambda: explain_one_image(*given[1:])),
+                examples,
+            )
 
         # check_vma: the loops below start from replicated zeros and end in a sum over devices.
         found, evaluated = jax.shard_map(
@@ -284,7 +288,7 @@ class Ate(Explainer):
             check_vma=False,
         )(
             (self.threshold, dataclasses.replace(problem, pool=None), draws.patches),
-            (images, targets, draws.screen, draws.full, blocks, sizes),
+            (valid, images, targets, draws.screen, draws.full, blocks, sizes),
         )
         if not several:
             return jax.tree.map(lambda leaf: leaf[:, 0], found)

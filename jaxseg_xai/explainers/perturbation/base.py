@@ -14,7 +14,7 @@ from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers.ate.engine import Work
 from jaxseg_xai.explainers.ate.plans import share_of
 from jaxseg_xai.explainers.base import Batch, Example, Explainer, Meta, Need, Parts, Problem
-from jaxseg_xai.explainers.runner import example_of, finish
+from jaxseg_xai.explainers.runner import example_of, finish, unless_filler
 from jaxseg_xai.ops.baselines import Baseline
 from jaxseg_xai.ops.random import one_stream
 from jaxseg_xai.outcomes import OUTCOMES
@@ -113,13 +113,15 @@ class Perturbation(Explainer):
             explainer, problem = shared
 
             def one(given: tuple) -> Explanation:
-                valid, image, target, *more = given
-                # A copy that fills up the batch has nothing to explain, and costs next to nothing.
-                target = dataclasses.replace(target, region=target.region & valid)
-                example = example_of(problem, image, target, *more)
-                with one_stream():
-                    parts = explainer.explain_on(mesh, problem, example)
-                return finish(problem.segmenter, example, parts)
+                valid, *arrays = given
+
+                def explain() -> Explanation:
+                    example = example_of(problem, *arrays)
+                    with one_stream():
+                        parts = explainer.explain_on(mesh, problem, example)
+                    return finish(problem.segmenter, example, parts)
+
+                return unless_filler(valid, explain)
 
             return jax.lax.map(one, examples)
 
