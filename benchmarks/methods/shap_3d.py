@@ -92,9 +92,8 @@ class ShapVolumeCase(MasksCase):
             abs(float(scores[0][name][0]) - float(scores[1][name][0]))
             for name in ("outcome", "hidden_outcome")
         ]
-        voxel = 2 * 100 / max(1, int(ran.main.inputs.targets.segment.sum()))
         same = judge(
-            Bound("points", max(off), 1.01 * voxel),  # one voxel on the threshold
+            Bound("points", max(off), 1e-3),
             why="everything shown and everything hidden, in windows and with all patches",
         )
         return all_of({"peers": super().validate(ran, mesh), "whole volumes": same})
@@ -123,7 +122,10 @@ SHAP_3D = ShapVolumeCase(
     about="KernelSHAP of an organ in a box of side 24 of a volume that is seen in patches of 64",
     defaults=Settings(model="random", size=160, lanes=1, width=8),
     quick=Settings(model="random", size=80, lanes=1, width=2),
-    explainer=KernelShap(players="superpixels", block_size=80, num_samples=256, region_side=24),
+    # The hard Dice of a random network is one of voxels on the threshold.
+    explainer=KernelShap(
+        outcome="soft_dice", players="superpixels", block_size=80, num_samples=256, region_side=24
+    ),
     shorter={"block_size": 40, "region_side": 8, "num_samples": 64},
     flops_of="of every coalition what the region sees of the patches, and one pass of the volume",
 )

@@ -1,6 +1,6 @@
 """RISE and KernelSHAP of a segment in PyTorch, with the masks that ours draws.
 
-The outcome is the hard Dice, in points; hidden pixels are 0.
+The outcome is the hard or the soft Dice, in points; hidden pixels are 0.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.arrays import Arrays, Inputs, stack
-from benchmarks.peers.pdcr import outcomes_of, truth_of
+from benchmarks.peers.pdcr import outcomes_of, soft_outcomes_of, truth_of
 from benchmarks.peers.running import ways
 from jaxseg_xai.explainers.perturbation.kernel_shap import KernelShap
 from jaxseg_xai.explainers.perturbation.rise import Rise
@@ -29,17 +29,19 @@ def _outcomes(
     model: Any, x: torch.Tensor, inputs: Inputs, settings: Any
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], float]:
     """What gives the outcomes of masks [m, *S], and that of the image."""
-    if settings.outcome != "dice" or settings.baseline != "zero":
-        raise ValueError("the peers know the outcome dice and the baseline zero")
+    known = {"dice": outcomes_of, "soft_dice": soft_outcomes_of}
+    if settings.outcome not in known or settings.baseline != "zero":
+        raise ValueError("the peers know the outcomes dice and soft_dice, and the baseline zero")
+    outcomes_in = known[settings.outcome]
     truth = truth_of(inputs, x.device)
     last = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
     layout = torch.contiguous_format if x.is_contiguous() else last
 
     def outcomes(masks: torch.Tensor) -> torch.Tensor:
         masked = (x * masks[:, None]).contiguous(memory_format=layout)
-        return outcomes_of(model(masked), truth)
+        return outcomes_in(model(masked), truth)
 
-    return outcomes, float(outcomes_of(model(x), truth))
+    return outcomes, float(outcomes_in(model(x), truth))
 
 
 def _rise(outcomes, base: float, inputs: Inputs, settings: Rise, x, size: int) -> torch.Tensor:

@@ -90,6 +90,13 @@ WITH_PEERS = {
         {"explanations", "masks"},
         lambda record: record.peer_sample["original"].scale == 2,
     ),
+    "shap-3d": (
+        {"explanations", "coalitions"},
+        lambda record: (
+            record.peer_sample["tuned"].scale == 65 / 33
+            and record.series["whole volumes"][0]["patches"] == 64
+        ),
+    ),
     "components": (
         {"explanations", "interventions"},
         lambda record: record.peer_sample["original"].scale > 1,
