@@ -91,12 +91,12 @@ def save(name: str, reference: Reference) -> None:
     arrays |= {_RESULT + key: value for key, value in reference.result.items()}
     named = {"model": reference.model, "explainer": explainer.name}
     arrays |= named | {"settings": json.dumps(settings)}
-    np.savez_compressed(FOLDER / f"{name}_triangle.npz", **arrays, images_u8=_to_u8(inputs.images))
+    np.savez_compressed(_file_of(name), **arrays, images_u8=_to_u8(inputs.images))
 
 
 def load(name: str) -> Reference:
     """Read what `save` wrote under a name."""
-    with np.load(FOLDER / f"{name}_triangle.npz") as file:
+    with np.load(_file_of(name)) as file:
         found = dict(file)
     settings = {
         key: tuple(value) if isinstance(value, list) else value
@@ -122,6 +122,10 @@ def load(name: str) -> Reference:
             if key.startswith(_RESULT)
         },
     )
+
+
+def _file_of(name: str) -> Path:
+    return FOLDER / (f"{name}.npz" if name.endswith("_volume") else f"{name}_triangle.npz")
 
 
 def _to_u8(values: np.ndarray) -> np.ndarray:
@@ -151,7 +155,8 @@ def ours_of(reference: Reference, bundle: Bundle, mesh: Mesh) -> Ours:
     explainer = reference.explainer
     if explainer.name == "ate":
         # In the box, as in the cases: the windows that the region needs are under test, too.
-        explainer = explainer.in_box(int(np.sqrt(reference.inputs.targets.region[0].sum())))
+        region = reference.inputs.targets.region[0]
+        explainer = explainer.in_box(round(region.sum() ** (1 / region.ndim)))
     inputs = explain_prediction(reference.inputs, explainer, bundle)
     return Ours(KINDS[explainer.name], explainer, bundle, inputs, mesh)
 

@@ -16,12 +16,17 @@ from benchmarks.methods.ate import drawn
 from benchmarks.peers import components, misure
 from benchmarks.peers.unet import torch_unet, tuned_copy
 from jaxseg_xai.core.types import SegmentTarget
+from jaxseg_xai.data.sources.brain_volume import BrainVolumeDataset
 from jaxseg_xai.data.sources.triangle import TriangleDataset
 from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.explainers.ate.ate import Ate
-from jaxseg_xai.models import load_model
+from jaxseg_xai.models import Bundle, load_model
 
 MODEL, SIZE = "triangle", 64
+#: Of volumes: a cube of the test brain, a box in it, and the class that is explained.
+VOLUME_MODEL = "brain-volume"
+CUBE, BOX = (slice(48, 80), slice(16, 48), slice(48, 80)), (slice(12, 20),) * 3
+TISSUE = "white matter"
 #: Test items, and the corner of the region that is explained: a part of the triangle.
 ATE_ITEMS, REGION_SIDE = {0: (38, 12), 10: (8, 40)}, 16
 #: Test items that need 7, 3 and 11 dilations; rounding leaves one of them alone to the end.
@@ -33,15 +38,22 @@ COMPONENT_ITEMS = {0: (20, 21), 10: (22, 23)}
 #: Test items that give patches, and how many.
 POOL_ITEMS, NUM_PATCHES = range(20, 30), 40
 #: Name of a reference -> its explainer (where it has another name), and settings of it.
-EXPLAINER_OF = {"occlusion": "ate", "ate_gradient_path": "ate_gradient"}
+EXPLAINER_OF = {
+    "occlusion": "ate",
+    "occlusion_volume": "ate",
+    "misure_paper_volume": "misure_paper",
+    "ate_gradient_path": "ate_gradient",
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ate": {"num_patches": 10},
     "occlusion": {"perturbation": "zero"},
+    "occlusion_volume": {"perturbation": "zero", "block_size": 4},
     "ate_gradient": {"num_fields": 3},
     "ate_gradient_path": {"num_fields": 3, "num_nodes": 3},
     "components": {"outcome": "soft_dice", "num_others": 2},
     "misure": {"num_iterations": 40, "max_dilations": 24, "patience": 5},  # it ends by itself, too
     "misure_paper": {"num_iterations": 40, "max_dilations": 24},
+    "misure_paper_volume": {"num_iterations": 12, "max_dilations": 12},
     "integrated_gradients": {"num_nodes": 16},
     "grad_cam": {},
     "confidence": {},
@@ -51,8 +63,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def make(name: str, count: int | None = None, every: int = 1) -> Reference:
     """What the peer finds on the inputs of a name, or on the first `count`, of every so many."""
     explainer: Any = EXPLAINERS.get(EXPLAINER_OF.get(name, name))(**SETTINGS[name])
-    bundle = load_model(MODEL)
-    if explainer.name in ("ate", "ate_gradient"):
+    of_volume = name.endswith("_volume")
+    bundle = load_model(VOLUME_MODEL if of_volume else MODEL)
+    if of_volume:
+        inputs = _cube(bundle)
+        inputs = drawn(bundle, inputs, explainer) if explainer.name == "ate" else inputs
+    elif explainer.name in ("ate", "ate_gradient"):
         inputs = _inputs(ATE_ITEMS).replace(pool=pool_of_nobody(_patches(explainer.block_size)))
         # The fields' patches are those that the ATE without a screening draws.
         like = Ate(num_screen=0, num_patches=getattr(explainer, "num_fields", 1))
@@ -69,7 +85,7 @@ def make(name: str, count: int | None = None, every: int = 1) -> Reference:
         result |= misure.rounding(tuned_copy(model), inputs, explainer)
     if name == "components":
         result["first_order"] = components.first_order(model, inputs)
-    return Reference(model=MODEL, explainer=explainer, inputs=inputs, result=result)
+    return Reference(model=bundle.name, explainer=explainer, inputs=inputs, result=result)
 
 
 def _images(items: Any) -> np.ndarray:
@@ -87,6 +103,18 @@ def _inputs(items: Any) -> Inputs:
     classes = np.ones(len(labels), np.int32)
     targets = SegmentTarget(class_index=classes, region=region, reference=labels == 1)
     return Inputs(images=_images(items), targets=targets)
+
+
+def _cube(bundle: Bundle) -> Inputs:
+    """A cube of a brain, of which a tissue in a box is explained."""
+    sample = BrainVolumeDataset("test")[0]
+    region = np.zeros((1, *sample.image[CUBE].shape[:-1]), bool)
+    region[0][BOX] = True
+    label = bundle.card.class_names.index(TISSUE)
+    reference = np.asarray(sample.labels)[CUBE][None] == label
+    classes = np.array([label], np.int32)
+    targets = SegmentTarget(class_index=classes, region=region, reference=reference)
+    return Inputs(images=sample.image[CUBE][None], targets=targets)
 
 
 def _patches(side: int) -> np.ndarray:

@@ -119,6 +119,7 @@ def random_unet3d(settings: Settings) -> Bundle:
 _EXPLAINER = Ate(block_size=16, perturbation="mean", region_side=24)
 _SHORTER = {"block_size": 8, "region_side": 8}
 ATE_3D = AteVolumeCase(
+    references=("occlusion_volume",),
     name="ate-3d",
     about="the ATE of a volume: 16x16x16 blocks replaced by the mean, a box of side 24",
     defaults=Settings(model="random", size=96, lanes=1, width=_WIDTH),

@@ -25,6 +25,7 @@ class MisureVolumeCase(MisureCase):
 
 
 MISURE_3D = MisureVolumeCase(
+    references=("misure_paper_volume",),
     name="misure-3d",
     about="MiSuRe of an organ in a box of side 24 of a volume, 10 iterations",
     defaults=Settings(model="random", size=96, lanes=1, width=8),

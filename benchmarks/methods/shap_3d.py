@@ -124,7 +124,7 @@ SHAP_3D = ShapVolumeCase(
     quick=Settings(model="random", size=80, lanes=1, width=2),
     # The hard Dice of a random network is one of voxels on the threshold.
     explainer=KernelShap(
-        outcome="soft_dice", players="superpixels", block_size=80, num_samples=256, region_side=24
+        outcome="soft_dice", players="superpixels", block_size=80, num_samples=1024, region_side=24
     ),
     shorter={"block_size": 40, "region_side": 8, "num_samples": 64},
     flops_of="of every coalition what the region sees of the patches, and one pass of the volume",

@@ -1,7 +1,6 @@
 """Runs any method over many examples: batches, memory, devices, keys, prediction, status, NaN."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -134,18 +133,6 @@ def explain_example(
     with one_stream():
         parts = explainer.explain_one(problem, example)
     return finish(problem.segmenter, example, parts)
-
-
-def unless_filler(valid: Array, explain: Callable[[], Any]) -> Any:
-    """What `explain` returns, or zeros, at no cost, of an example that only fills up its batch.
-
-    Args:
-      valid: bool [], whether it is to be explained; the same on all devices that share the work.
-      explain: makes a pytree of arrays; not under `vmap`, which would run it all the same.
-    """
-    shapes = jax.eval_shape(explain)
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.cond(valid, explain, lambda: nothing)
 
 
 def example_of(

@@ -12,6 +12,7 @@ from jaxseg_xai.incremental.evaluate import Place, Prepared, intervene, operands
 from jaxseg_xai.incremental.reading import Nth, part_of
 from jaxseg_xai.incremental.sliding import SlidingPlan
 from jaxseg_xai.ops.blocks import block_corner, grid_shape
+from jaxseg_xai.ops.control import only_if
 from jaxseg_xai.ops.layers import pad_to
 
 
@@ -64,11 +65,17 @@ def prepare_patches(
 
     def one(number: jax.Array) -> tuple[jax.Array, Any]:
         start = _start_of(plan, first, number)
-        patch = lax.dynamic_slice(image, (*start, 0), (*plan.sides, image.shape[-1]))
-        if not plan.windowed:
-            return plan.segmenter.logits(variables, patch[None])[0], {}
-        found = prepare(plan.patch, variables, patch)
-        return found.logits, found.sources
+        ends = start + jnp.array(plan.sides), corner + jnp.array(plan.region)
+
+        def look() -> tuple[jax.Array, Any]:
+            patch = lax.dynamic_slice(image, (*start, 0), (*plan.sides, image.shape[-1]))
+            if not plan.windowed:
+                return plan.segmenter.logits(variables, patch[None])[0], {}
+            found = prepare(plan.patch, variables, patch)
+            return found.logits, found.sources
+
+        # Of most boxes fewer than the `shown` patches see anything.
+        return only_if(jnp.all((start < ends[1]) & (corner < ends[0])), look)
 
     own, sources = lax.map(one, jnp.arange(math.prod(plan.shown)))
     weights = weights_of(plan, variables)

@@ -64,6 +64,9 @@ def test_references_hold_what_makes_them_worth_comparing():
         # A mask is compared, too.
         whole = result["stable"] == explainer.num_iterations
         assert (result["moved"][whole] == 0).any()
+    effects = load("occlusion_volume").result["ate"]
+    assert effects.min() < 0 < effects.max()
+    assert load("misure_paper_volume").result["dilations"] > 0
     steps = np.isfinite(load("misure").result["trace"]).sum(1)
     assert (steps < load("misure").explainer.num_iterations).any()
 

@@ -42,19 +42,3 @@ def test_methods_with_the_same_settings_are_not_taken_for_one_another():
     methods = [method_of(number) for number in range(24)]
     found = [runner.explain(method, problem, batch, mesh=mesh) for method in methods]
     assert [float(one.attribution[0, 0, 0]) for one in found] == list(range(24))
-
-
-def test_what_only_fills_up_a_batch_is_not_computed():
-    asked = []
-
-    def explain():
-        jax.debug.callback(lambda: asked.append(1))
-        return {"map": jnp.ones((2, 3)), "status": jnp.int32(7)}
-
-    run = jax.jit(lambda valid: runner.unless_filler(valid, explain))
-    found, nothing = run(True), run(False)
-    jax.effects_barrier()
-    assert asked == [1]
-    assert found["status"] == 7
-    assert not nothing["map"].any()
-    assert nothing["map"].shape == (2, 3)

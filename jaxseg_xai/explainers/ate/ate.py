@@ -20,8 +20,8 @@ from jaxseg_xai.explainers.ate.plans import share_of
 from jaxseg_xai.explainers.ate.statistics import FEWEST
 from jaxseg_xai.explainers.ate.windowed import WindowedEngine
 from jaxseg_xai.explainers.base import Batch, Explainer, Meta, Need, Problem
-from jaxseg_xai.explainers.runner import unless_filler
 from jaxseg_xai.ops.blocks import grid_shape
+from jaxseg_xai.ops.control import only_if
 from jaxseg_xai.ops.patches import draw_patches
 from jaxseg_xai.ops.random import fold_words
 from jaxseg_xai.ops.replacements import MADE, Draws, made_draws
@@ -275,7 +275,7 @@ class Ate(Explainer):
             )
             # One image after the other: its activations are kept while its blocks are dealt out.
             return jax.lax.map(
-                lambda given: unless_filler(given[0], lambda: explain_one_image(*given[1:])),
+                lambda given: only_if(given[0], lambda: explain_one_image(*given[1:])),
                 examples,
             )
 

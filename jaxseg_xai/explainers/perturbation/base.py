@@ -14,8 +14,9 @@ from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers.ate.engine import Work
 from jaxseg_xai.explainers.ate.plans import share_of
 from jaxseg_xai.explainers.base import Batch, Example, Explainer, Meta, Need, Parts, Problem
-from jaxseg_xai.explainers.runner import example_of, finish, unless_filler
+from jaxseg_xai.explainers.runner import example_of, finish
 from jaxseg_xai.ops.baselines import Baseline
+from jaxseg_xai.ops.control import only_if
 from jaxseg_xai.ops.random import one_stream
 from jaxseg_xai.outcomes import OUTCOMES
 
@@ -121,7 +122,8 @@ class Perturbation(Explainer):
                         parts = explainer.explain_on(mesh, problem, example)
                     return finish(problem.segmenter, example, parts)
 
-                return unless_filler(valid, explain)
+                # A copy that fills up the batch has nothing to explain.
+                return only_if(valid, explain)
 
             return jax.lax.map(one, examples)
 
