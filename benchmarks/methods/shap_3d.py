@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.agree.kind import Ours
+from benchmarks.agree.kind import Ours, check
 from benchmarks.agree.verdict import Bound, Validation, all_of, judge
-from benchmarks.harness.machine import flops_of
 from benchmarks.harness.record import PeerSample
 from benchmarks.harness.settings import Settings
 from benchmarks.methods.ate_3d import organ_in_box, random_unet3d
@@ -69,24 +69,25 @@ class ShapVolumeCase(MasksCase):
         """Also how many times faster a coalition is than with all patches, evaluated whole."""
         made, few = (1 + ran.ours[name].explainer.num_samples for name in ("ours", _FEW))
         faster = ran.timings[WHOLE].median / ran.timings["ours"].median * made / few
-        row = {
-            "patches": float(_num_patches(ran.main)),
-            "times fewer FLOPs at least": 1 / _share(ran.main),
-            "times faster": faster,
-        }
+        every, seen = _num_patches(ran.main)
+        row = {"patches": every, "that see the box": seen, "times faster": faster}
         sample = PeerSample(what=f"{few} of {made} coalitions", scale=made / few)
-        return super().figures(ran) | {
+        return {
             "work": {"explanations": 1.0, "coalitions": float(made)},
-            "flops": _flops(ran.ours["ours"]),
+            "flops": None,
+            "flops_of": "not counted: of which patches something is computed depends on the box",
             "series": {"whole volumes": [row]},
             "peer_sample": dict.fromkeys(ran.peers, sample),
         }
 
     def validate(self, ran: Ran, mesh: Mesh) -> Validation:
-        """Also, with all patches: the outcomes of everybody and of nobody.
+        """The peers' maps; with all patches, the outcomes of everybody and of nobody.
 
-        More players can change anything there, so that other coalitions are drawn.
+        More players can change anything there, so that other coalitions are drawn. Rounding moves
+        the supervoxels, which the peers are given: it is not asked what it moves.
         """
+        subject = ran.main.subject(ran.main.bundle, ran.settings.dtype, moves=False)
+        peers = check(ran.main, jax.device_get(ran.found), ran.peers, subject)
         scores = [ran.results[name].scores for name in ("ours", WHOLE)]
         off = [
             abs(float(scores[0][name][0]) - float(scores[1][name][0]))
@@ -96,25 +97,16 @@ class ShapVolumeCase(MasksCase):
             Bound("points", max(off), 1e-3),
             why="everything shown and everything hidden, in windows and with all patches",
         )
-        return all_of({"peers": super().validate(ran, mesh), "whole volumes": same})
+        return all_of(peers | {"whole volumes": same})
 
 
-def _share(ours: Ours) -> float:
-    model = ours.bundle.segmenter, ours.bundle.variables
-    return ours.explainer.window_share(*model, ours.inputs.images.shape[1:])
-
-
-def _num_patches(ours: Ours) -> int:
-    side = ours.bundle.segmenter.apply.patch[0]
-    return len(tile_starts(ours.inputs.images.shape[1], side)) ** 3
-
-
-def _flops(ours: Ours) -> float | None:
-    model, shape = ours.bundle.segmenter.apply, ours.inputs.images.shape[1:]
-    patch = np.zeros((1, *model.patch, shape[-1]), np.float32)
-    each = flops_of(model.network, ours.bundle.variables, patch)
-    passes = 1 + ours.explainer.num_passes(shape) * _share(ours)
-    return None if each is None else _num_patches(ours) * each * passes
+def _num_patches(ours: Ours) -> tuple[float, float]:
+    """Of the volume, and those that see the box."""
+    region, side = ours.inputs.targets.region[0], ours.bundle.segmenter.apply.patch[0]
+    first, last = np.argwhere(region).min(0), np.argwhere(region).max(0)
+    starts = np.array(tile_starts(len(region), side))
+    seen = [np.sum((starts <= b) & (a < starts + side)) for a, b in zip(first, last, strict=True)]
+    return float(len(starts) ** 3), float(np.prod(seen))
 
 
 SHAP_3D = ShapVolumeCase(
@@ -127,5 +119,4 @@ SHAP_3D = ShapVolumeCase(
         outcome="soft_dice", players="superpixels", block_size=80, num_samples=1024, region_side=24
     ),
     shorter={"block_size": 40, "region_side": 8, "num_samples": 64},
-    flops_of="of every coalition what the region sees of the patches, and one pass of the volume",
 )
