@@ -36,7 +36,7 @@ class Sliding(nn.Module):
             total[:, :, *place] += logits * self.weight
             weights[*place] += self.weight
         assert total is not None
-        return total / weights.clamp(min=1e-6)
+        return total / torch.where(weights > 0, weights, 1.0)
 
     def _places(self, size: Sequence[int]) -> list[tuple[slice, ...]]:
         starts = map(tile_starts, size, self.patch)
