@@ -189,8 +189,7 @@ def create(
     place.write(_UNFINISHED, b"1")
     ids = np.array(image_ids(plan), object)
     images = _new_table(place, IMAGES, "image", len(ids), {})
-    images.add_column("id", ids, "")
-    _add_sizes(images, rank)
+    images.add_columns({"id": (ids, ""), **_sizes(images, rank)})
     tables = {entry.label: create_table(place, entry, plan[entry.label], rank) for entry in entries}
     consolidate(place, IMAGES, *plan)
     ours = {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan), "rank": rank}
@@ -210,8 +209,12 @@ def create_table(place: Place, entry: Entry, rows: Sequence[PlanRow], rank: int)
         "runs": [],
     }
     table = _new_table(place, entry.label, "explanation", len(rows), attributes)
-    _add_plan(table, rows)
-    _add_sizes(table, rank)
+    # CF's way to name the values of a flag, which xarray shows.
+    names = ["pending", *(status.name.lower() for status in Status)]
+    values = [PENDING, *(int(status) for status in Status)]
+    flags = {"flag_values": values, "flag_meanings": " ".join(names)}
+    columns = _plan_columns(rows) | _sizes(table, rank)
+    table.add_columns(columns, {"status": flags})
     return table
 
 
@@ -243,26 +246,25 @@ def _new_table(
     return Table(place, group, row_dim, num_rows)
 
 
-def _add_sizes(table: Table, rank: int) -> None:
-    for name in SIZES[rank]:
-        table.add_column(name, np.zeros(table.num_rows, np.int32), 0)
+def _sizes(table: Table, rank: int) -> dict[str, tuple[np.ndarray, Any]]:
+    return {name: (np.zeros(table.num_rows, np.int32), 0) for name in SIZES[rank]}
 
 
-def _add_plan(table: Table, rows: Sequence[PlanRow]) -> None:
-    for name in ("image_index", "class_index"):
-        table.add_column(name, np.array([getattr(row, name) for row in rows], np.int32), -1)
-    for name in ("region_name", "id"):
-        table.add_column(name, np.array([getattr(row, name) for row in rows], object), "")
-    # What is known of a row when it is finished.
-    table.add_column("reason", np.full(len(rows), "", object), "")
-    table.add_column("run_index", np.full(len(rows), -1, np.int16), -1)
-    table.add_column("same_prediction", np.zeros(len(rows), np.int8), 0)
-    table.add_column("seconds", np.zeros(len(rows), np.float32), 0)
-    # CF's way to name the values of a flag, which xarray shows.
-    table.add_column(
-        "status",
-        np.full(len(rows), PENDING, np.int8),
-        PENDING,
-        flag_values=[PENDING, *(int(status) for status in Status)],
-        flag_meanings=" ".join(["pending", *(status.name.lower() for status in Status)]),
-    )
+def _plan_columns(rows: Sequence[PlanRow]) -> dict[str, tuple[np.ndarray, Any]]:
+    """Name -> (values, empty value) of what is known of rows, and of what will be."""
+
+    def planned(name: str, dtype: Any) -> np.ndarray:
+        return np.array([getattr(row, name) for row in rows], dtype)
+
+    count = len(rows)
+    return {
+        "image_index": (planned("image_index", np.int32), -1),
+        "class_index": (planned("class_index", np.int32), -1),
+        "region_name": (planned("region_name", object), ""),
+        "id": (planned("id", object), ""),
+        "reason": (np.full(count, "", object), ""),
+        "run_index": (np.full(count, -1, np.int16), -1),
+        "same_prediction": (np.zeros(count, np.int8), 0),
+        "seconds": (np.zeros(count, np.float32), 0),
+        "status": (np.full(count, PENDING, np.int8), PENDING),
+    }

@@ -5,7 +5,7 @@ in chunks of half a megabyte, compressed, each with its checksum: one is read wi
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,15 @@ def write_shard(
         for dim, size in zip(dims[name], value.shape, strict=True)
     ]
     table.resize(sizes)
+    new = {}
+    for name in values.keys() - table.arrays.keys():
+        dtype = next(iter(values[name].values())).dtype
+        fill = fills.get(name, np.nan if dtype.kind == "f" else 0)
+        sides = [table.sizes[dim] for dim in dims[name]]
+        new[name] = {"dims": dims[name], "fill_value": fill}
+        new[name] |= _layout(sides, dtype, per_shard, level)
+    table.create(new)
     for name, by_row in values.items():
-        if name not in table.arrays:
-            dtype = next(iter(by_row.values())).dtype
-            fill = fills.get(name, np.nan if dtype.kind == "f" else 0)
-            _create(table, name, dtype, dims[name], fill, per_shard, level)
         array = table.arrays[name]
         # All of them: the shard is written in one piece, without a look at the old one.
         if len(by_row) == len(rows):
@@ -86,26 +90,15 @@ def write_shard(
         array[rows.start : rows.stop] = block
 
 
-def _create(
-    table: Table,
-    name: str,
-    dtype: np.dtype,
-    dims: tuple[str, ...],
-    fill: Any,
-    per_shard: int,
-    level: int,
-) -> None:
+def _layout(sides: Sequence[int], dtype: np.dtype, per_shard: int, level: int) -> dict[str, Any]:
     # Zarr wants chunks of at least one element, also for an empty trace.
-    size = tuple(max(table.sizes[dim], 1) for dim in dims)
+    size = tuple(max(side, 1) for side in sides)
     of_row, rows = math.prod(size) * dtype.itemsize, 1
     while 2 * rows * of_row <= _CHUNK and 2 * rows <= per_shard:
         rows *= 2
-    table.create(
-        name,
-        dims,
-        dtype=dtype,
-        chunks=(rows, *size),
-        shards=(per_shard, *size) if rows < per_shard else None,
-        compressors=[BloscCodec(cname="zstd", clevel=level, shuffle="shuffle"), Crc32cCodec()],
-        fill_value=fill,
-    )
+    return {
+        "dtype": dtype,
+        "chunks": (rows, *size),
+        "shards": (per_shard, *size) if rows < per_shard else None,
+        "compressors": [BloscCodec(cname="zstd", clevel=level, shuffle="shuffle"), Crc32cCodec()],
+    }
