@@ -21,7 +21,7 @@ from jaxseg_xai.core.parse import from_table
 from jaxseg_xai.devices.mesh import cpu_cores
 
 #: Goes up when the steps or their settings change: records of two suites are not compared.
-SUITE = 4
+SUITE = 5
 Outcome = Literal["not started", "valid", "not valid", "timed out", "failed"]
 #: Seconds left under which nothing is started: importing alone takes about ten.
 _LEAST = 20.0
@@ -74,6 +74,7 @@ integrated-gradients        integrated-gradients --peer tuned
 confidence                  confidence --peer tuned
 ate-3d                      ate-3d --peer tuned
 misure-3d                   misure-3d --peer tuned
+shap-3d                     shap-3d --quick --peer tuned
 rise-region                 rise-region --peer tuned
 kernel-shap                 kernel-shap --peer tuned
 misure-quality              misure-quality --quick

@@ -16,8 +16,8 @@ MISURE = ["misure", "misure_paper"]
 
 
 @functools.cache
-def bundle():
-    return load_model("triangle")
+def bundle(name="triangle"):
+    return load_model(name)
 
 
 @functools.cache
@@ -34,15 +34,17 @@ def mesh(name=""):
 @functools.cache
 def frozen(name):
     """Ours on the inputs of a reference, its explanation and what both are of."""
-    ours = ours_of(load(name), bundle(), mesh(name))
-    return ours, jax.device_get(ours()), ours.subject(bundle(), "float32")
+    reference = load(name)
+    own = bundle(reference.model)
+    ours = ours_of(reference, own, mesh(name))
+    return ours, jax.device_get(ours()), ours.subject(own, "float32")
 
 
 def subject_of(reference, dtype="float32"):
     return Subject(
         explainer=reference.explainer,
         inputs=reference.inputs,
-        logits=logits_of(bundle()),
+        logits=logits_of(bundle(reference.model)),
         dtype=dtype,
     )
 
