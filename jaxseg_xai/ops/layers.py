@@ -67,13 +67,13 @@ def conv_general_dilated(
     # The backward pass is traced later, when the default may be another.
     default = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     precision = kwargs.get("precision") or default
-    padding = tuple(map(tuple, padding))
+    ends = tuple((low, high) for low, high in padding)
     if rising:
         ones = (1,) * rank
         return transposed(
-            lhs, rhs, spread, padding, lambda *of: _stride_one_conv(*of, ones, precision)
+            lhs, rhs, spread, ends, lambda *of: _stride_one_conv(*of, ones, precision)
         )
-    return _stride_one_conv(lhs, rhs, padding, dilation, precision)
+    return _stride_one_conv(lhs, rhs, ends, dilation, precision)
 
 
 _stride_one_conv = jax.custom_vjp(convolve, nondiff_argnums=(2, 3, 4))

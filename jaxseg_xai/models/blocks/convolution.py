@@ -1,7 +1,7 @@
 """Convolution, batch normalisation, activation: what most networks are made of."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from flax import nnx
@@ -51,7 +51,7 @@ class ConvTranspose(nnx.ConvTranspose):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, *S, n_in] -> [B, *S', n_out]."""
-        rank, strides, padding = inputs.ndim - 2, self.strides, self.padding
+        rank, strides, padding = inputs.ndim - 2, self.strides, cast(Any, self.padding)
         if not isinstance(strides, Sequence):
             strides = (strides or 1,) * rank
         if padding == "VALID":
