@@ -143,11 +143,11 @@ def measure(rows: int, folder: Path) -> dict[str, float]:
     for first in range(0, written, _BATCH):
         for row in range(first, min(first + _BATCH, written)):
             _write(store, row)
-        before, begin = _num_journals(path), time.perf_counter()
+        before, begin = _num_shards(path), time.perf_counter()
         store.flush()
         seconds_of_it = time.perf_counter() - begin
-        # Most keep a journal; that which completes a shard also makes it, and deletes its journals.
-        (kept if _num_journals(path) > before else moved).append(seconds_of_it)
+        # Most keep a journal; that which completes a shard also makes it.
+        (moved if _num_shards(path) > before else kept).append(seconds_of_it)
     seconds["journal"] = statistics.median(kept or moved)
     seconds["shard"] = statistics.median(moved or kept)
     with timed("finish"):
@@ -242,8 +242,8 @@ def _num_parts(rows: int) -> int:
     return -(-images // images_per_part(images, _CLASSES, _BATCH))
 
 
-def _num_journals(path: Path) -> int:
-    return sum(1 for _ in path.glob("journal/*.json"))
+def _num_shards(path: Path) -> int:
+    return sum(1 for _ in path.glob(f"{_LABEL}/attribution/c.*"))
 
 
 def _opened(path: Path, rows: int) -> ZarrStore:
