@@ -142,6 +142,9 @@ def test_parts_of_volumes_that_are_hidden(explainer):
     near, whole = (run(PROBLEM, batch, e) for e in (explainer.in_box(4), explainer))
     assert near.status.tolist() == [Status.OK, Status.OK]
     assert np.ptp(whole.attribution) > 0.1
+    # In a box fewer players can change anything, and fewer coalitions are asked for.
+    for name in {"num_players", "num_evaluations"} & near.scores.keys():
+        assert (near.scores.pop(name) <= whole.scores.pop(name)).all()
     chex.assert_trees_all_close(near, whole, atol=1e-3)
 
 
