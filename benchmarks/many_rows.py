@@ -56,10 +56,13 @@ class Step:
 STEPS = {
     "create": Step("making the plan and an empty store", lambda rows, workers: 1, False),
     "resume": Step("a worker's look at it, to go on", lambda rows, workers: workers, True),
-    "lease": Step(
-        "looking at all leases, taking one, saying that it is done",
-        lambda rows, workers: _num_parts(rows),
+    "look": Step(
+        "looking at all leases (again and again, in a twentieth of a worker's time)",
+        lambda rows, workers: workers,
         True,
+    ),
+    "lease": Step(
+        "taking one, saying that it is done", lambda rows, workers: _num_parts(rows), True
     ),
     "journal": Step(f"keeping a batch of {_BATCH}", lambda rows, workers: rows / _BATCH, True),
     "shard": Step(
@@ -131,9 +134,10 @@ def measure(rows: int, folder: Path) -> dict[str, float]:
     leases, last = Leases(path), _num_parts(rows) - 1
     leases.share()
     for part in range(last):  # those of all others are over
-        leases.place.write(f"{part}-done", b"{}")
-    with timed("lease"):
+        leases.place.write(f"{part}/done", b"{}")
+    with timed("look"):
         leases.look()
+    with timed("lease"):
         lease = leases.take(str(last))
         assert lease is not None
         lease.finish(b"{}")

@@ -2,9 +2,9 @@
 
     .liver.zarr.leases/     beside the store
         shared              there is a sweep that may be joined
-        000007-1            part 7 was leased for the first time,
-        000007-2            and again after its holder was silent: the highest number counts
-        000003-done         what the holder of part 3 made of it
+        7/1                 part 7 was leased for the first time,
+        7/2                 and again after its holder was silent: the highest number counts
+        3/done              what the holder of part 3 made of it
 
 A file that is not there is created by one process only; its holder alone rewrites it, four times in
 `expiry` seconds. Who has watched one that did not change for `expiry` seconds creates the next
@@ -57,7 +57,7 @@ class Lease:
         """Say what became of it; nobody takes it again."""
         self._end()
         self.check()
-        self._place.write(f"{self._key.rpartition('-')[0]}-{_DONE}", made)
+        self._place.write(f"{self._key.rpartition('/')[0]}/{_DONE}", made)
 
     def release(self) -> None:
         """Give it up, where it is not over yet: others may take it at once."""
@@ -107,15 +107,15 @@ class Leases:
         #: Name -> what its newest file was like, and since when it is so.
         self._watched: dict[str, tuple[Any, float]] = {}
 
-    def look(self) -> dict[str, Seen]:
-        """Name -> what is known of it, of all that were taken."""
+    def look(self, name: str = "") -> dict[str, Seen]:
+        """Name -> what is known of it, of all that were taken, or of that one only."""
         now = _now()
         newest: dict[str, tuple[int, Any]] = {}
         done: set[str] = set()
         with io_errors(self.place):
-            files = self.place.stamps()
+            files = self.place.stamps(name)
         for key, stamp in files.items():
-            name, _, number = key.rpartition("-")
+            name, _, number = key.rpartition("/")
             if number == _DONE:
                 done.add(name)
             elif number.isdecimal():
@@ -143,7 +143,7 @@ class Leases:
         if seen is not None and (seen.done or not seen.free):
             return None
         number, start = (seen.number if seen else 0) + 1, _now()
-        key = f"{name}-{number}"
+        key = f"{name}/{number}"
         with io_errors(self.place):
             try:
                 if not self.place.create(key, _about_me()):
@@ -151,39 +151,39 @@ class Leases:
             except FileNotFoundError:  # the folder went meanwhile: the sweep is over
                 return None
             # Who looked long ago may create a number that was there and is over.
-            now = self.look().get(name)
+            now = self.look(name).get(name)
             if now is not None and (now.done or now.number > number):
                 self.place.delete(key)
                 return None
             if number > 1:
-                self.place.delete(f"{name}-{number - 1}")
+                self.place.delete(f"{name}/{number - 1}")
         return Lease(self.place, key, self.expiry, start)
 
     def wait_for(self, name: str) -> Lease | None:
         """The lease, if need be after its holder was silent for long enough; None if it is not."""
-        seen, begun = self.look().get(name), self._watched.get(name)
+        seen, begun = self.look(name).get(name), self._watched.get(name)
         while seen is not None and not seen.free:
             if self._watched[name] != begun:
                 return None
             time.sleep(self.expiry / 8)
-            seen = self.look().get(name)
+            seen = self.look(name).get(name)
         return self.take(name, seen)
 
     def made(self, name: str) -> bytes:
         """What `Lease.finish` said."""
         with io_errors(self.place):
-            return self.place.read(f"{name}-{_DONE}") or b""
+            return self.place.read(f"{name}/{_DONE}") or b""
 
     def undo(self, name: str) -> None:
         """Let a lease that is over be taken again, for what was made of it is damaged."""
         with io_errors(self.place):
-            self.place.delete(f"{name}-{_DONE}")
+            self.place.delete(f"{name}/{_DONE}")
 
     @property
     def shared(self) -> bool:
         """Whether there is a sweep here that may be joined."""
         with io_errors(self.place):
-            return _SHARED in self.place.stamps()
+            return self.place.read(_SHARED) is not None
 
     def share(self) -> None:
         """Say that there is."""
@@ -194,7 +194,7 @@ class Leases:
         """Forget all of them but `kept`, once nobody needs them any longer."""
         with io_errors(self.place):
             keys = self.place.stamps()
-            others = [key for key in keys if key.rpartition("-")[0] not in kept]
+            others = [key for key in keys if key.rpartition("/")[0] not in kept]
             # The mark first: without it nobody takes what is left for a sweep.
             self.place.delete(*sorted(others, key=lambda key: key != _SHARED))
             if len(others) == len(keys):

@@ -67,18 +67,21 @@ class Place:
         # A server may have answered nothing to the first of several tries, and yet done it.
         return self.read(key) == value
 
-    def stamps(self) -> dict[str, tuple[int, Any]]:
-        """Name of what lies here -> its bytes, and something that differs when it was rewritten."""
+    def stamps(self, prefix: str = "") -> dict[str, tuple[int, Any]]:
+        """Key of what lies in a folder -> its bytes, and something that differs when rewritten."""
         if self.path is None:
             import obstore
 
-            found = obstore.list_with_delimiter(self.zarr.store)["objects"]
+            found = [one for page in obstore.list(self.zarr.store, prefix) for one in page]
             return {o["path"]: (o["size"], (o["last_modified"], o["e_tag"])) for o in found}
         stamps = {}
-        for path in self.path.glob("*"):
-            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                told = path.stat()
-                stamps[path.name] = told.st_size, (told.st_mtime_ns, told.st_ino)
+        for folder, _, names in os.walk(self.path / prefix):
+            above = Path(folder).relative_to(self.path).as_posix()
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    told = os.stat(os.path.join(folder, name))
+                    key = name if above == "." else f"{above}/{name}"
+                    stamps[key] = told.st_size, (told.st_mtime_ns, told.st_ino)
         return stamps
 
     def delete(self, *keys: str) -> None:

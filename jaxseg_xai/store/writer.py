@@ -47,7 +47,7 @@ class Writer:
     def _lease(self, wait: bool) -> Lease | None:
         if wait:
             return self._leases.wait_for(WRITER)
-        return self._leases.take(WRITER, self._leases.look().get(WRITER))
+        return self._leases.take(WRITER, self._leases.look(WRITER).get(WRITER))
 
     def _lock(self) -> filelock.BaseFileLock | None:
         path = self._place.path

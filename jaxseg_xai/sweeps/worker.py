@@ -13,7 +13,7 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from jaxseg_xai.core.version import VERSION
 from jaxseg_xai.store import ZarrStore
@@ -34,6 +34,8 @@ _MOST_PARTS = 4096
 _BATCHES, _MANY = 8, 64
 #: Root attribute of a store.
 _IMAGES_PER_PART = "images_per_part"
+#: The share of a worker's time in which it looks at all leases: there may be thousands.
+_LOOKING = 0.05
 #: Pauses after which a worker that cannot begin says so.
 _SAY_SO = 10
 _log = logging.getLogger(__name__)
@@ -66,6 +68,9 @@ class Worker:
         self._work, self._config, self._leases = work, config, leases
         self._writer, self._pause = Writer(config.out, leases), min(1.0, leases.expiry / 8)
         self._run = uuid.uuid4().hex
+        #: What is known of the parts that were taken, and when to look again.
+        self._seen: dict[str, Seen] = {}
+        self._next_look = 0.0
         #: The store, as long as this process may write it, and the parts that it took over.
         self._store: SharedStore | None = None
         self._adopted: set[str] = set()
@@ -121,12 +126,13 @@ class Worker:
         """Do one thing: explain a part, take over what others explained, or wait."""
         if self._store is None and not self._leases.shared:
             return True  # another process brought it to its end
-        seen = {name: one for name, one in self._leases.look().items() if name.isdecimal()}
+        self._look()
+        seen = self._seen
         names = self._todo | seen.keys()
         todo = [name for name in names if name not in seen or not seen[name].done]
         free = [name for name in todo if name not in seen or seen[name].free]
         if free:
-            self._explain(random.choice(free), seen)
+            self._explain(random.choice(free))
         new = {name for name, one in seen.items() if one.done} - self._adopted
         try:
             if self._may_write():
@@ -141,8 +147,23 @@ class Worker:
             time.sleep(self._pause)
         return False
 
-    def _explain(self, name: str, seen: Mapping[str, Seen]) -> None:
-        lease = self._leases.take(name, seen.get(name))
+    def _look(self) -> None:
+        """See what others did, unless that was a short time ago."""
+        start = time.monotonic()
+        if start >= self._next_look:
+            seen = self._leases.look()
+            self._seen = {name: one for name, one in seen.items() if name.isdecimal()}
+            end = time.monotonic()
+            self._next_look = end + (end - start) / _LOOKING
+
+    def _leave(self, name: str) -> None:
+        """Let a part be until the next look."""
+        number = self._seen[name].number if name in self._seen else 0
+        self._seen[name] = Seen(number=number, free=False, done=False)
+
+    def _explain(self, name: str) -> None:
+        lease = self._leases.take(name, self._seen.get(name))
+        self._leave(name)
         if lease is None:
             return
         try:
@@ -178,6 +199,7 @@ class Worker:
                 self._adopted.add(name)
             else:
                 self._leases.undo(name)
+                self._leave(name)
         self._store.flush()
 
     def _finish(self) -> None:

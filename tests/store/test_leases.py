@@ -109,7 +109,9 @@ def test_what_is_given_up_is_free_at_once_and_what_is_done_for_ever(out):
 
 def test_who_looked_long_ago_takes_nothing(out):
     slow = ours(out)
+    ours(out).take("71")  # which is none of 7's
     slow.take("7").release()
+    assert slow.look("7").keys() == {"7"}
     seen = slow.look()["7"]
     for _ in range(2):
         other = ours(out)
@@ -172,7 +174,7 @@ def test_by_url_the_right_to_write_is_a_lease(out, monkeypatch):
     leases = Leases(out, expiry=0.4)
     monkeypatch.setattr(Writer, "_lock", None)
     stamps = {}
-    monkeypatch.setattr(leases, "look", lambda: stamps)
+    monkeypatch.setattr(leases, "look", lambda name: stamps)
     writer = Writer("s3://runs/s.zarr", leases)
     taken = []
     monkeypatch.setattr(leases, "take", lambda *told: taken.append(told) or None)
