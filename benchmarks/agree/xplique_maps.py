@@ -7,8 +7,8 @@
 Network, images and maps are those of `benchmarks.agree.judges`; what is explained is Xplique's
 operator for segmentation, the mean probability of the class over what is segmented. SmoothGrad and
 VarGrad draw, so the file has the mean of runs and its standard error. MuFidelity is given the
-subsets of ours. Not the same quantity: Xplique's deletion and insertion follow the probability (ours
-the Dice), and its RISE takes bilinear masks of another size.
+subsets of ours. Not the same quantity: Xplique's deletion and insertion follow the probability
+(ours the Dice), and its RISE takes bilinear masks of another size.
 """
 
 import importlib
