@@ -140,7 +140,7 @@ def measure(rows: int, folder: Path) -> dict[str, float]:
     with timed("lease"):
         lease = leases.take(str(last))
         assert lease is not None
-        lease.finish(b"{}")
+        lease.finish()
     leases.clear()
     written = min(rows, 2 * MOST_ROWS)
     kept, moved = [], []

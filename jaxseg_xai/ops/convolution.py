@@ -53,6 +53,7 @@ def convolve(
     """
     if not textbook.value:
         kernel, padding = _seen(x, kernel, padding, dilation)
+        x, padding = cropped(x, padding)
     on_cpu = jax.default_backend() == "cpu" and not textbook.value
     fast = on_cpu and x.dtype == jnp.float32 and min(kernel.shape[-4:-2]) >= 3
     if fast and x.ndim == 5 and x.shape[1] + sum(padding[0]) > (len(kernel) - 1) * dilation[0]:
@@ -102,6 +103,19 @@ def _seen(
         kernel = lax.slice_in_dim(kernel, seen.start, seen.stop, axis=axis)
         ends.append((low - seen.start * d, high - (taps - seen.stop) * d))
     return kernel, ends
+
+
+def cropped(
+    x: jax.Array, padding: Sequence[tuple[int, int]]
+) -> tuple[jax.Array, Sequence[tuple[int, int]]]:
+    """Images without what negative padding takes away, and the padding that is left.
+
+    Where one end is padded and the other cut off, XLA's convolution reads past the image on CPUs.
+    """
+    for axis, (low, high) in enumerate(padding, 1):
+        if min(low, high) < 0:
+            x = lax.slice_in_dim(x, max(0, -low), x.shape[axis] - max(0, -high), axis=axis)
+    return x, tuple((max(low, 0), max(high, 0)) for low, high in padding)
 
 
 def grouped_pays(x: jax.Array, kernel: jax.Array, groups: int) -> bool:

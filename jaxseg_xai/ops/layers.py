@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxseg_xai.ops.convolution import convolve, grouped, grouped_pays, plain, textbook
+from jaxseg_xai.ops.convolution import convolve, cropped, grouped, grouped_pays, plain, textbook
 from jaxseg_xai.ops.interpolation import along_axis, linear_matrix
 from jaxseg_xai.ops.transposed import transposed, transposed_pays
 
@@ -50,6 +50,17 @@ def conv_general_dilated(
     dilation = tuple(rhs_dilation or (1,) * rank)
     groups = kwargs.get("feature_group_count", 1)
     spread = tuple(lhs_dilation or (1,) * rank)
+    given = lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation
+    extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], dilation, strict=True)]
+    if isinstance(padding, str):
+        if {*spread} != {1}:
+            return lax.conv_general_dilated(*given, **kwargs)
+        padding = lax.padtype_to_pads(lhs.shape[1:-1], extent, window_strides, padding)
+    sizes = zip(lhs.shape[1:-1], spread, extent, padding, strict=True)
+    if not lhs.size or any((n - 1) * s + 1 + sum(p) < wide for n, s, wide, p in sizes):
+        return lax.conv_general_dilated(*given, **kwargs)  # of nothing
+    if {*spread} == {1} and not textbook.value:
+        lhs, padding = cropped(lhs, padding)
     usual = kwargs.get("preferred_element_type") is None and rank in (2, 3)
     plain = usual and {*window_strides} == {1} and groups == 1
     apart = usual and {*spread} == {1} and grouped_pays(lhs, rhs, groups)
@@ -59,9 +70,6 @@ def conv_general_dilated(
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, **kwargs
         )
-    if isinstance(padding, str):
-        extent = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], dilation, strict=True)]
-        padding = lax.padtype_to_pads(lhs.shape[1:-1], extent, window_strides, padding)
     if apart:
         return grouped(lhs, rhs, groups, window_strides, padding, dilation)
     # The backward pass is traced later, when the default may be another.

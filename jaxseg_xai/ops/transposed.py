@@ -53,7 +53,7 @@ def transposed_pays(
     x: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
+    padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
 ) -> bool:
     """Whether `transposed` can take it, and is faster than what `lax` does.
@@ -64,7 +64,6 @@ def transposed_pays(
         jax.default_backend() == "cpu"
         and not textbook.value
         and x.dtype == jnp.float32
-        and not isinstance(padding, str)
         and min(low for low, _ in padding) >= 0
         and {*dilation} == {1}
         and (len(strides) == 3 or all(k <= s for k, s in zip(kernel.shape, strides, strict=False)))

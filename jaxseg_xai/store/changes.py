@@ -72,13 +72,13 @@ def changes_of(
     return found
 
 
-def another(place: Place, changes: Sequence[str]) -> ConfigError:
-    """Of a store that is not continued."""
+def another(place: Place, changes: Sequence[str], *, shared: bool = False) -> ConfigError:
+    """Of a store that is not continued; `shared` where workers may be at the other sweep."""
     more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
-    return ConfigError(
-        f"{place} holds another sweep: {'; '.join(changes[:4])}{more}. "
-        "Choose another --out, or --overwrite to start again"
-    )
+    remedy = "Choose another --out, or --overwrite to start again"
+    if shared:
+        remedy = "Workers share it: run it as it was to its end first, or choose another --out"
+    return ConfigError(f"{place} holds another sweep: {'; '.join(changes[:4])}{more}. {remedy}")
 
 
 def make_anew(

@@ -60,7 +60,6 @@ class Journal:
         self.attributes: dict[str, dict[str, Any]] = {}
         self._values: dict[str, dict[int, dict[str, Any]]] = {}
         self._written: dict[str, _Written] = {}
-        self._sums: dict[str, int] = {}
         self._newest: dict[tuple[str, int], str] = {}
         #: The journal that was read last: its rows' arrays.
         self._last: tuple[str, dict[tuple[str, int], Arrays]] = ("", {})
@@ -75,10 +74,6 @@ class Journal:
                 for group, row, *_ in self._open(key):
                     found.setdefault(group, []).append(row)
         return found
-
-    def sums(self, part: str) -> dict[str, int]:
-        """Journals of a part -> crc32 of their lists."""
-        return {k: n for k, n in self._sums.items() if k.rpartition("/")[0] == _folder(part)}
 
     def rows(self, group: str) -> Mapping[int, Mapping[str, Any]]:
         """Rows of a group -> their columns, those that wait included."""
@@ -114,7 +109,7 @@ class Journal:
         written = _Written(rows, checksum, self.attributes)
         text = json.dumps(dataclasses.asdict(written)).encode()
         self._place.write(f"{key}.json", b"%d\n%b" % (zlib.crc32(text), text))
-        self._keep(key, written, text)
+        self._keep(key, written)
         self._last = "", {}  # a number may come again
         self._waiting, self._bytes = {}, 0
 
@@ -189,7 +184,7 @@ class Journal:
         for key in [key for key in self._written if key not in needed]:
             # The list first: what it lists must be there.
             self._place.delete(f"{key}.json", f"{key}.arrays")
-            del self._written[key], self._sums[key]
+            del self._written[key]
 
     def _open(self, key: str) -> list[tuple[str, int, dict[str, Any], dict[str, Any]]]:
         text = self._place.read(f"{key}.json")
@@ -203,11 +198,11 @@ class Journal:
             self._values.setdefault(group, {})[row] = values
         for group, attributes in written.attributes.items():
             self.attributes.setdefault(group, {}).update(attributes)
-        self._keep(key, written, text)
+        self._keep(key, written)
         return written.rows
 
-    def _keep(self, key: str, written: _Written, text: bytes) -> None:
-        self._written[key], self._sums[key] = written, zlib.crc32(text)
+    def _keep(self, key: str, written: _Written) -> None:
+        self._written[key] = written
         self._newest |= {(group, row): key for group, row, *_ in written.rows}
 
     def _load(self, key: str) -> dict[tuple[str, int], Arrays] | None:

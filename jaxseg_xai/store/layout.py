@@ -194,6 +194,7 @@ def create(
     consolidate(place, IMAGES, *plan)
     ours = {_MARK: _FORMAT, "config": plain(config), "explainers": list(plan), "rank": rank}
     open_group(place, "", "r+", consolidated=False).update_attributes(plain(attrs) | ours)
+    consolidate(place, "")
     place.delete(_UNFINISHED)
     return {IMAGES: images, **tables}
 

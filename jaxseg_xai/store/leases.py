@@ -4,7 +4,7 @@
         shared              there is a sweep that may be joined
         7/1                 part 7 was leased for the first time,
         7/2                 and again after its holder was silent: the highest number counts
-        3/done              what the holder of part 3 made of it
+        3/done              part 3 is done
 
 A file that is not there is created by one process only; its holder alone rewrites it, four times in
 `expiry` seconds. Who has watched one that did not change for `expiry` seconds creates the next
@@ -19,11 +19,12 @@ import socket
 import threading
 import time
 import uuid
-from os import PathLike, fspath, getpid
+from os import PathLike, getpid
+from os.path import abspath
 from typing import Any
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError, MissingExtraError, reason_of
-from jaxseg_xai.store.place import Place, io_errors
+from jaxseg_xai.store.place import Place, io_errors, url_of
 
 #: Seconds after which a silent holder is taken for dead, where nobody says otherwise.
 EXPIRY = 60.0
@@ -53,11 +54,11 @@ class Lease:
                 "another may go on with its work; run again to continue"
             )
 
-    def finish(self, made: bytes) -> None:
-        """Say what became of it; nobody takes it again."""
+    def finish(self) -> None:
+        """Say that it is done; nobody takes it again."""
         self._end()
         self.check()
-        self._place.write(f"{self._key.rpartition('/')[0]}/{_DONE}", made)
+        self._place.write(f"{self._key.rpartition('/')[0]}/{_DONE}", b"1")
 
     def release(self) -> None:
         """Give it up, where it is not over yet: others may take it at once."""
@@ -169,11 +170,6 @@ class Leases:
             seen = self.look(name).get(name)
         return self.take(name, seen)
 
-    def made(self, name: str) -> bytes:
-        """What `Lease.finish` said."""
-        with io_errors(self.place):
-            return self.place.read(f"{name}/{_DONE}") or b""
-
     def undo(self, name: str) -> None:
         """Let a lease that is over be taken again, for what was made of it is damaged."""
         with io_errors(self.place):
@@ -183,7 +179,7 @@ class Leases:
     def shared(self) -> bool:
         """Whether there is a sweep here that may be joined."""
         with io_errors(self.place):
-            return self.place.read(_SHARED) is not None
+            return self.place.has(_SHARED)
 
     def share(self) -> None:
         """Say that there is."""
@@ -227,7 +223,7 @@ class Leases:
 
 
 def _beside(path: str | PathLike[str]) -> str:
-    head, slash, name = fspath(path).rstrip("/").rpartition("/")
+    head, slash, name = (url_of(path) or abspath(path)).rstrip("/").rpartition("/")
     return f"{head}{slash}.{name}.leases"
 
 

@@ -1,6 +1,5 @@
 """A part of a store, as one of many processes writes it."""
 
-import json
 import os
 import uuid
 from collections.abc import Mapping
@@ -47,6 +46,7 @@ class Part(ZarrStore):
             super().__init__(place, "r")
             self._journal.check(part)
             self._reopen()
+        self.check_writer = lease.check
         self.run, self.version = run, version
         self.settings = {label: layout.plain(found) for label, found in settings.items()}
 
@@ -60,19 +60,14 @@ class Part(ZarrStore):
 
     def flush(self) -> None:
         """Write a journal, as long as the lease holds; `LeaseLost` where it does not."""
-        try:
-            self._lease.check()
-        except Exception:
-            self._journal.discard()
-            raise
         with io_errors(self._place):
-            self._journal.flush()
+            self._keep()
 
     def close(self) -> None:
         """`flush`, and say that the part is done."""
         self.flush()
         with io_errors(self._place):
-            self._lease.finish(json.dumps({"journals": self._journal.sums(self._part)}).encode())
+            self._lease.finish()
 
     def _open_journal(self) -> Journal:
         return Journal(self._place, self._part, f"_{uuid.uuid4().hex[:8]}")

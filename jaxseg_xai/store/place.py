@@ -52,6 +52,10 @@ class Place:
             found = None
         return None if found is None else found.to_bytes()
 
+    def has(self, key: str) -> bool:
+        """Whether something stands under a key; a folder that is not there is not made."""
+        return self.read(key) is not None if self.path is None else (self.path / key).exists()
+
     def write(self, key: str, value: bytes) -> None:
         """Put something there, in the place of what there was."""
         sync(self.zarr.set(key, cpu.Buffer.from_bytes(value)))

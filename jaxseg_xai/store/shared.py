@@ -1,6 +1,5 @@
 """The store of a sweep of many processes, for the one that has the right to write it."""
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -28,18 +27,16 @@ class SharedStore(ZarrStore):
             store._images = store._table(IMAGES).column("height") > 0
         return store
 
-    def adopt(self, part: str, journals: Mapping[str, int], images: range) -> bool:
-        """Take over the rows of a part that is done; whether they are all here and whole.
+    def adopt(self, part: str, images: range) -> bool:
+        """Take over the rows of a part that is done; whether all of its images are here by now.
 
         Args:
           part: which.
-          journals: of it, and crc32 of their lists, as `Part.close` says.
           images: of the part.
         """
         with io_errors(self._place):
             found = self._journal.open(part)
-            whole = journals.items() <= self._journal.sums(part).items()
-            whole = self._journal.check(part) and whole
+            self._journal.check(part)
         for group in found.keys() & self._tables.keys():
             for row, values in self._journal.rows(group).items():
                 self._tables[group].set(row, values)
@@ -49,8 +46,7 @@ class SharedStore(ZarrStore):
                     self.set_description(group, value)
                 elif self.attrs.get(name) != value:
                     self.set_attribute(name, value)
-        # Journals whose rows are in a shard are gone, and rightly so.
-        whole = whole or not any(self._is_pending(label, images) for label in self.settings)
+        whole = not any(self._is_pending(label, images) for label in self.settings)
         if whole:
             self._images[images.start : images.stop] = True
         return whole

@@ -1,8 +1,10 @@
 """The right to write a store's tables, which one process has at a time."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import filelock
 
@@ -53,11 +55,14 @@ class Writer:
         path = self._place.path
         assert path is not None
         with io_errors(self._place):
+            path = path.resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(path.with_name(f".{self._place.name}.lock"))
+            lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
+                if not Path(lock.lock_file).exists():  # nobody has it, and nobody can
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
                 return None
         return lock
 

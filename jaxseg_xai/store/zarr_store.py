@@ -61,6 +61,8 @@ class ZarrStore(Store):
         self.settings: dict[str, Any] = {}
         #: Raises where this process may have lost the right to write.
         self.check_writer: Callable[[], None] = lambda: None
+        #: Whether something waits to be written in the place of what the disk has.
+        self._replaces = False
 
     @classmethod
     def create_or_resume(
@@ -125,7 +127,8 @@ class ZarrStore(Store):
         old, images = self.attrs["config"], self._table(IMAGES)
         found = changes_of(self._place, images, tables, old, entries, plan, config)
         if found and strict:
-            raise another(self._place, [change for label in found for change in found[label]])
+            told = [change for label in found for change in found[label]]
+            raise another(self._place, told, shared=True)
         return found
 
     def _make_anew(
@@ -230,7 +233,7 @@ class ZarrStore(Store):
     def flush(self) -> None:
         """Write a journal, and the shards all of whose rows are there."""
         with io_errors(self._place):
-            self._journal.flush()
+            self._keep()
             self._compact()
 
     def close(self) -> None:
@@ -239,7 +242,7 @@ class ZarrStore(Store):
             try:
                 self._compact(everything=True)
             finally:  # what an error, or the end of this process, left to be written
-                self._journal.flush()
+                self._keep()
             self._journal.close()
             consolidate(self._place, "")
 
@@ -320,9 +323,25 @@ class ZarrStore(Store):
         self._add(label, row, {"status": status, "reason": "", "run": run, **values}, arrays)
 
     def _add(self, group: str, row: int, values: Mapping[str, Any], arrays: Arrays) -> None:
+        row = int(row)
         with io_errors(self._place):
-            self._table(group).set(int(row), values)
-            self._journal.add(group, int(row), values, arrays)
+            table = self._table(group)
+            if group == IMAGES:
+                self._replaces |= bool(table.column("height")[row])
+            else:
+                self._replaces |= table.column("status")[row] != PENDING
+            table.set(row, values)
+            self._journal.add(group, row, values, arrays)
+
+    def _keep(self) -> None:
+        """Write a journal of what waits, as long as nobody else may write."""
+        try:
+            self.check_writer()
+        except Exception:
+            self._journal.discard()
+            raise
+        self._journal.flush()
+        self._replaces = False
 
     def _size(self, size: Sequence[int]) -> dict[str, int]:
         return dict(zip(self._sizes, size, strict=True))
@@ -362,6 +381,8 @@ class ZarrStore(Store):
         )
 
     def _compact(self, *, everything: bool = False) -> None:
+        if self._replaces:  # what is half written could not be told from what was there
+            self._keep()
         self._compaction.run(everything=everything, check=self.check_writer)
 
     def _open_journal(self) -> Journal:

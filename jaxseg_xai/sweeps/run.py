@@ -95,8 +95,12 @@ def run_into_zarr(work: Work, config: SweepConfig, *, progress: bool = True) -> 
         store.check_writer = writer.check
         engine = Engine(work, store, pools, retry_failed=config.retry_failed, progress=progress)
         times = engine.run()
-        store.set_attribute("times", times_of(store))
-        store.close()
+        try:
+            store.set_attribute("times", times_of(store))
+            store.close()
+        except BaseException:
+            store.flush()
+            raise
         return result_of(store, times)
 
 

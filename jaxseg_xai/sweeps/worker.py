@@ -7,7 +7,6 @@ Whatever a worker does, another goes on with when it dies, after the lease of a 
 the system has given the right to write to the next.
 """
 
-import json
 import logging
 import math
 import random
@@ -104,7 +103,8 @@ class Worker:
     def _may_write(self) -> bool:
         """Whether this process has the right to write the store, which it takes if it can."""
         if self._store is None and self._writer.take():
-            if not is_store(self._config.out):
+            if not (self._leases.shared and is_store(self._config.out)):
+                # What one left who came when the sweep was over would pass for parts of this one.
                 self._leases.clear(WRITER)
             store, self._pools = open_store(
                 # Others may be at the sweep as it was.
@@ -154,7 +154,8 @@ class Worker:
             seen = self._leases.look()
             self._seen = {name: one for name, one in seen.items() if name.isdecimal()}
             end = time.monotonic()
-            self._next_look = end + (end - start) / _LOOKING
+            wait = min((end - start) / _LOOKING, self._leases.expiry / 4)
+            self._next_look = end + wait
 
     def _leave(self, name: str) -> None:
         """Let a part be until the next look."""
@@ -186,16 +187,11 @@ class Worker:
             lease.release()
 
     def _adopt(self, names: Iterable[str]) -> None:
-        """Take over parts that are done into the store; a damaged one is to be done again."""
+        """Take over parts that are done into the store; what is not whole is to be done again."""
         assert self._store is not None
         for name in names:
             self._writer.check()
-            try:
-                journals = json.loads(self._leases.made(name))["journals"]
-                whole = self._store.adopt(name, journals, self._images_of(name))
-            except (ValueError, KeyError, TypeError, AttributeError):  # damaged
-                whole = False
-            if whole:
+            if self._store.adopt(name, self._images_of(name)):
                 self._adopted.add(name)
             else:
                 self._leases.undo(name)

@@ -10,6 +10,7 @@ from jax import lax
 from jaxseg_xai.ops import layers
 
 NHWC = ("NHWC", "HWIO", "NHWC")
+NUMBERS = {2: NHWC, 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (2, 5)])
@@ -55,7 +56,7 @@ def test_convolution_of_volumes_and_both_gradients_equal_lax(padding):
                 window_strides=(1, 1, 1),
                 padding=padding,
                 rhs_dilation=(1, 2, 1),
-                dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+                dimension_numbers=NUMBERS[3],
             ),
             x,
             kernel,
@@ -65,6 +66,55 @@ def test_convolution_of_volumes_and_both_gradients_equal_lax(padding):
     cotangent = jax.random.normal(keys[2], value.shape)
     for found, wanted in zip(pullback(cotangent), expected_pullback(cotangent), strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "padding", "options"),
+    [
+        ((4, 3), ((-2, 1), (-1, 0)), {}),
+        ((3, 3), ((-1, 2), (0, 0)), {"window_strides": (2, 2)}),
+        ((3, 3), ((3, 1), (4, 0)), {}),
+        ((3, 3, 3), ((0, 0), (-1, 1), (0, 0)), {}),
+        ((3, 3, 3), ((1, 1), (4, 0), (3, 1)), {}),
+        ((3, 3), ((-3, 0), (1, 1)), {}),
+    ],
+)
+@pytest.mark.parametrize("outputs", [3, 9])
+def test_padding_that_cuts_off_or_reaches_far(size, padding, options, outputs):
+    """XLA's own convolutions go wrong on CPUs where one end is cut off and the other padded."""
+    rank, keys = len(size), jax.random.split(jax.random.key(0), 3)
+    options = {"window_strides": (1,) * rank, "dimension_numbers": NUMBERS[rank], **options}
+    x = jax.random.normal(keys[0], (2, *(8, 7, 6)[:rank], 3))
+    kernel = jax.random.normal(keys[1], (*size, 3, outputs))
+
+    def cut_first(x, kernel):
+        x = lax.pad(x, 0.0, [(0, 0, 0), *((*ends, 0) for ends in padding), (0, 0, 0)])
+        return lax.conv_general_dilated(x, kernel, padding="VALID", **options)
+
+    ours = functools.partial(layers.conv_general_dilated, padding=padding, **options)
+    value, pullback = jax.vjp(ours, x, kernel)
+    expected, expected_pullback = jax.vjp(cut_first, x, kernel)
+    np.testing.assert_allclose(value, expected, atol=1e-4)
+    cotangent = jax.random.normal(keys[2], value.shape)
+    for found, wanted in zip(pullback(cotangent), expected_pullback(cotangent), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2, 3), (0, 8, 8, 3), (1, 2, 2, 2, 3)])
+def test_a_convolution_of_nothing_is_nothing(shape):
+    rank = len(shape) - 2
+    kernel = jnp.ones((*(3,) * rank, 3, 4))
+    ours = functools.partial(
+        layers.conv_general_dilated,
+        window_strides=(1,) * rank,
+        padding="VALID",
+        dimension_numbers=NUMBERS[rank],
+    )
+    value, pullback = jax.vjp(ours, jnp.ones(shape), kernel)
+    assert value.size == 0
+    x, of_kernel = pullback(value)
+    assert x.shape == shape
+    assert not of_kernel.any()
 
 
 @pytest.mark.parametrize("rank", [2, 3])

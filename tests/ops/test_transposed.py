@@ -87,10 +87,12 @@ def test_only_the_textbook_spreads_the_input_out():
         {"kernel_size": (1, 2, 3), "strides": (1, 2, 2), "padding": "VALID", "use_bias": False},
         {"kernel_size": (3, 3), "strides": 2, "padding": ((1, 2), (1, 2))},
         {"kernel_size": (2, 1), "strides": (3, 2), "padding": "VALID"},
+        {"kernel_size": (2, 2), "strides": 2, "padding": "SAME"},
+        {"kernel_size": (2, 2), "padding": "VALID", "kernel_dilation": 2},
+        {"kernel_size": (1, 1), "padding": "VALID", "mask": np.tri(3, 4)[None, None]},
     ],
 )
 def test_the_layer_is_that_of_flax(options):
-
     rank = len(options["kernel_size"])
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *(4, 5, 3)[-rank:], 3)), jnp.float32)
     ours = ConvTranspose(3, 4, **options, rngs=nnx.Rngs(0))
@@ -99,3 +101,4 @@ def test_the_layer_is_that_of_flax(options):
         ours.bias.set_value(jnp.arange(4.0))
         theirs.bias.set_value(jnp.arange(4.0))
     np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
+    np.testing.assert_allclose(ours(x[0]), theirs(x[0]), atol=1e-5)

@@ -3,9 +3,11 @@
 import os
 import threading
 
+import filelock
 import pytest
 
-from jaxseg_xai.core.errors import ConfigError
+from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.store import leases as module
 from jaxseg_xai.store.leases import LeaseLost, Leases
 from jaxseg_xai.store.place import Place
@@ -63,7 +65,7 @@ def test_who_is_silent_for_long_enough_loses_it(out, clock):
     assert other.take("7", other.look()["7"]) is not None
     assert one.take("7", one.look().get("7")) is None
     with pytest.raises(LeaseLost):
-        lease.finish(b"late")
+        lease.finish()
     lease.release()
     seen = other.look()["7"]
     assert (seen.number, seen.free, seen.done) == (2, False, False)
@@ -95,10 +97,9 @@ def test_what_is_given_up_is_free_at_once_and_what_is_done_for_ever(out):
     one, other = ours(out), ours(out)
     one.take("7").release()
     assert other.look()["7"].free
-    other.take("7", other.look()["7"]).finish(b"made")
+    other.take("7", other.look()["7"]).finish()
     seen = one.look()["7"]
     assert seen.done
-    assert one.made("7") == b"made"
     assert one.take("7", seen) is None
     one.undo("7")
     assert not other.look()["7"].done
@@ -167,6 +168,26 @@ def test_erase_deletes_a_store_only_where_nobody_writes_it(out):
     assert leases.shared
     erase(out, ours(out))
     assert not leases.shared
+
+
+def test_the_working_folder_is_a_place_like_others(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(JaxsegError, match="is not an explanation store"),
+        sole_writer("."),
+    ):
+        ZarrStore.create_or_resume(".", entries=[], plan={}, config={})
+    assert Leases(".").place.path == ours(tmp_path).place.path
+
+
+def test_a_folder_in_which_nobody_can_write_is_no_lock_of_another(out, monkeypatch):
+    def refused(self, *_, **__):
+        raise filelock.Timeout(self.lock_file)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    with pytest.raises(JaxsegError, match="Permission denied"):
+        Writer(out, ours(out)).take()
 
 
 def test_by_url_the_right_to_write_is_a_lease(out, monkeypatch):

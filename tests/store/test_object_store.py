@@ -16,7 +16,7 @@ from jaxseg_xai.sweeps.run import run_sweep
 from tests import tiny
 from tests.contracts.test_stores import ENTRIES, PLAN, Kind, assert_read
 from tests.store.faulty_server import FaultyServer
-from tests.store.test_part import adopt, fill, make, part
+from tests.store.test_part import fill, make, part
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("obstore")
@@ -159,7 +159,7 @@ def test_processes_share_a_store_by_url(bucket):
     fill(one, range(4))
     assert ZarrStore.open(url).counts()["parts"] == {"FAILED": 4}
     one.close()
-    assert adopt(store, leases, "0", range(4))
+    assert store.adopt("0", range(4))
     store.close()
     leases.clear("writer")
     assert others.look().keys() == {"writer"}

@@ -1,7 +1,6 @@
 """Parts of a store that other processes write, and how they come into it."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -48,10 +47,6 @@ def part(out, leases, name="0", run="run2"):
     return Part(out, name, lease, settings=SETTINGS, run=run, version="1.3")
 
 
-def adopt(store, leases, name, images):
-    return store.adopt(name, json.loads(leases.made(name))["journals"], images)
-
-
 def test_the_same_store_whoever_writes_it(out, leases, tmp_path):
     alone = make(tmp_path / "alone")
     fill(alone, range(4))
@@ -62,7 +57,7 @@ def test_the_same_store_whoever_writes_it(out, leases, tmp_path):
         fill(one, images)
         assert not writer.rows(done_only=True) or name == "0"
         one.close()
-        assert adopt(writer, leases, name, images)
+        assert writer.adopt(name, images)
         writer.flush()
     assert writer.counts()["parts"] == {"FAILED": 4}
     writer.close()
@@ -104,7 +99,7 @@ def test_who_takes_a_part_over_has_what_was_written(out, leases):
     fill(second, range(1, 2))
     second.close()
     writer = make(out, of=SharedStore)
-    assert adopt(writer, leases, "0", range(2))
+    assert writer.adopt("0", range(2))
     assert writer.pending("ate8").tolist() == [2, 3]
 
 
@@ -132,14 +127,14 @@ def test_a_damaged_part_is_done_again(out, leases, damage):
     else:
         file.write_bytes(file.read_bytes()[:-1] + b"?")
     writer = make(out, of=SharedStore)
-    assert not adopt(writer, leases, "0", range(2))
+    assert not writer.adopt("0", range(2))
     leases.undo("0")
     again = leases.take("0", dataclasses.replace(leases.look()["0"], free=True))
     other = Part(out, "0", again, settings=SETTINGS, run="run3", version="1")
     assert other.pending("ate8").tolist() == [0, 1, 2, 3]
     fill(other, range(2))
     other.close()
-    assert adopt(writer, leases, "0", range(2))
+    assert writer.adopt("0", range(2))
     np.testing.assert_array_equal(writer.pending("ate8"), [2, 3])
 
 
@@ -149,7 +144,7 @@ def test_a_writer_that_died_between_shards_and_the_end(out, leases):
     one = part(out, leases)
     fill(one, range(4))
     one.close()
-    assert adopt(writer, leases, "0", range(4))
+    assert writer.adopt("0", range(4))
     writer.flush()
     next_one = make(out, of=SharedStore)
-    assert adopt(next_one, leases, "0", range(4))
+    assert next_one.adopt("0", range(4))

@@ -7,9 +7,11 @@ import pytest
 
 from jaxseg_xai.cli import main as cli
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
+from jaxseg_xai.explainers.cam.grad_cam import GradCam
 from jaxseg_xai.store import ZarrStore
 from jaxseg_xai.store.leases import Leases
 from jaxseg_xai.sweeps import launch as module
+from jaxseg_xai.sweeps.config import make_job
 from jaxseg_xai.sweeps.launch import launch
 from jaxseg_xai.sweeps.run import run_into_zarr, run_sweep, work_of
 from jaxseg_xai.sweeps.worker import images_per_part
@@ -45,6 +47,20 @@ def test_another_takes_the_part_of_one_that_died_and_joins_by_itself(config, don
     alone = dataclasses.replace(config, workers=0)
     assert run_sweep(alone).counts == done[1].counts
     assert not leases.shared
+
+
+def test_what_a_late_worker_left_passes_for_no_part(config, done):
+    """It came when the sweep was over, said that its part is done, and died."""
+    run_sweep(config)
+    Leases(config.out, 1.0).take("0").finish()
+    more = dataclasses.replace(config, explain=(*config.explain, make_job(GradCam())))
+    assert set(run_sweep(more).counts["grad_cam"]) <= {"OK", "EMPTY_TARGET"}
+    assert not (config.out.parent / ".s.zarr.leases").exists()
+
+
+def test_one_process_keeps_no_leases(config):
+    run_sweep(dataclasses.replace(config, workers=0))
+    assert {path.name for path in config.out.parent.iterdir()} == {"s.zarr", ".s.zarr.lock"}
 
 
 def test_parts_are_whole_batches():

@@ -47,10 +47,15 @@ def conv(
 
 
 class ConvTranspose(nnx.ConvTranspose):
-    """`nnx.ConvTranspose` of the library's convolutions; `padding` is "VALID" or pairs."""
+    """`nnx.ConvTranspose` of the library's convolutions, where `padding` is "VALID" or pairs."""
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, *S, n_in] -> [B, *S', n_out]."""
+        named = isinstance(self.padding, int | str) and self.padding != "VALID"
+        dilated = self.kernel_dilation not in (None, 1, (1,) * len(self.kernel_size))
+        one = inputs.ndim == len(self.kernel_size) + 1
+        if named or dilated or one or self.mask is not None:
+            return super().__call__(inputs)
         rank, strides, padding = inputs.ndim - 2, self.strides, cast(Any, self.padding)
         if not isinstance(strides, Sequence):
             strides = (strides or 1,) * rank
