@@ -13,11 +13,16 @@ _UNET = (
 _UNET_3D = (
     *("--architecture", "unet3d", "--unet3d.encoder-channels", "4", "8", "16", "16"),
     *("--unet3d.decoder-channels", "16", "8", "4", "--unet3d.norm", "batch"),
-    *("--batch-size", "8", "--learning-rate", "5e-3"),
+    *("--batch-size", "8", "--learning-rate", "1e-2"),
 )
 #: Steps, and steps between evaluations, where they are not the usual ones. Two cues that only count
 #: together take the longest; that no cue counts, the least.
-_STEPS = {"marker": (800, 200), "both": (1000, 100), "volume": (400, 100)}
+_STEPS = {
+    "marker": (800, 200),
+    "both": (1000, 100),
+    "volume": (1600, 200),
+    "volume-control": (600, 100),
+}
 _USUAL, _CONTROL = (500, 100), (200, 100)
 
 
@@ -29,7 +34,8 @@ def train(known: Known, out: Path) -> int:
 def flags(name: str) -> list[str]:
     """Flags of `jaxseg-xai train` for a set, "marker" or "marker-control"."""
     which = SETS[name.removesuffix(CONTROL)]
-    steps, between = _CONTROL if name.endswith(CONTROL) else _STEPS.get(name, _USUAL)
+    usual = _CONTROL if name.endswith(CONTROL) else _USUAL
+    steps, between = _STEPS.get(name, usual)
     return [
         *("--data", f"causes:{name}", "--size", str(which.size), "--steps", str(steps)),
         *("--eval-every", str(between), "--weights-dtype", "float16"),
