@@ -53,6 +53,7 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
     optimizer = optax.adamw(_schedule(config), weight_decay=config.weight_decay)
 
     mesh = device_mesh()
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
     replicated = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS if config.batch_size % mesh.size == 0 else None))
 
@@ -105,6 +106,10 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
         )
         for step, (images, labels) in zip(progress, batches, strict=False):
             state, loss = step_fn(state, images, labels)
+            if on_cpu:
+                # Steps in flight that wait for other devices can take all threads of the CPU, and
+                # those that they wait for get none.
+                loss.block_until_ready()
             done = step + 1
             if done % config.eval_every and done != config.steps:
                 continue
