@@ -58,7 +58,13 @@ from jaxseg_xai.core.types import Status
 from jaxseg_xai.store.base import PENDING
 from jaxseg_xai.store.place import Place, damaged, io_errors
 from jaxseg_xai.store.records import Entry, Plan, PlanRow, image_ids
-from jaxseg_xai.store.tables import Table, consolidate, open_group
+from jaxseg_xai.store.tables import (
+    Table,
+    consolidate,
+    open_group,
+    read_metadata,
+    write_metadata,
+)
 
 #: Rank of the images -> the axes of a map, and the columns that hold its size along them.
 AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
@@ -124,8 +130,10 @@ def check_continues(place: Place, attrs: Mapping[str, Any]) -> None:
 
 def set_attribute(place: Place, name: str, value: Any) -> dict[str, Any]:
     """Set a root attribute of a store; all of them."""
-    open_group(place, "", "r+").attrs[name] = plain(value)
-    return read_attrs(place)
+    root = read_metadata(place, "")
+    root["attributes"][name] = plain(value)
+    write_metadata(place, "", root)
+    return root["attributes"]
 
 
 def open_table(place: Place, name: str, mode: str, attrs: Mapping[str, Any]) -> Table:

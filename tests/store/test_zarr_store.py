@@ -13,6 +13,7 @@ from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store import Entry, PlanRow, StoredImage, ZarrStore, shards
 from jaxseg_xai.store.leases import LeaseLost
+from jaxseg_xai.store.tables import consolidate, unfinished_ignored
 
 CONFIG = {"seed": 3, "misure": {"tau": 0.9, "steps": [1, 2]}, "limit": None}
 PLAN = {
@@ -341,6 +342,25 @@ def test_who_may_no_longer_write_leaves_nothing_at_the_end(tmp_path):
     with pytest.raises(LeaseLost):
         store.close()
     assert ZarrStore.open(tmp_path / "s").rows(done_only=True) == []
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+def test_consolidated_metadata_are_those_of_zarr(tmp_path):
+    store = make(tmp_path / "s")
+    write(store, "misure", 0, explanation(), target())
+    store.set_attribute("note", "mine")
+    store.close()
+    (tmp_path / "s" / "misure" / "half_made").mkdir()  # of a process that was killed
+    for group in ("", "images", "misure"):
+        consolidate(store._place, group)
+        file = tmp_path / "s" / group / "zarr.json"
+        ours = json.loads(file.read_text())
+        with unfinished_ignored():
+            zarr.consolidate_metadata(tmp_path / "s", path=group, zarr_format=3)
+        theirs = json.loads(file.read_text())
+        assert ours == theirs
+        assert len(ours["consolidated_metadata"]["metadata"]) > 2
+    assert ZarrStore.open(tmp_path / "s").attrs["note"] == "mine"
 
 
 def test_xarray_opens_a_store_while_it_is_written(tmp_path):
