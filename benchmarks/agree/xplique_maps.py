@@ -23,7 +23,9 @@ from jaxseg_xai.metrics import METRICS
 
 PATH = Path("tests/reference/xplique.npz")
 BLOCK, NUM_SUBSETS, NOISE = 4, 30, 0.1
-_STEPS, _RUNS, _SAMPLES = 20_000, 20, 500
+#: Samples of a run of what draws, and runs.
+SAMPLES, RUNS = 500, 20
+_STEPS = 20_000
 
 
 def mu_fidelity() -> Any:
@@ -70,14 +72,14 @@ def main() -> None:
     def drawn(name: str) -> dict[str, np.ndarray]:
         tf.random.set_seed(0)
         runs = []
-        for _ in range(_RUNS):
+        for _ in range(RUNS):
             each = []
             for image, target in zip(images, targets, strict=True):
                 noise = NOISE * float(image.max() - image.min())
-                method = getattr(maps_of, name)(model, **options, nb_samples=_SAMPLES, noise=noise)
+                method = getattr(maps_of, name)(model, **options, nb_samples=SAMPLES, noise=noise)
                 each.append(np.asarray(method(image[None], target[None]), np.float64))
             runs.append(np.concatenate(each).reshape(images.shape[:-1]))
-        error = np.std(runs, axis=0, ddof=1) / np.sqrt(_RUNS)
+        error = np.std(runs, axis=0, ddof=1) / np.sqrt(RUNS)
         return {f"{name}_mean": np.mean(runs, axis=0), f"{name}_error": error}
 
     def judged(name: str) -> np.ndarray:

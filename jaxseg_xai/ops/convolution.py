@@ -111,6 +111,10 @@ def cropped(
     """Images without what negative padding takes away, and the padding that is left.
 
     Where one end is padded and the other cut off, XLA's convolution reads past the image on CPUs.
+
+    Args:
+      x: images or volumes [B, *S, C].
+      padding: (low, high) of every axis of S in pixels; negative ends are cut off.
     """
     for axis, (low, high) in enumerate(padding, 1):
         if min(low, high) < 0:

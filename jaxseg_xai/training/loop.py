@@ -107,8 +107,8 @@ def train(config: TrainConfig, command: str = "") -> dict[str, float]:
         for step, (images, labels) in zip(progress, batches, strict=False):
             state, loss = step_fn(state, images, labels)
             if on_cpu:
-                # Steps in flight that wait for other devices can take all threads of the CPU, and
-                # those that they wait for get none.
+                # With several steps under way, devices waited for each other's gradients for ever
+                # where the machine was busy.
                 loss.block_until_ready()
             done = step + 1
             if done % config.eval_every and done != config.steps:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.agree import judges
-from benchmarks.agree.xplique_maps import BLOCK, NOISE, PATH, mu_fidelity, veils
+from benchmarks.agree.xplique_maps import BLOCK, NOISE, PATH, RUNS, SAMPLES, mu_fidelity, veils
 from jaxseg_xai.core.types import Explanation
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import EXPLAINERS, explain
@@ -59,7 +59,8 @@ def test_what_both_draw_is_within_the_standard_errors(theirs, frozen, name, of_t
     number = 1000
     found = map_of(name, frozen, noise=NOISE, num_samples=number)
     mean, error = theirs[f"{of_theirs}_mean"], theirs[f"{of_theirs}_error"]
-    far = (found * unit - mean) / (error * np.sqrt(1 + 20 * 500 / number))
+    # Ours is a mean of fewer samples than theirs.
+    far = (found * unit - mean) / (error * np.sqrt(1 + RUNS * SAMPLES / number))
     assert np.sqrt(np.mean(far**2)) < 1.2  # 1 were they drawn from the same
     assert np.mean(np.abs(far) > 3) < 0.02
 

@@ -73,6 +73,7 @@ def test_convolution_of_volumes_and_both_gradients_equal_lax(padding):
     [
         ((4, 3), ((-2, 1), (-1, 0)), {}),
         ((3, 3), ((-1, 2), (0, 0)), {"window_strides": (2, 2)}),
+        ((3, 3), ((-1, 2), (1, 1)), {"feature_group_count": 3}),
         ((3, 3), ((3, 1), (4, 0)), {}),
         ((3, 3, 3), ((0, 0), (-1, 1), (0, 0)), {}),
         ((3, 3, 3), ((1, 1), (4, 0), (3, 1)), {}),
@@ -85,7 +86,8 @@ def test_padding_that_cuts_off_or_reaches_far(size, padding, options, outputs):
     rank, keys = len(size), jax.random.split(jax.random.key(0), 3)
     options = {"window_strides": (1,) * rank, "dimension_numbers": NUMBERS[rank], **options}
     x = jax.random.normal(keys[0], (2, *(8, 7, 6)[:rank], 3))
-    kernel = jax.random.normal(keys[1], (*size, 3, outputs))
+    channels = 3 // options.get("feature_group_count", 1)
+    kernel = jax.random.normal(keys[1], (*size, channels, outputs))
 
     def cut_first(x, kernel):
         x = lax.pad(x, 0.0, [(0, 0, 0), *((*ends, 0) for ends in padding), (0, 0, 0)])

@@ -1,8 +1,6 @@
 import dataclasses
 import errno
-import itertools
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ import zarr
 
 from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
-from jaxseg_xai.store import Entry, PlanRow, StoredImage, ZarrStore, shards
+from jaxseg_xai.store import Entry, PlanRow, StoredImage, ZarrStore
 from jaxseg_xai.store.leases import LeaseLost
 from jaxseg_xai.store.tables import consolidate, unfinished_ignored
 
@@ -26,10 +24,6 @@ ENTRIES = (
     Entry(label="misure", method="misure", settings={"tau": 0.9}, meta={"unit": "share"}),
     Entry(label="ate", method="ate"),
 )
-
-
-class Killed(Exception):
-    pass
 
 
 def make(path, plan=PLAN, config=CONFIG, entries=ENTRIES, **options):
@@ -234,101 +228,6 @@ def test_another_method_under_the_label_begins_anew(tmp_path, caplog):
 def test_tuples_and_lists_are_the_same_config(tmp_path):
     make(tmp_path / "s", config={"a": (1, 2)})
     make(tmp_path / "s", config={"a": [1, 2]})
-
-
-def test_status_reaches_the_disk_last(tmp_path, monkeypatch):
-    """Kill the writer at every second of its writes: the row is pending, or complete."""
-    real_put = zarr.storage.LocalStore.set_sync
-    write(make(tmp_path / "s"), "misure", 0, explanation(seed=5), target())
-    for kill_at in itertools.count(step=2):
-        path = tmp_path / f"s{kill_at}"
-        shutil.copytree(tmp_path / "s", path)
-        store = make(path)
-        done = itertools.count()
-
-        def dying_put(self, key, value, done=done, kill_at=kill_at):
-            if next(done) >= kill_at:
-                raise Killed
-            real_put(self, key, value)
-
-        monkeypatch.setattr(zarr.storage.LocalStore, "set_sync", dying_put)
-        try:
-            write(store, "misure", 1, explanation((8, 9), seed=1), target((8, 9)))
-            store.close()
-            killed = False
-        except Killed:
-            killed = True
-        monkeypatch.undo()
-        seen = ZarrStore.open(path)
-        check_equal(read(seen, "misure", 0), explanation(seed=5), target())
-        if 1 not in seen.pending("misure"):
-            check_equal(read(seen, "misure", 1), explanation((8, 9), seed=1), target((8, 9)))
-        resumed = make(path)
-        write(resumed, "misure", 1, explanation((8, 9), seed=1), target((8, 9)))
-        resumed.close()
-        with xr.open_zarr(path, group="misure", chunks=None) as data:
-            assert data.attribution.shape == (3, 8, 9)
-        check_equal(read(resumed, "misure", 1), explanation((8, 9), seed=1), target((8, 9)))
-        if not killed:
-            break
-    assert kill_at > 10
-
-
-def test_what_was_there_survives_a_kill_while_it_is_replaced(tmp_path, monkeypatch):
-    """Images written again and a row retried, in tables of several shards."""
-    monkeypatch.setattr(shards, "MOST_ROWS", 2)
-    real_put, images = zarr.storage.LocalStore.set_sync, range(3)
-
-    def picture(index, seed):
-        rng = np.random.default_rng(10 * index + seed)
-        image, prediction = rng.integers(0, 255, (6, 5, 3), np.uint8), rng.integers(0, 300, (6, 5))
-        stamp = f"stamp {seed}"
-        return StoredImage(id=f"im{index}", image=image, prediction=prediction, stamp=stamp)
-
-    first = make(tmp_path / "s")
-    for index in images:
-        first.write_image(index, picture(index, 0))
-    for row in (0, 2):
-        first.write("misure", row, explanation(seed=row), target())
-    first.fail("misure", 1, "out of luck")
-    first.close()
-    for kill_at in itertools.count():
-        path = tmp_path / f"s{kill_at}"
-        shutil.copytree(tmp_path / "s", path)
-        store = make(path)
-        done = itertools.count()
-
-        def dying_put(self, key, value, done=done, kill_at=kill_at):
-            if next(done) >= kill_at:
-                raise Killed
-            real_put(self, key, value)
-
-        monkeypatch.setattr(zarr.storage.LocalStore, "set_sync", dying_put)
-        try:
-            for index in images:
-                store.write_image(index, picture(index, 1))
-            store.write("misure", 1, explanation(seed=7), target())
-            store.close()
-            killed = False
-        except Killed:
-            killed = True
-        monkeypatch.setattr(zarr.storage.LocalStore, "set_sync", real_put)
-        make(path).close()
-        seen = ZarrStore.open(path)
-        for index in images:
-            found = seen.read_image(index)
-            pictures = [picture(index, seed).image for seed in (0, 1)]
-            assert any(np.array_equal(found.image, one) for one in pictures)
-        row = seen.rows("misure")[1]
-        if row.status == Status.FAILED:
-            assert row.reason == "out of luck"
-            assert np.isnan(row.scores.get("dice", np.nan))
-        else:
-            check_equal(seen.read(row), explanation(seed=7), target())
-        if not killed:
-            break
-    assert kill_at > 10
-    assert row.status == Status.OK
 
 
 def test_who_may_no_longer_write_leaves_nothing_at_the_end(tmp_path):
