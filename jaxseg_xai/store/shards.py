@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from jaxseg_xai.store.tables import Table
+from jaxseg_xai.store.tables import Table, side_by_side
 
 #: Rows of a shard at most, and their bytes, of all arrays together, before they are compressed.
 MOST_ROWS, _MOST_BYTES = 1024, 2**29
@@ -75,6 +75,7 @@ def write_shard(
         new[name] = {"dims": dims[name], "fill_value": fill}
         new[name] |= _layout(sides, dtype, per_shard, level)
     table.create(new)
+    writes = []
     for name, by_row in values.items():
         array = table.arrays[name]
         # All of them: the shard is written in one piece, without a look at the old one.
@@ -87,7 +88,8 @@ def write_shard(
             if value.shape != place.shape:
                 place[...] = array.fill_value
             place[tuple(map(slice, value.shape))] = value
-        array[rows.start : rows.stop] = block
+        writes.append(array.async_array.setitem(slice(rows.start, rows.stop), block))
+    side_by_side(writes)
 
 
 def _layout(sides: Sequence[int], dtype: np.dtype, per_shard: int, level: int) -> dict[str, Any]:

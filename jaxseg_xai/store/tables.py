@@ -86,9 +86,13 @@ def _consolidated(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": "inline", "must_understand": False, "metadata": metadata}
 
 
-def _on_one_line() -> Any:
-    """Write metadata as JSON without indents, which takes a fraction of the time."""
-    return zarr.config.set({"json_indent": None})
+def _quickly() -> Any:
+    """Make arrays that write metadata without indents and many chunks as one piece of work.
+
+    A chunk of nothing but fill values is written, too: to find out costs more than it does.
+    """
+    settings = {"codec_pipeline.batch_size": 64, "array.write_empty_chunks": True}
+    return zarr.config.set({"json_indent": None, **settings})
 
 
 def side_by_side(operations: Iterable[Awaitable[Any]]) -> list[Any]:
@@ -128,7 +132,7 @@ class Table:
         self._changed: dict[str, set[int]] = {}
         #: Rows that are in memory only, and in a journal.
         self._ahead: set[int] = set()
-        with unfinished_ignored():
+        with unfinished_ignored(), _quickly():
             self.arrays.update(group.arrays())
         for name, array in self.arrays.items():
             for dim, size in zip(self.dims(name)[1:], array.shape[1:], strict=True):
@@ -184,7 +188,7 @@ class Table:
 
         if not arrays:
             return
-        with _on_one_line():
+        with _quickly():
             made = side_by_side(create(name, **given) for name, given in arrays.items())
         self.arrays.update(zip(arrays, map(zarr.Array, made), strict=True))
         self.reshaped = True
