@@ -5,6 +5,7 @@ A further method is an entry in `settings.METHODS`.
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -26,6 +27,8 @@ NAMES = EXPLAINERS.names()
 NOT_OK = [Status.NON_FINITE, Status.EMPTY_TARGET, Status.EMPTY_REGION]
 #: Where the examples of the first batch stand in the second, after those that are not OK.
 MOVED = [5, 3, 0, 1, 2]
+#: How XLA calls what devices exchange.
+EXCHANGES = ["all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter"]
 
 
 def cheap(name):
@@ -111,6 +114,17 @@ def test_a_batch_on_four_devices_is_as_one_by_one_on_one(case):
         alone = pick(case.batch, [i])
         found = run(case.explainer, case.problem, alone, jax.devices()[:1])
         assert_same(example(found, 0), example(case.whole, i))
+
+
+def test_devices_tell_each_other_outcomes_and_no_images(case):
+    if case.rank == 3 or not case.explainer.traceable:
+        return
+    text = lower(case.explainer, case.problem, case.batch, mesh=device_mesh()).compile().as_text()
+    found = re.findall(rf"= \w+\[([\d,]*)\]\S* ({'|'.join(EXCHANGES)})[-\w]*\(", text)
+    assert {kind for _, kind in found} <= {"all-reduce"}
+    assert found or case.name not in ("ate", "rise")  # whose interventions devices share
+    image = ",".join(map(str, nets.SIZES[case.rank]))
+    assert not [size for size, _ in found if image in size]
 
 
 def test_further_images_compile_nothing_and_their_company_does_not_matter(case):
