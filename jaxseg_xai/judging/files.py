@@ -16,7 +16,8 @@ _WIDE = 6
 _LEGEND = (
     "Mean over images [95 % bootstrap interval over images]; arrows: higher or lower is better. "
     "**Bold**: the best, and what a paired test does not tell from it (Wilcoxon's signed-rank "
-    "test, two-sided, p < 0.05 after Holm's correction for all pairs of methods). –: no value."
+    "test, two-sided, p < 0.05 after Holm's correction for all pairs of methods). (n): only so "
+    "many images have a value; of half of them or fewer nothing is bold. –: no value."
 )
 
 
@@ -66,21 +67,24 @@ def _scores(judgement: "Judgement", model: str, metrics: list[str]) -> list[str]
         if row["model"] == model and row["score"] == entries[row["metric"]].headline
     }
     best = {metric: judgement.best(model, metric) for metric in metrics}
+    counts = [(metric, row["num_images"]) for (_, metric), row in headlines.items()]
+    most = {metric: max(n for name, n in counts if name == metric) for metric in metrics}
     arrows = {"higher": "↑", "lower": "↓"}
     cost = {name: f", {n} explanations" if n else "" for name, n in again.items()}
     head = ["method", *(f"{name} {arrows[entries[name].better]}{cost[name]}" for name in metrics)]
     rows = []
     for label in judgement.labels(model):
-        cells = [_cell(headlines[label, name], label in best[name]) for name in metrics]
+        cells = [_cell(headlines[label, m], label in best[m], most[m]) for m in metrics]
         rows.append([label, *cells])
     return markdown_table(head, rows)
 
 
-def _cell(row: "Record", bold: bool) -> str:
+def _cell(row: "Record", bold: bool, most: int) -> str:
     if row["status"] != "ok":
         return row["status"]
     mean = f"**{row['mean']:.3g}**" if bold else f"{row['mean']:.3g}"
-    return f"{mean} [{_number(row['low'])}, {_number(row['high'])}]"
+    some = f" ({row['num_images']})" if row["num_images"] < most else ""
+    return f"{mean} [{_number(row['low'])}, {_number(row['high'])}]{some}"
 
 
 def _costs(judgement: "Judgement", model: str) -> list[str]:

@@ -134,6 +134,9 @@ class Judgement:
     def best(self, model: str, metric: str) -> list[str]:
         """The method of the best mean, and those that the tests do not tell from it.
 
+        A method that has a value on half of the images or fewer takes no part: hardly anything
+        could be told from it.
+
         Args:
           model: name of the model.
           metric: label of the metric.
@@ -141,12 +144,13 @@ class Judgement:
         (entry,) = (entry for entry in self.metrics if entry.label == metric)
         meta = entry.metric.meta
         sign = 1 if meta.better == "higher" else -1
-        means = {
-            row["label"]: sign * row["mean"]
+        rows = [
+            row
             for row in self.table
             if (row["model"], row["metric"], row["score"]) == (model, metric, meta.headline)
-            and np.isfinite(row["mean"])
-        }
+        ]
+        most = max(row["num_images"] for row in rows)
+        means = {r["label"]: sign * r["mean"] for r in rows if 2 * r["num_images"] > most}
         if not means:
             return []
         first = max(means, key=lambda label: means[label])

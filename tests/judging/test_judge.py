@@ -73,6 +73,22 @@ def test_with_more_images_the_best_stands_out(found):
     assert "| wrong | **" not in page
 
 
+def test_a_method_with_hardly_any_values_is_no_measure_of_the_others(found):
+    """Nothing can be told from it, so that everything would be as good as the best."""
+    cut = {"right": 1.0, "wrong": 0.1, "noise": 0.05}
+    scores = [
+        row | {"image_id": f"{row['image_id']} {n}", "value": cut[row["label"]] + 1e-4 * n}
+        for n in range(8)
+        for row in found.scores
+        if row["metric"] == "deletion" and row["label"] in cut
+        if row["label"] != "noise" or n == 0
+    ]
+    few = dataclasses.replace(found, scores=scores)
+    assert few.best("pixels", "deletion") == ["wrong"]
+    (row,) = [line for line in str(few).splitlines() if line.startswith("| noise | 0.05")]
+    assert f"] ({COUNT}) |" in row
+
+
 def test_classes_of_an_image_are_averaged_first(found):
     doubled = [row | {"class_name": "other", "value": 0.0} for row in found.scores]
     both = dataclasses.replace(found, scores=[*found.scores, *doubled])
