@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import jaxseg_xai
 from jaxseg_xai.devices.mesh import device_mesh
 from jaxseg_xai.explainers import EXPLAINERS, runner
 from tests.explainers import models
@@ -221,3 +222,13 @@ def test_ablation_cam(outcome):
     assert len(set(lost)) == CHANNELS
     found = run("ablation_cam", outcome=outcome, batch_size=2)
     np.testing.assert_allclose(found, summed(channels, np.array(lost)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["brain", "brain-hrnet", "brain-unext", "brain-segformer"])
+def test_in_the_layer_that_a_family_names_something_speaks_for_the_class(model):
+    """Of SegFormer's coarsest features no map had anything in it."""
+    slices = jaxseg_xai.open_dataset("brain", "test")
+    (found,) = jaxseg_xai.explain(
+        model, [slices[8].image], "white matter", "grad_cam", target="prediction", progress=False
+    )
+    assert found.attribution.max() > 0

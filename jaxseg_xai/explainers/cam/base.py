@@ -25,6 +25,7 @@ def meta_of_map(note: str, *, gradient: bool = True) -> Meta:
       gradient: whether the method needs one.
     """
     return Meta(
+        revision=2,
         unit="weighted activation",
         signed=False,
         needs=frozenset({"gradient"} if gradient else ()),

@@ -127,8 +127,11 @@ class SegFormerConfig(Architecture):
         return InputSpec(channels=self.in_channels)
 
     def sites(self) -> Sites:
-        """The head's layer on the coarsest features: a linear map of the encoder's output."""
-        return Sites(cam_layer=f"head/linear/{len(self.embed_dims) - 1}")
+        """The layer in which the head brings the features of all stages together.
+
+        Of the coarsest stage alone nothing may speak for a class, and the map would be empty.
+        """
+        return Sites(cam_layer="head/fuse")
 
     def torch_names(self) -> dict[str, str]:
         """Modules of NVIDIA and PdCR, and of transformers -> ours."""
