@@ -131,7 +131,7 @@ def model_identity(work: Work) -> dict[str, Any]:
     """What tells one model from another, as JSON values."""
     bundle, segmenter = work.bundle, work.bundle.segmenter
     return {
-        "architecture": bundle.card.config if bundle.card else {},
+        "architecture": _plain(bundle.card.config) if bundle.card else {},
         "input": _plain(dataclasses.asdict(segmenter.input)),
         "output": _plain(dataclasses.asdict(segmenter.output)),
         "class_names": list(bundle.class_names),

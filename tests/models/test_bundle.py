@@ -24,6 +24,7 @@ from jaxseg_xai.models.folder import save_model, write_card
 from jaxseg_xai.models.zoo.unet import UNetConfig
 from jaxseg_xai.program.trace import trace
 from jaxseg_xai.sweeps.stored import model_identity
+from tests.tiny import write_model
 
 CONFIG = UNetConfig.of_width(2, 1, in_channels=1, num_logits=3, norm="none")
 
@@ -224,6 +225,16 @@ def test_models_that_a_card_names_are_told_apart(adapted):
     assert one == same
     assert one["weights_checksum"] == program["weights_checksum"] != weights["weights_checksum"]
     assert one["program"] == weights["program"] != program["program"]
+
+
+def test_a_model_is_known_again_by_what_a_store_has_of_it(tmp_path):
+    """Settings that the weights show are Python's, those of a card JSON's."""
+    write_model(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(card | {"name_map": None}))
+    work = types.SimpleNamespace(bundle=load_model(tmp_path), image_shape=(8, 8, 3))
+    identity = model_identity(work)
+    assert json.loads(json.dumps(identity)) == identity
 
 
 @pytest.mark.parametrize(
