@@ -30,6 +30,8 @@ class TrainSettings:
         in it, each with images/ and labels/.
       classes: names of the classes of a folder's label maps, background first.
       size: side of the generated images (synthetic data sets only).
+      num: images of the training split (synthetic data sets only); what the set has, where left
+        out.
       steps: optimiser steps.
       batch_size: images per step.
       learning_rate: peak of the warm-up and cosine schedule.
@@ -46,6 +48,7 @@ class TrainSettings:
     data: str = ""
     classes: tuple[str, ...] = ()
     size: int = setting(64, at_least=1)
+    num: int | None = setting(None, at_least=1)
     steps: int = setting(2000, at_least=1)
     batch_size: int = setting(16, at_least=1)
     learning_rate: float = setting(2e-3, above=0)
@@ -64,6 +67,10 @@ class TrainSettings:
             )
         told = {"size": self.size, "class_names": self.classes, "channels": channels}
         known = options_of(name_of_source(self.data))
+        if self.num is not None:
+            if "num" not in known:
+                raise ConfigError(f"num={self.num}: {self.data} has the images it has; leave it out")
+            told |= {"num": self.num} if split == "train" else {}
         options = {name: value for name, value in told.items() if name in known}
         source = open_dataset(self.data, split, **options)
         if len(source.class_names) < 2:

@@ -306,6 +306,13 @@ def test_dice_is_counted_on_the_grid_of_the_images():
     assert evaluate(segmenter_of(sees, **options, fixed_size=(12, 12)), (), Data())["mean"] == 1.0
 
 
+def test_more_images_to_learn_from_are_as_many_to_judge_by(tmp_path):
+    settings = config(tmp_path, data="triangle", num=2500)
+    assert [len(settings.open(split)) for split in ("train", "validation")] == [2500, 200]
+    with pytest.raises(ConfigError, match="num=9: brain has the images it has; leave it out"):
+        config(tmp_path, data="brain", num=9).open("validation")
+
+
 def test_the_network_follows_the_settings_and_the_data():
     settings = config("out", config={**unet(2, 4), "norm": "group"})
     built = settings.network(1, 3)
