@@ -53,7 +53,6 @@ def test_the_ate_finds_the_marker(explained):
         place = np.unravel_index(ate.argmin(), ate.shape)
         if (place[0] // BLOCK, place[1] // BLOCK) == (y // BLOCK, x // BLOCK):
             strongest.append(ate.min())
-    # Not all: the model (Dice 0.9) calls some triangles cued for other reasons.
-    assert len(strongest) >= 6
+    assert len(strongest) >= 7
     # Without the marker most of the segmentation is gone.
     assert np.median(strongest) < -80
