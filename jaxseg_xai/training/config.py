@@ -69,7 +69,7 @@ class TrainSettings:
         known = options_of(name_of_source(self.data))
         if self.num is not None:
             if "num" not in known:
-                raise ConfigError(f"num={self.num}: {self.data} has the images it has; leave it out")
+                raise ConfigError(f"num={self.num}: {self.data} has its own images; leave num out")
             told |= {"num": self.num} if split == "train" else {}
         options = {name: value for name, value in told.items() if name in known}
         source = open_dataset(self.data, split, **options)

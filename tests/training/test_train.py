@@ -310,7 +310,7 @@ def test_more_images_to_learn_from_are_as_many_to_judge_by(tmp_path):
     usual, more = config(tmp_path), config(tmp_path, num=2500)
     assert len(more.open("train")) == 2500
     assert len(more.open("validation")) == len(usual.open("validation"))
-    with pytest.raises(ConfigError, match="num=9: brain has the images it has; leave it out"):
+    with pytest.raises(ConfigError, match="num=9: brain has its own images; leave num out"):
         config(tmp_path, data="brain", num=9).open("validation")
 
 
