@@ -1,9 +1,11 @@
 """Agreement with outputs of published code; `python -m benchmarks agree` prints all of it."""
 
+import numpy as np
 import pytest
 
-from benchmarks.agree import published
+from benchmarks.agree import published, retina_folder
 from benchmarks.agree.frozen import REFERENCE, frozen_logits
+from jaxseg_xai.data import open_dataset
 from jaxseg_xai.models import load_model
 from tests.conftest import REAL
 
@@ -20,6 +22,20 @@ def agrees(reference, bundle=None, blocks=None):
     found = published.compare(reference, bundle or load_model(REFERENCE), blocks)
     assert found["passed"], found
     return found
+
+
+@needs_real
+def test_the_retina_as_folders_is_the_same_network(tmp_path):
+    retina_folder.write(REAL, tmp_path)
+    bundle, original = load_model(tmp_path / "retina"), published.load_retina(REAL)
+    images = open_dataset(tmp_path, class_names=("background", "vessel"))
+    assert len(images) == 40
+    sample = images[0]
+    assert set(np.unique(sample.labels)) == {0, 1}
+    found, expected = (
+        b.segmenter.logits(b.variables, sample.image[None]) for b in (bundle, original)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_unet_equals_torch():

@@ -67,13 +67,13 @@ def _scores(judgement: "Judgement", model: str, metrics: list[str]) -> list[str]
         if row["model"] == model and row["score"] == entries[row["metric"]].headline
     }
     best = {metric: judgement.best(model, metric) for metric in metrics}
-    counts = [(metric, row["num_images"]) for (_, metric), row in headlines.items()]
-    most = {metric: max(n for name, n in counts if name == metric) for metric in metrics}
+    labels = judgement.labels(model)
+    most = {m: max(headlines[label, m]["num_images"] for label in labels) for m in metrics}
     arrows = {"higher": "↑", "lower": "↓"}
     cost = {name: f", {n} explanations" if n else "" for name, n in again.items()}
     head = ["method", *(f"{name} {arrows[entries[name].better]}{cost[name]}" for name in metrics)]
     rows = []
-    for label in judgement.labels(model):
+    for label in labels:
         cells = [_cell(headlines[label, m], label in best[m], most[m]) for m in metrics]
         rows.append([label, *cells])
     return markdown_table(head, rows)

@@ -87,21 +87,30 @@ def _consolidated(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _quickly() -> Any:
-    """Make arrays that write metadata without indents and many chunks as one piece of work.
+    """Settings of zarr for arrays that are made or opened: metadata without indents, and up to 64
+    chunks encoded as one piece of work.
 
-    A chunk of nothing but fill values is written, too: to find out costs more than it does.
+    A chunk of nothing but fill values is written, too: finding out takes longer than writing it.
     """
     settings = {"codec_pipeline.batch_size": 64, "array.write_empty_chunks": True}
     return zarr.config.set({"json_indent": None, **settings})
 
 
 def side_by_side(operations: Iterable[Awaitable[Any]]) -> list[Any]:
-    """Have zarr do things at once, which takes half of the time of one after the other."""
+    """Have zarr do things at once, which takes half of the time of one after the other.
+
+    Raises the first error when all have ended: a write still under way could land on top of what
+    the caller writes next.
+    """
 
     async def all_of_them() -> list[Any]:
-        return await asyncio.gather(*operations)
+        return await asyncio.gather(*operations, return_exceptions=True)
 
-    return sync(all_of_them())
+    found = sync(all_of_them())
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return found
 
 
 def open_group(place: Place, name: str, mode: str, *, consolidated: bool = True) -> zarr.Group:

@@ -10,11 +10,12 @@ import re
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from jaxseg_xai.core import fields
 from jaxseg_xai.core.errors import ConfigError, ModelError
 from jaxseg_xai.core.types import Status
-from jaxseg_xai.devices.mesh import device_mesh
+from jaxseg_xai.devices.mesh import AXIS, device_mesh
 from jaxseg_xai.explainers import EXPLAINERS
 from jaxseg_xai.explainers.runner import explain, lower
 from jaxseg_xai.outcomes import OUTCOMES
@@ -42,6 +43,11 @@ def run(explainer, problem, batch, devices=None):
 
 def example(found, i):
     return jax.tree.map(lambda leaf: leaf[i], found)
+
+
+def exchanges(text):
+    """(shapes, kind) of everything that devices exchange in a compiled program."""
+    return re.findall(rf"= (.*?) ({'|'.join(EXCHANGES)})[-\w]*\(", text)
 
 
 def pick(batch, chosen):
@@ -120,11 +126,27 @@ def test_devices_tell_each_other_outcomes_and_no_images(case):
     if case.rank == 3 or not case.explainer.traceable:
         return
     text = lower(case.explainer, case.problem, case.batch, mesh=device_mesh()).compile().as_text()
-    found = re.findall(rf"= \w+\[([\d,]*)\]\S* ({'|'.join(EXCHANGES)})[-\w]*\(", text)
+    found = exchanges(text)
     assert {kind for _, kind in found} <= {"all-reduce"}
     assert found or case.name not in ("ate", "rise")  # whose interventions devices share
     image = ",".join(map(str, nets.SIZES[case.rank]))
-    assert not [size for size, _ in found if image in size]
+    assert not [shapes for shapes, _ in found if image in shapes]
+
+
+def test_what_devices_exchange_is_seen():
+    """Of one array, and of several together."""
+    mesh = device_mesh()
+
+    def share(x):
+        sums = jax.lax.psum((x, x[..., 0]), AXIS)
+        return jax.lax.all_gather(x, AXIS), sums
+
+    sharded = PartitionSpec(AXIS)
+    run = jax.shard_map(share, mesh=mesh, in_specs=sharded, out_specs=sharded, check_vma=False)
+    text = jax.jit(run).lower(np.zeros((mesh.size, 8, 8), np.float32)).compile().as_text()
+    found = exchanges(text)
+    assert {kind for _, kind in found} == {"all-gather", "all-reduce"}
+    assert all("8,8" in shapes for shapes, kind in found if kind == "all-gather")
 
 
 def test_further_images_compile_nothing_and_their_company_does_not_matter(case):

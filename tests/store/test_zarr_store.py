@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 import errno
 import json
@@ -11,7 +12,7 @@ from jaxseg_xai.core.errors import ConfigError, JaxsegError
 from jaxseg_xai.core.types import Explanation, SegmentTarget, Status
 from jaxseg_xai.store import Entry, PlanRow, StoredImage, ZarrStore
 from jaxseg_xai.store.leases import LeaseLost
-from jaxseg_xai.store.tables import consolidate, unfinished_ignored
+from jaxseg_xai.store.tables import consolidate, side_by_side, unfinished_ignored
 
 CONFIG = {"seed": 3, "misure": {"tau": 0.9, "steps": [1, 2]}, "limit": None}
 PLAN = {
@@ -388,3 +389,19 @@ def test_damage_is_named(tmp_path):
     chunk.unlink()
     with pytest.raises(JaxsegError, match="s is damaged: misure lacks the maps of row 0"):
         read(ZarrStore.open(tmp_path / "s"), "misure", 0)
+
+
+def test_an_error_is_raised_when_no_write_is_under_way_any_more():
+    """Or it could land on top of what is written after the error."""
+    ended = []
+
+    async def full():
+        raise OSError("no space left")
+
+    async def slow():
+        await asyncio.sleep(0.05)
+        ended.append(True)
+
+    with pytest.raises(OSError, match="no space left"):
+        side_by_side([full(), slow()])
+    assert ended == [True]

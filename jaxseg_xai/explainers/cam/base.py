@@ -25,7 +25,7 @@ def meta_of_map(note: str, *, gradient: bool = True) -> Meta:
       gradient: whether the method needs one.
     """
     return Meta(
-        revision=2,
+        revision=2,  # SegFormer's usual layer was another
         unit="weighted activation",
         signed=False,
         needs=frozenset({"gradient"} if gradient else ()),
